@@ -1,0 +1,22 @@
+"""What a user is told when the input is wrong: a sentence, never a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: an option, a file, a field.
+
+    The message is shown as it is, so it says which file or field, what was expected and what to do about it.
+    """
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """A clause that helps with a misspelt name: the nearest of `choices`, or all of them when none is near."""
+    choices = sorted(str(choice) for choice in choices)
+    close = difflib.get_close_matches(str(name), choices, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}? (one of: {', '.join(choices)})"
+    return f"one of: {', '.join(choices)}"

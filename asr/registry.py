@@ -1,0 +1,57 @@
+"""Families of parts that are chosen by name: one file in the family's folder is one part.
+
+`Registry("asr.attention", "Attention")` finds `clustered` in `asr/attention/clustered.py`: the class there whose `name` is
+`"clustered"`. Listing the names imports nothing, so that a misspelt name is answered before torch is loaded; and a name
+from a checkpoint can only reach classes that ship in the family's folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from typing import Any
+
+from asr.errors import UserError, nearest
+
+
+class Registry:
+    def __init__(self, package: str, kind: str):
+        """package: the dotted name of the folder; kind: what one part is called in messages ("attention", "corpus")."""
+        self.package, self.kind = package, kind
+
+    def names(self) -> list[str]:
+        """The names of all parts: the modules in the folder that define a class with that `name`."""
+        folder = importlib.util.find_spec(self.package).submodule_search_locations
+        names = []
+        for module in pkgutil.iter_modules(folder):
+            source = importlib.util.find_spec(f"{self.package}.{module.name}").origin
+            with open(source, encoding="utf8") as lines:
+                if f'name = "{module.name}"' in lines.read():
+                    names.append(module.name)
+        return sorted(names)
+
+    def get(self, name: str) -> type:
+        """The class called `name`. Raises UserError, with the nearest names, if there is none."""
+        if name not in self.names():
+            raise UserError(f"There is no {self.kind} called {name!r}: {nearest(name, self.names())}.")
+        module = importlib.import_module(f"{self.package}.{name}")
+        for part in vars(module).values():
+            if inspect.isclass(part) and part.__module__ == module.__name__ and getattr(part, "name", None) == name:
+                return part
+        raise LookupError(f"{module.__name__} defines no class with name = {name!r}")
+
+    def create(self, settings: dict[str, Any], **more: Any) -> Any:
+        """Builds the part `settings["name"]` from the other settings. Raises UserError for a setting it does not take."""
+        settings = dict(settings)
+        part = self.get(settings.pop("name"))
+        if dataclasses.is_dataclass(part):
+            accepted = {field.name for field in dataclasses.fields(part) if field.init}
+        else:
+            accepted = set(inspect.signature(part.__init__).parameters) - {"self"}
+        for key in settings:
+            if key not in accepted:
+                raise UserError(f"The {self.kind} {part.name} takes no setting {key!r}: {nearest(key, accepted)}.")
+        return part(**settings, **more)
