@@ -1,0 +1,76 @@
+"""The command line: every mistake is a sentence, a non-zero exit, and leaves nothing behind."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments, folder):
+    return subprocess.run(
+        [sys.executable, str(ROOT / arguments[0]), *arguments[1:]], cwd=folder, capture_output=True, text=True, timeout=120
+    )
+
+
+MISTAKES = {
+    ("train.py", "attention=i_clusterd"): "There is no attention called 'i_clusterd': did you mean i_clustered",
+    ("train.py", "corpus=spken"): "There is no corpus called 'spken': did you mean spoken",
+    ("train.py", "units=phoneme"): "There is no units called 'phoneme': did you mean phonemes",
+    ("train.py", "clustres=3"): "There is no setting called 'clustres': did you mean clusters",
+    ("train.py", "encoder.layer=3"): "There is no setting called 'encoder.layer': did you mean encoder.layers",
+    ("train.py", "attention=i_clustered", "clusters=0"): "clusters takes a whole number of 1 or more, not 0",
+    ("train.py", "attention=i_clustered", "clusters=abc"): "clusters takes a whole number, such as 100, not 'abc'",
+    ("train.py", "attention=i_clustered", "clusters=1.5"): "clusters takes a whole number, such as 100, not 1.5",
+    ("train.py", "attention=clustered", "topk=3"): "attention=clustered does not read 'topk': it reads clusters, bits",
+    ("train.py", "clusters=3"): "attention=full does not read 'clusters': it reads no knobs at all",
+    ("train.py", "attention=lsh", "encoder.shared_qk=false"): "attention=lsh needs queries and keys from one projection",
+    ("train.py", "attention=full,clustered"): "several values need --multirun",
+    ("train.py", "hello"): "'hello' is not of the form key=value",
+    ("train.py", "corpus=folder"): "corpus.path=… is needed",
+    ("train.py", "corpus=folder", "corpus.path=nowhere"): "nowhere",
+    ("train.py", "init_from=nowhere"): "There is no checkpoint at nowhere",
+    ("evaluate.py",): "checkpoint=… is needed: a run's folder, a .ckpt file or a model folder",
+    ("evaluate.py", "checkpoint=nowhere"): "There is no checkpoint at nowhere",
+    ("evaluate.py", "checkpoint=nowhere", "attention=clusterd"): "There is no attention called 'clusterd'",
+    ("transcribe.py", "checkpoint=nowhere"): "Name at least one audio file",
+    ("transcribe.py", "checkpoint=nowhere", "a.wav"): "There is no checkpoint at nowhere",
+    ("scripts/cross_evaluate.py",): "attention=… is needed",
+    ("scripts/cross_evaluate.py", "checkpoints=[a]", "attention=[clusterd-3]"): "clustered",
+    ("scripts/prepare.py", "astersk"): "asterisk",
+}
+
+
+@pytest.mark.parametrize("arguments", MISTAKES, ids=" ".join)
+def test_a_mistake_is_answered_by_a_sentence_and_leaves_nothing_behind(arguments, tmp_path):
+    ended = run(*arguments, folder=tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert MISTAKES[arguments] in ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_the_choices_of_each_group_and_the_knobs_in_words(tmp_path):
+    ended = run("train.py", "--help", folder=tmp_path)
+    assert ended.returncode == 0
+    for words in ("attention=", "i_clustered", "oracle_top", "corpus=", "asterisk", "clusters=100", "max_minutes="):
+        assert words in ended.stdout
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["attention=i_clusterd"], ["clustres=3"]], ids=" ".join)
+def test_help_and_a_mistyped_option_take_less_than_three_seconds_of_processor_time(arguments, tmp_path):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run("train.py", *arguments, folder=tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3.0
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = ["torch", "lightning", "lhotse", "matplotlib", "triton"]
+    code = "import sys, asr, asr.command, asr.corpora, asr.units; print([name for name in %r if name in sys.modules])" % heavy
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout.strip() == "[]", ended.stdout + ended.stderr
