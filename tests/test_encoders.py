@@ -1,0 +1,57 @@
+"""Encoders: exact output lengths, and padding that changes nothing."""
+
+import pytest
+import torch
+
+from asr.attention import attentions
+from asr.encoders import encoders
+from asr.errors import UserError
+
+
+def build(attention="full", **settings):
+    torch.manual_seed(0)
+    defaults = {"layers": 2, "heads": 2, "head_dim": 8, "feed_forward": 16, "dropout": 0.0}
+    return encoders.create(
+        {"name": "transformer", **defaults, **settings},
+        input_dim=5,
+        create_attention=lambda layer, head_dim: attentions.create({"name": attention}, seed=layer),
+    ).eval()
+
+
+@pytest.mark.parametrize("front_end", ["stack", "convolution"])
+@pytest.mark.parametrize("subsampling", [1, 2, 3, 4])
+def test_output_lengths_are_exact_for_every_length(front_end, subsampling):
+    encoder = build(front_end=front_end, subsampling=subsampling)
+    for frames in range(1, 30):
+        hidden, lengths = encoder(torch.randn(1, frames, 5), torch.tensor([frames]))
+        assert hidden.shape == (1, encoder.output_lengths(frames), encoder.output_dim)
+        assert lengths.tolist() == [encoder.output_lengths(frames)] == [-(-frames // subsampling)]
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("front_end", ["stack", "convolution"])
+@pytest.mark.parametrize("subsampling", [1, 3, 4])
+def test_padding_and_the_other_sequences_of_a_batch_change_nothing(front_end, subsampling, norm):
+    encoder = build(front_end=front_end, subsampling=subsampling, norm=norm)
+    features = torch.zeros(3, 41, 5)
+    frames = [41, 17, 30]
+    for row, length in enumerate(frames):
+        features[row, :length] = torch.randn(length, 5)
+    together, lengths = encoder(features, torch.tensor(frames))
+    for row, length in enumerate(frames):
+        alone, _ = encoder(features[row : row + 1, :length], torch.tensor([length]))
+        torch.testing.assert_close(together[row, : lengths[row]], alone[0], atol=1e-5, rtol=1e-5)
+
+
+def test_shared_queries_and_keys_come_from_one_projection():
+    shared, apart = build(shared_qk=True), build(shared_qk=False)
+    assert shared.layers[0].attention.input_projection.out_features == 2 * 16
+    assert apart.layers[0].attention.input_projection.out_features == 3 * 16
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"subsampling": 5}, {"front_end": "stak"}, {"norm": "none"}, {"heads": 0}, {"dropout": 1.5}, {"hed_dim": 3}]
+)
+def test_a_wrong_setting_is_said_with_its_name(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        build(**wrong)
