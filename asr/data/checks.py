@@ -1,0 +1,108 @@
+"""What an utterance must be before it may be trained on: readable, transcribed in known units, long enough for its labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from asr.errors import UserError
+
+
+@dataclasses.dataclass
+class CheckedSplit:
+    """The usable utterances of a split.
+
+    cuts, labels, references and frames run side by side: the lhotse cut, its unit ids, its tokens to score, and its length
+    in feature frames. dropped: (utterance id, reason) of all others.
+    """
+
+    name: str
+    cuts: list
+    labels: list[list[int]]
+    references: list[list[str]]
+    frames: list[int]
+    dropped: list[tuple[str, str]]
+
+    @property
+    def seconds(self) -> float:
+        return sum(cut.duration for cut in self.cuts)
+
+    def reasons(self) -> Counter:
+        """How many utterances were dropped for each reason, the details after the colon left out."""
+        return Counter(reason.split(":")[0] for _, reason in self.dropped)
+
+
+def check_split(
+    name: str,
+    cuts,
+    units,
+    frames_of: Callable[[int], int],
+    output_lengths: Callable[[int], int],
+    required_frames: Callable[[list[int]], int] | None,
+    fewest_frames_of: Callable[[int], int] | None = None,
+) -> CheckedSplit:
+    """Sorts the cuts of a split into usable ones and others, each of those with its reason.
+
+    frames_of: samples → feature frames; output_lengths: feature frames → encoder outputs; required_frames: labels → the
+    fewest encoder outputs that the loss can align them to, exactly; None where nothing will be trained.
+    fewest_frames_of: samples → feature frames at the fastest that speed perturbation plays them; `frames_of` by default.
+    """
+    split = CheckedSplit(name, [], [], [], [], [])
+    for cut in cuts:
+        reason = unusable_audio(cut)
+        if reason is None:
+            try:
+                labels, reference = units.encode(cut.supervisions[0]), units.reference(cut.supervisions[0])
+            except UserError as error:
+                reason = f"outside the units: {error}"
+        if reason is None and not reference:
+            reason = "empty transcript"
+        if reason is None:
+            frames = frames_of(cut.num_samples)
+            outputs = output_lengths((fewest_frames_of or frames_of)(cut.num_samples))
+            if frames < 1:
+                reason = f"shorter than one frame: {cut.duration:.3f} s"
+            elif required_frames is not None and outputs < required_frames(labels):
+                reason = (
+                    f"too short for its labels: {outputs} encoder outputs for {len(labels)} labels "
+                    f"that need {required_frames(labels)}"
+                )
+        if reason is None:
+            split.cuts.append(cut)
+            split.labels.append(labels)
+            split.references.append(reference)
+            split.frames.append(frames)
+        else:
+            split.dropped.append((cut.id, reason))
+    return split
+
+
+def unusable_audio(cut) -> str | None:
+    """Why a cut's audio cannot be read, if its file tells without being decoded."""
+    if not cut.has_recording:
+        return "no recording"
+    for source in cut.recording.sources:
+        if source.type == "file":
+            path = Path(source.source)
+            if not path.is_file():
+                return f"missing audio: {path}"
+            if path.stat().st_size == 0:
+                return f"empty audio: {path}"
+    return None
+
+
+def refuse_if_many(split: CheckedSplit, share: float) -> None:
+    """Raises UserError if more than `share` of a split's utterances cannot be used, or none is left."""
+    total = len(split.cuts) + len(split.dropped)
+    if total == 0:
+        raise UserError(f"The {split.name} split of the corpus is empty.")
+    if not split.cuts or len(split.dropped) > share * total:
+        reasons = "; ".join(f"{count} × {reason}" for reason, count in split.reasons().most_common())
+        utterance, reason = split.dropped[0]
+        raise UserError(
+            f"{len(split.dropped)} of the {total} utterances of the {split.name} split cannot be used ({reasons}), "
+            f"more than data.max_dropped={share:g} allows. The first: {utterance} ({reason}). "
+            + ("Set data.max_dropped higher to train on the others." if split.cuts else "")
+        )
