@@ -22,10 +22,11 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 MULTIRUN = ("-m", "--multirun")
 
 
-def command(config_name: str, files: bool = False) -> Callable:
+def command(config_name: str, files: bool = False, aliases: dict[str, str] | None = None) -> Callable:
     """Makes `function(config)` a program configured by `conf/<config_name>.yaml`.
 
     files: arguments without a `=`, or that name an existing file, become `config.files`.
+    aliases: keys that may be typed for others; a key that is the name of a group cannot be one of its own in Hydra.
     UserError ends the program with its sentence on standard error and exit code 2; Ctrl-C ends it with 130. A function of
     files returns how many of them failed; if any did, the exit code is 1.
     """
@@ -41,6 +42,8 @@ def command(config_name: str, files: bool = False) -> Callable:
                 return
             with sentences(name):
                 named = take_files() if files else []
+                for key, meant in (aliases or {}).items():
+                    sys.argv[1:] = [re.sub(rf"^{key}=", f"{meant}=", argument) for argument in sys.argv[1:]]
                 check_overrides(config_name, sys.argv[1:])
                 run_with_hydra(config_name, functools.partial(with_files, function, named) if files else function, name)
 
@@ -227,7 +230,7 @@ def check_value(config_name: str, default, key: str, value: Any) -> None:
         return
     before = OmegaConf.select(default, key, throw_on_missing=False)
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}
-    if before is None or value is None or type(before) not in kinds:
+    if before is None or before == "auto" or value is None or type(before) not in kinds:
         return
     if isinstance(before, bool) != isinstance(value, bool):
         fits = False

@@ -38,7 +38,7 @@ MISTAKES = {
     ("evaluate.py", "checkpoint=nowhere", "attention=clusterd"): "There is no attention called 'clusterd'",
     ("transcribe.py", "checkpoint=nowhere"): "Name at least one audio file",
     ("transcribe.py", "checkpoint=nowhere", "a.wav"): "There is no checkpoint at nowhere",
-    ("scripts/cross_evaluate.py",): "attention=… is needed",
+    ("scripts/cross_evaluate.py",): "attentions=… is needed",
     ("scripts/cross_evaluate.py", "checkpoints=[a]", "attention=[clusterd-3]"): "clustered",
     ("scripts/prepare.py", "astersk"): "asterisk",
 }

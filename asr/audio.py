@@ -1,0 +1,193 @@
+"""Reading audio files of any kind into mono waveforms, and naming those that are broken.
+
+libsndfile (soundfile) reads first; FFmpeg (PyAV) reads what it does not know: G.722, M4A, WebM and many more. Several
+channels are mixed to one by their mean, whatever the format, so that one channel copied to two comes out as it was.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy
+
+from asr.errors import UserError
+
+if TYPE_CHECKING:
+    import soundfile
+
+# Writers to a pipe cannot know the length and put one of these into the header: such a file is whole.
+UNKNOWN_LENGTHS = {0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000}
+# Only these containers store the length; for the others FFmpeg estimates it from the bit rate.
+CONTAINERS_WITH_LENGTH = {"mov", "matroska"}
+# A decoder's priming samples and a rounded header: up to this much (seconds) may lack from a whole file.
+LENGTH_TOLERANCE = 0.1
+
+
+class _Unknown(Exception):
+    """libsndfile does not know the format."""
+
+
+def read_audio(path: str | Path, sample_rate: int | None = None) -> tuple[numpy.ndarray, int]:
+    """The waveform in the file `path`.
+
+    sample_rate: in Hz; where the file has another, it is resampled (band-limited interpolation, torchaudio).
+
+    Returns (waveform (samples,) float32 within about [-1, 1], the mean of the channels; its sample rate in Hz).
+    Raises UserError, naming the file, if it is missing, empty, unreadable, holds no sound or non-numbers, or is shorter
+    than its header promises (as far as its format stores a length: headerless formats such as G.722 do not).
+    """
+    path = _existing(path)
+    try:
+        channels, rate = _read_with_soundfile(path)
+    except _Unknown:
+        channels, rate = _read_with_pyav(path)
+    if channels.shape[0] == 0:
+        raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
+    waveform = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
+    if not numpy.isfinite(waveform).all():
+        raise UserError(f"{path} holds samples that are not numbers (NaN or infinity): record or convert it again.")
+    waveform = numpy.ascontiguousarray(waveform, dtype=numpy.float32)
+    if sample_rate is not None and rate != sample_rate:
+        waveform, rate = resample(waveform, rate, sample_rate), sample_rate
+    return waveform, rate
+
+
+def audio_duration(path: str | Path) -> float:
+    """The duration of the file `path` in seconds: from its header where libsndfile reads it, else by decoding it.
+
+    Raises UserError as `read_audio` does; damage that only decoding shows (inside FLAC or MP3) is not looked for.
+    """
+    path = _existing(path)
+    try:
+        with _open_with_soundfile(path) as file:
+            frames, rate = file.frames, file.samplerate
+    except _Unknown:
+        channels, rate = _read_with_pyav(path)
+        frames = channels.shape[0]
+    if frames == 0:
+        raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
+    return frames / rate
+
+
+def is_mono_wav_or_flac(path: str | Path, sample_rate: int) -> bool:
+    """Whether the file is what training reads fastest, as it is: one channel of WAV or FLAC at `sample_rate` Hz."""
+    try:
+        with _open_with_soundfile(_existing(path)) as file:
+            return file.format in ("WAV", "WAVEX", "FLAC") and file.channels == 1 and file.samplerate == sample_rate
+    except _Unknown:
+        return False
+
+
+def resample(waveform: numpy.ndarray, rate: int, new_rate: int) -> numpy.ndarray:
+    """waveform (samples,) float32 at `rate` Hz → (samples · new_rate / rate, rounded up,) float32 at `new_rate` Hz."""
+    import torch
+    import torchaudio
+
+    return torchaudio.functional.resample(torch.from_numpy(waveform), rate, new_rate).numpy()
+
+
+def write_flac(path: str | Path, waveform: numpy.ndarray, sample_rate: int) -> None:
+    """Writes waveform (samples,) float32 as 16-bit FLAC: 16-bit audio comes out bit for bit, above 1 it is clipped."""
+    import soundfile
+
+    samples = numpy.clip(numpy.rint(waveform * 32768.0), -32768, 32767).astype(numpy.int16)
+    soundfile.write(str(path), samples, sample_rate, format="FLAC", subtype="PCM_16")
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; an audio file was expected.")
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty (0 bytes): copy it again, or remove it.")
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise UserError(f"There is no audio file {path}.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened: {error.strerror or error}.") from None
+    return path
+
+
+def _open_with_soundfile(path: Path) -> soundfile.SoundFile:
+    import soundfile
+
+    try:
+        file = soundfile.SoundFile(str(path))
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: files named .raw have no header to read
+        raise _Unknown from None
+    promised, there = _promised_and_there(file.extra_info)
+    if there < promised:
+        file.close()
+        raise UserError(
+            f"{path} is cut short: its header promises {promised} bytes of audio, {there} are there. Copy it again."
+        )
+    return file
+
+
+def _promised_and_there(log: str) -> tuple[int, int]:
+    """Bytes of audio by the header and by the file's size, as libsndfile notes on opening: "data : 9 (should be 5)"."""
+    for line in re.finditer(r"(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", log):
+        promised, there = int(line[1]), int(line[2])
+        if promised not in UNKNOWN_LENGTHS:
+            return promised, there
+    for line in re.finditer(r"SSND : (\d+).*?Chunk size \d+ > file length (\d+)", log, re.DOTALL):
+        return int(line[1]), int(line[2])
+    return 0, 0
+
+
+def _read_with_soundfile(path: Path) -> tuple[numpy.ndarray, int]:
+    """(samples, channels) float32 and the sample rate."""
+    import soundfile
+
+    with _open_with_soundfile(path) as file:
+        frames, rate = file.frames, file.samplerate
+        try:
+            channels = file.read(dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise UserError(
+                f"{path} is damaged or cut short ({error.error_string}): copy it again, or remove it."
+            ) from None
+    if (frames - len(channels)) / rate > (LENGTH_TOLERANCE if file.format == "MPEG" else 0):
+        raise _cut_short(path, frames / rate, len(channels) / rate)
+    return channels, rate
+
+
+def _read_with_pyav(path: Path) -> tuple[numpy.ndarray, int]:
+    """(samples, channels) float32 and the sample rate."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise UserError(f"{path} holds no audio: an audio file was expected.")
+            stream = container.streams.audio[0]
+            rate = stream.rate
+            converter, blocks = av.AudioResampler(format="fltp"), []
+            for frame in container.decode(stream):
+                blocks += [block.to_ndarray() for block in converter.resample(frame)]
+            if blocks:
+                blocks += [block.to_ndarray() for block in converter.resample(None)]
+            promised = 0.0
+            if CONTAINERS_WITH_LENGTH & set(container.format.name.split(",")):
+                promised = (
+                    float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+                )
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{path} cannot be read as audio, neither by libsndfile nor by FFmpeg ({reason}): "
+            "it is damaged, cut short or no audio."
+        ) from None
+    channels = numpy.concatenate(blocks, axis=1).T if blocks else numpy.zeros((0, 1), numpy.float32)
+    if promised - len(channels) / rate > LENGTH_TOLERANCE:
+        raise _cut_short(path, promised, len(channels) / rate)
+    return channels, rate
+
+
+def _cut_short(path: Path, promised: float, there: float) -> UserError:
+    return UserError(
+        f"{path} is cut short: its header promises {promised:.2f} s of audio, {there:.2f} s are there. Copy it again."
+    )

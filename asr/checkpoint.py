@@ -1,0 +1,117 @@
+"""Opening what a user calls a checkpoint: a run's folder, a .ckpt file of Lightning's, or an exported model folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr.errors import UserError
+from asr.model import Model
+from asr.model_folder import WEIGHTS, checked_description, load_model, rebuild
+from asr.units import Units, load_units
+
+CARRIED = "asr"
+
+
+@dataclasses.dataclass
+class Checkpoint:
+    """A model ready to be evaluated, with its units.
+
+    trained_on: plain data: `corpus` (its settings), `command`, …
+    run: the folder of the run that it came from, if it still lies in one.
+    path: what the user named.
+    """
+
+    model: Model
+    units: Units
+    trained_on: dict[str, Any]
+    run: Path | None
+    path: Path
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Opens a checkpoint without running anything that it names.
+
+    A run's folder is opened at its `model/` or, if training has not ended, its best checkpoint, then its last one.
+    Raises UserError if there is nothing there, if it is cut short, or if it is no checkpoint of ours.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"There is no checkpoint at {path}. Name a run's folder, a .ckpt file or a model folder.")
+    if path.is_file():
+        if path.name == WEIGHTS:
+            return open_checkpoint(path.parent)
+        return open_file(path, run_of(path), path)
+    if (path / WEIGHTS).is_file():
+        model, units, trained_on = load_model(path)
+        return Checkpoint(model, units, trained_on, run_of(path / WEIGHTS), path)
+    if (path / "model" / WEIGHTS).is_file():
+        model, units, trained_on = load_model(path / "model")
+        return Checkpoint(model, units, trained_on, path, path)
+    for name in ("best.ckpt", "last.ckpt"):
+        if (path / "checkpoints" / name).is_file():
+            return open_file(path / "checkpoints" / name, path, path)
+    raise UserError(f"{path} is neither a run's folder nor a model folder: no model and no checkpoint lies in it.")
+
+
+def run_of(file: Path) -> Path | None:
+    """The run's folder that a file in `model/` or `checkpoints/` belongs to, if there is one."""
+    run = file.resolve().parent.parent
+    return run if file.resolve().parent.name in ("model", "checkpoints") and (run / "config.yaml").is_file() else None
+
+
+def open_file(file: Path, run: Path | None, path: Path) -> Checkpoint:
+    content = read_tensors(file)
+    carried = content.get(CARRIED)
+    if not isinstance(carried, dict) or not isinstance(carried.get("units"), dict):
+        raise UserError(f"{file} is a PyTorch file, but not a checkpoint of asr: it has no field {CARRIED!r}.")
+    description, trained_on = checked_description(carried.get("description"), f"{file}, description")
+    units = unpack_units(carried["units"], str(file))
+    weights = {
+        name.removeprefix("model."): tensor
+        for name, tensor in content.get("state_dict", {}).items()
+        if name.startswith("model.")
+    }
+    return Checkpoint(rebuild(description, units, weights, str(file)), units, trained_on, run, path)
+
+
+def read_tensors(file: Path) -> dict[str, Any]:
+    """Reads a PyTorch file as tensors and plain data only: `weights_only` refuses everything that would run code."""
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{file} is not a checkpoint that can be opened safely: it is cut short, not a checkpoint, or it names code "
+            "to be run, which is never done."
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{file} is not a checkpoint, or is cut short: {reason}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is not a checkpoint: it holds a {type(content).__name__}.")
+    return content
+
+
+def pack_units(units: Units) -> dict[str, torch.Tensor]:
+    """The files of the units as byte tensors, so that a single .ckpt file carries them."""
+    with tempfile.TemporaryDirectory() as folder:
+        units.save(Path(folder))
+        return {
+            file.name: torch.tensor(list(file.read_bytes()), dtype=torch.uint8)
+            for file in sorted(Path(folder).iterdir())
+        }
+
+
+def unpack_units(files: dict[str, torch.Tensor], source: str) -> Units:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            if Path(str(name)).name != name or not torch.is_tensor(content) or content.dtype != torch.uint8:
+                raise UserError(f"{source}: the units carry a file called {name!r}, which is no plain file name.")
+            (Path(folder) / name).write_bytes(bytes(content.tolist()))
+        return load_units(Path(folder))

@@ -1,0 +1,210 @@
+"""Scoring a trained recognizer on a split, with its own attention or with another."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr.attention import attentions
+from asr.checkpoint import Checkpoint, open_checkpoint
+from asr.command import knobs_of, unread_knob
+from asr.corpora import corpora
+from asr.data.batches import Utterances, evaluation_loader
+from asr.data.checks import CheckedSplit, check_split, refuse_if_many
+from asr.decoders import Decoder, decoders
+from asr.errors import UserError
+from asr.memory import PeakMemory
+from asr.model import Model, refuse_unshared
+from asr.run_folder import command_line
+from asr.scoring import EvaluationFacts, UtteranceScore, score_utterance, summarize, write_evaluation
+from asr.scoring.files import scores_as_data
+from asr.units import Units
+
+
+@dataclasses.dataclass
+class Request:
+    """What to evaluate.
+
+    attention: settings of another attention than the checkpoint's own; knobs: settings to change in it.
+    corpus: settings of another corpus than the one it was trained on. output: folder for the tables; by default
+    `evaluation/<split>/<attention>` beside the model.
+    """
+
+    checkpoint: str
+    split: str = "test"
+    attention: dict[str, Any] | None = None
+    knobs: dict[str, int] = dataclasses.field(default_factory=dict)
+    corpus: dict[str, Any] | None = None
+    decoder: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "greedy"})
+    device: str = "auto"
+    batch_frames: int = 16000
+    bootstrap: int = 2000
+    cache: str = ".cache"
+    output: str | None = None
+
+
+@dataclasses.dataclass
+class Recognition:
+    """What came out of a split: scored utterances, seconds spent in the model, and the most memory it needed, in bytes."""
+
+    utterances: list[UtteranceScore]
+    forward_seconds: float
+    peak_memory_bytes: int | None
+
+
+def evaluate(request: Request) -> dict[str, Any]:
+    """Scores a checkpoint, writes the tables, and returns the content of `scores.json` with `folder` and `tokens` beside it.
+
+    Raises UserError if the checkpoint, the attention or the corpus cannot be had; nothing is written then.
+    """
+    checkpoint = open_checkpoint(request.checkpoint)
+    request.attention = choose_attention(checkpoint.model, request.attention, request.knobs)
+    if request.attention is not None:
+        refuse_unshared(request.attention, checkpoint.model.description["encoder"]["shared_qk"])
+    return score_checkpoint(request, checkpoint, *load_split(checkpoint, request))
+
+
+def score_checkpoint(
+    request: Request, checkpoint: Checkpoint, split: CheckedSplit, corpus: str, own: bool
+) -> dict[str, Any]:
+    """`evaluate` for a checkpoint that is open and a split that is read. own: whether it was trained on that corpus."""
+    model, units = checkpoint.model, checkpoint.units
+    if request.attention is not None:
+        model = model.with_attention(request.attention)
+    decoder = decoders.create(request.decoder)
+    recognition = recognize(model, units, decoder, split, request.device, request.batch_frames)
+    score = summarize(recognition.utterances, resamples=request.bootstrap)
+    label = model.attention_label()
+    facts = EvaluationFacts(
+        corpus=corpus,
+        split=request.split,
+        units=units.name,
+        attention=label,
+        metric=units.metric,
+        audio_seconds=split.seconds,
+        forward_seconds=recognition.forward_seconds,
+        peak_memory_bytes=recognition.peak_memory_bytes,
+        normalizer=units.normalizer,
+        checkpoint=str(request.checkpoint),
+        command=command_line(),
+        more={
+            "attention_settings": model.description["attention"],
+            "trained_with": checkpoint.model.attention_label(),
+            "normalizer_removed": removed_by_normalizer(split, units),
+            "dropped": [list(row) for row in split.dropped],
+        },
+    )
+    place = request.split if own else f"{corpus}-{request.split}"
+    folder = Path(request.output) if request.output else output_folder(checkpoint) / place / label
+    write_evaluation(folder, score, facts)
+    tokens = "phonemes" if units.metric == "per" else "words"
+    return {**scores_as_data(score, facts), "folder": folder, "tokens": tokens}
+
+
+def choose_attention(model: Model, attention: dict[str, Any] | None, knobs: dict[str, int]) -> dict[str, Any] | None:
+    """The settings of the attention to evaluate with, or None for the model's own.
+
+    Raises UserError if a knob is not read by the attention, or if the weights cannot serve it.
+    """
+    if attention is None and not knobs:
+        return None
+    chosen = dict(attention or model.description["attention"])
+    for knob, value in knobs.items():
+        if knob not in knobs_of(chosen["name"]):
+            raise UserError(unread_knob(chosen["name"], knob))
+        chosen[knob] = value
+    attentions.get(chosen["name"])
+    return chosen
+
+
+def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, str, bool]:
+    """(the split, the corpus' name, whether it is the corpus that the model was trained on)."""
+    trained_on = checkpoint.trained_on.get("corpus")
+    settings = request.corpus or trained_on
+    if not isinstance(settings, dict) or "name" not in settings:
+        raise UserError(f"{request.checkpoint} does not say what it was trained on: name a corpus with corpus=…")
+    corpus = corpora.create(settings).load(Path(request.cache), workers=os.cpu_count() or 1)
+    if request.split not in corpus.splits:
+        raise UserError(
+            f"The corpus {corpus.name} has no split called {request.split!r}: one of {', '.join(corpus.splits)}."
+        )
+    model = checkpoint.model
+    wanted = model.description["features"]["sample_rate"]
+    cuts = corpus.splits[request.split]
+    if corpus.sample_rate != wanted:
+        cuts = cuts.resample(wanted)
+    split = check_split(
+        request.split, cuts, checkpoint.units, model.features.frames_of, model.encoder.output_lengths, None
+    )
+    refuse_if_many(split, 0.01)
+    return split, corpus.name, settings == trained_on
+
+
+def recognize(
+    model: Model, units: Units, decoder: Decoder, split: CheckedSplit, device: str, batch_frames: int
+) -> Recognition:
+    """Recognizes every utterance of a split. The hypotheses do not depend on `batch_frames`."""
+    place = choose_device(device)
+    model = model.to(place).eval()
+    loader = evaluation_loader(Utterances(split.cuts, split.labels), split.frames, batch_frames)
+    utterances, seconds = [], 0.0
+    with torch.inference_mode(), PeakMemory(place) as memory:
+        for step, batch in enumerate(loader):
+            waveforms, samples = batch.waveforms.to(place), batch.samples.to(place)
+            if step == 0:
+                # first calls choose algorithms and fill caches; they are not what a forward pass costs
+                model(waveforms[:1], samples[:1])
+            synchronize(place)
+            started = time.perf_counter()
+            emissions, lengths = model(waveforms, samples)
+            synchronize(place)
+            seconds += time.perf_counter() - started
+            for index, hypotheses in zip(batch.indices.tolist(), decoder(emissions, lengths)):
+                cut = split.cuts[index]
+                utterances.append(
+                    score_utterance(
+                        cut.id,
+                        split.references[index],
+                        units.decode(hypotheses[0].ids),
+                        cut.supervisions[0].speaker or "",
+                        cut.duration,
+                    )
+                )
+    return Recognition(utterances, seconds, memory.bytes)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is a GPU if there is one. Raises UserError if it is not to be had."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in ("cpu", "cuda"):
+        raise UserError(f"device is auto, cpu or cuda, not {name!r}.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda was asked for, but PyTorch sees no GPU here. Use device=cpu.")
+    return torch.device(name)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def output_folder(checkpoint: Checkpoint) -> Path:
+    """Where the evaluations of a checkpoint are kept."""
+    if checkpoint.run is not None:
+        return checkpoint.run / "evaluation"
+    return (checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent) / "evaluation"
+
+
+def removed_by_normalizer(split: CheckedSplit, units: Units) -> dict[str, int]:
+    """What the text normalizer removed from the references of a split, with counts."""
+    removed: Counter = Counter()
+    for cut in split.cuts:
+        removed.update(units.normalize(cut.supervisions[0])[1])
+    return dict(removed)

@@ -1,0 +1,268 @@
+"""Pictures of a training run and of evaluations, as PNG files."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from asr.errors import UserError
+
+# The eight colours of Okabe and Ito (2008), which people with any colour vision tell apart; yellow last: weak on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+MARKERS = "osD^vP*X"
+
+
+@dataclasses.dataclass(frozen=True)
+class TradeOffPoint:
+    """One evaluation in a trade-off plot.
+
+    attention: the type, which the points of one line share; label: what stands beside the point ("i_clustered-100").
+    seconds: forward time; error_rate and interval: 0 to 1.
+    """
+
+    attention: str
+    label: str
+    seconds: float
+    error_rate: float
+    interval: tuple[float, float] | None = None
+
+
+def plot_learning_curves(metrics: Path | str, png: Path | str) -> Path:
+    """Draws the loss and the error rate over the optimizer's steps from the `metrics.csv` of Lightning's CSVLogger.
+
+    Reads the columns step, train/loss, dev/loss, dev/error_rate (0 to 1) and seconds (since the start, shown as minutes on
+    top), of which any but one curve may be missing, as may any field. Raises UserError when the file cannot be read or holds
+    no curve.
+    """
+    curves, seconds = _read_metrics(Path(metrics))
+    losses = {name: curves[name] for name in ("train/loss", "dev/loss") if name in curves}
+    errors = {"dev/error_rate": curves["dev/error_rate"]} if "dev/error_rate" in curves else {}
+    panels = [panel for panel in ((losses, "Loss"), (errors, "Error rate on dev (%)")) if panel[0]]
+    figure = _figure(5.2 * len(panels), 3.8)
+    for axes, (panel, title) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        for number, (name, (steps, values)) in enumerate(panel.items()):
+            if name == "dev/error_rate":
+                values = [100 * value for value in values]
+            _draw_curve(axes, steps, values, name, COLOURS[number + (panel is errors)])
+        _finish(axes, "Step", title)
+        axes.set_ylim(*_readable_limits([value for _, values in panel.values() for value in values], panel is errors))
+        if len(panel) > 1:
+            axes.legend(frameon=False)
+        _add_minutes(axes, seconds)
+    return _save(figure, png)
+
+
+def plot_heat_map(table: Mapping[str, Mapping[str, float | None]], png: Path | str) -> Path:
+    """Draws error rates (0 to 1) as percentages on coloured fields.
+
+    table: attention label → checkpoint label → error rate; a pair that cannot be is None or missing and shown as "–".
+    Rows and columns keep the order in which they come. Raises UserError for a table without any number.
+    """
+    rows = list(table)
+    columns = list(dict.fromkeys(column for row in table.values() for column in row))
+    rates = [[_number(table[row].get(column)) for column in columns] for row in rows]
+    known = [rate for row in rates for rate in row if rate is not None]
+    if not known:
+        raise UserError("There is nothing to draw in the heat map: the table holds no error rate.")
+    row_width = 0.085 * max(len(row) for row in rows)
+    tilted = max(len(column) for column in columns) > 11
+    figure = _figure(1.6 + row_width + 0.95 * len(columns), 1.2 + 0.42 * len(rows) + (0.7 if tilted else 0))
+    axes = figure.subplots()
+    low, high = min(known), max(known)
+    # Colours follow the logarithm: a point between 7 % and 8 % matters, one between 80 % and 81 % does not.
+    floor = max(low, 1e-3)
+    span = math.log(max(high, floor) / floor) or 1.0
+    shades = [[None if r is None else math.log(max(r, floor) / floor) / span for r in row] for row in rates]
+    image = [[math.nan if shade is None else shade for shade in row] for row in shades]
+    colours = _colour_map()
+    axes.imshow(image, cmap=colours, vmin=0, vmax=1, aspect="auto")
+    for y, row in enumerate(rates):
+        for x, rate in enumerate(row):
+            text = "–" if rate is None else f"{100 * rate:.1f}"
+            colour = "#666666" if rate is None else "white" if shades[y][x] > 0.6 else "black"
+            axes.text(x, y, text, ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(columns)), columns, rotation=30 if tilted else 0, ha="right" if tilted else "center")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks([x - 0.5 for x in range(1, len(columns))], minor=True)
+    axes.set_yticks([y - 0.5 for y in range(1, len(rows))], minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="both", length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    axes.set(xlabel="Trained with", ylabel="Scored with", title="Error rate (%)")
+    return _save(figure, png)
+
+
+def plot_trade_off(points: Sequence[TradeOffPoint], png: Path | str) -> Path:
+    """Draws the error rate over the time of the forward pass, one line for each type of attention.
+
+    Times are on a logarithmic axis. Raises UserError when there is no point with a time above zero and an error rate.
+    """
+    lines: dict[str, list[TradeOffPoint]] = {}
+    for point in points:
+        if _number(point.error_rate) is not None and (_number(point.seconds) or 0) > 0:
+            lines.setdefault(point.attention, []).append(point)
+    if not lines:
+        raise UserError(
+            "There is nothing to draw in the trade-off: no evaluation has both a forward time and an error rate."
+        )
+    figure = _figure(6.4, 4.4)
+    axes = figure.subplots()
+    for number, (attention, line) in enumerate(lines.items()):
+        line = sorted(line, key=lambda point: (point.seconds, point.label))
+        seconds, rates = [point.seconds for point in line], [100 * point.error_rate for point in line]
+        colour = COLOURS[number % len(COLOURS)]
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(seconds, rates, color=colour, marker=marker, linewidth=1.5, markersize=6, label=attention)
+        for point, rate in zip(line, rates):
+            if point.interval is not None:
+                axes.vlines(point.seconds, *(100 * end for end in point.interval), color=colour, alpha=0.4, linewidth=1)
+            axes.annotate(
+                point.label, (point.seconds, rate), (6, 5), textcoords="offset points", fontsize=7.5, color=colour
+            )
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    _plain_seconds(axes)
+    _finish(axes, "Forward pass (seconds)", "Error rate (%)")
+    axes.set_ylim(bottom=0)
+    if len(lines) > 1:
+        axes.legend(frameon=False)
+    return _save(figure, png)
+
+
+def _read_metrics(path: Path) -> tuple[dict[str, tuple[list[float], list[float]]], tuple[list[float], list[float]]]:
+    """The curves by name as (steps, values), without missing and non-finite values, and (steps, seconds) likewise."""
+    try:
+        with open(path, encoding="utf8", newline="") as lines:
+            reader = csv.DictReader(lines)
+            rows = list(reader)
+            header = [name for name in reader.fieldnames or [] if name]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"The metrics {path} cannot be read: {error}. Expected the CSV file of a training run."
+        ) from error
+    curves: dict[str, tuple[list[float], list[float]]] = {}
+    for name in ("train/loss", "dev/loss", "dev/error_rate", "seconds"):
+        pairs = [(_number(row.get("step")), _number(row.get(name))) for row in rows]
+        if "step" not in header:
+            pairs = [(float(number), value) for number, (_, value) in enumerate(pairs)]
+        # A resumed run may log a step twice: the later line holds.
+        kept = dict(sorted(pair for pair in pairs if None not in pair))
+        if kept:
+            curves[name] = (list(kept), list(kept.values()))
+    seconds = curves.pop("seconds", ([], []))
+    if not curves:
+        found = ", ".join(header) or "none"
+        raise UserError(
+            f"The metrics {path} hold no curve: expected numbers under train/loss, dev/loss or dev/error_rate, "
+            f"found the columns {found} and {len(rows)} rows."
+        )
+    return curves, seconds
+
+
+def _number(value: object) -> float | None:
+    """A finite number, or None for anything else."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _draw_curve(axes, steps: list[float], values: list[float], name: str, colour: str) -> None:
+    """A short curve with its points; a long one faint, under its exponential moving average."""
+    if len(steps) <= 60:
+        axes.plot(steps, values, color=colour, marker="o", markersize=3.5, linewidth=1.5, label=name)
+        return
+    axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+    weight, mean, smooth = 2 / (1 + len(values) / 30), values[0], []
+    for value in values:
+        mean += weight * (value - mean)
+        smooth.append(mean)
+    axes.plot(steps, smooth, color=colour, linewidth=1.8, label=name)
+
+
+def _readable_limits(values: list[float], rate: bool) -> tuple[float, float]:
+    """From zero to a little above the highest value, without the outliers of the first steps."""
+    ordered = sorted(values)
+    high = ordered[min(len(ordered) - 1, int(0.98 * len(ordered)))]
+    low = min(0.0, ordered[0])
+    return low * 1.05, max(high, 1.0 if rate else 1e-3) * 1.08
+
+
+def _add_minutes(axes, seconds: tuple[list[float], list[float]]) -> None:
+    """A second axis on top with the minutes since the start, where the log says them."""
+    import numpy
+
+    steps, elapsed = (numpy.asarray(column) for column in seconds)
+    if len(steps) < 2 or (numpy.diff(steps) <= 0).any() or (numpy.diff(elapsed) <= 0).any():
+        return
+    minutes = elapsed / 60
+
+    def interpolate(x, known, wanted):
+        # Straight on beyond both ends, so that the whole axis has a time.
+        first = (wanted[1] - wanted[0]) / (known[1] - known[0])
+        last = (wanted[-1] - wanted[-2]) / (known[-1] - known[-2])
+        x = numpy.asarray(x, dtype=float)
+        inside = numpy.interp(x, known, wanted)
+        return inside + numpy.minimum(x - known[0], 0) * first + numpy.maximum(x - known[-1], 0) * last
+
+    top = axes.secondary_xaxis(
+        "top", functions=(lambda x: interpolate(x, steps, minutes), lambda x: interpolate(x, minutes, steps))
+    )
+    top.set_xlabel("Minutes", color="#666666", fontsize=8)
+    top.tick_params(colors="#666666", labelsize=8, length=2)
+    top.spines["top"].set_visible(False)
+
+
+def _plain_seconds(axes) -> None:
+    """Times as plain numbers, not as powers of ten, at 1, 2 and 5 in each decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _colour_map():
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("error rate", ["#E8F1FA", "#7FB2DC", "#1F5A94", "#0A2745"])
+    return colours.with_extremes(bad="#EEEEEE")
+
+
+def _finish(axes, x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(color="#E3E3E3", linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _figure(width: float, height: float):
+    """An empty figure of this size in inches, drawn by Agg: needs no display and changes no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure, png: Path | str) -> Path:
+    """Writes the picture beside its place first, so that half a picture never lies there."""
+    png = Path(png)
+    temporary = png.with_name(f".{png.name}.{os.getpid()}")
+    try:
+        png.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(temporary, format="png", facecolor="white")
+        os.replace(temporary, png)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"The picture {png} cannot be written: {error.strerror or error}.") from error
+    return png

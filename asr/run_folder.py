@@ -1,0 +1,77 @@
+"""A run's folder: what was asked for, what it was made of, and how to do it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from asr.errors import UserError
+
+
+def command_line() -> str:
+    """The command that was typed, to be typed again."""
+    program = Path(sys.argv[0])
+    try:
+        program = program.resolve().relative_to(Path.cwd())
+    except ValueError:
+        pass
+    return shlex.join(["python", str(program), *sys.argv[1:]])
+
+
+def git_revision() -> str:
+    """The revision of this code, with `-dirty` if the working tree has changes; `unknown` outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return described.stdout.strip() or "unknown"
+
+
+def fingerprint(splits) -> str:
+    """A digest of what a corpus holds: every utterance's id, duration, text and speaker, by split."""
+    digest = hashlib.sha256()
+    for name in sorted(splits):
+        for cut in splits[name]:
+            supervision = cut.supervisions[0]
+            line = [name, cut.id, f"{cut.duration:.4f}", supervision.text or "", supervision.speaker or ""]
+            digest.update(json.dumps(line).encode())
+    return digest.hexdigest()[:16]
+
+
+def start_run(folder: Path, config, splits, dropped: list[tuple[str, str, str]]) -> None:
+    """Writes what the run is made of into its folder.
+
+    dropped: (split, utterance id, reason) of every utterance that will not be used.
+    Raises UserError if the folder cannot be written or already holds a run.
+    """
+    from omegaconf import OmegaConf
+
+    if (folder / "config.yaml").exists():
+        raise UserError(f"{folder} already holds a run. Name another folder with run=…")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf8")
+    except OSError as error:
+        raise UserError(f"The run's folder {folder} cannot be written: {error.strerror}.") from None
+    (folder / "command.txt").write_text(command_line() + "\n", encoding="utf8")
+    environment = {
+        "git_revision": git_revision(),
+        "data_fingerprint": fingerprint(splits),
+        "python": sys.version.split()[0],
+        "processors": os.cpu_count(),
+    }
+    (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf8")
+    lines = ["split\tutterance\treason", *("\t".join(row) for row in dropped)]
+    (folder / "dropped.tsv").write_text("\n".join(lines) + "\n", encoding="utf8")

@@ -1,0 +1,215 @@
+"""Scores every checkpoint under every attention and prints the table: Vyas et al. 2020, Table 1.
+
+python scripts/cross_evaluate.py checkpoints=[a,b,c] attention=[full,clustered-100,i_clustered-100,i_clustered-200,oracle_top]
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from asr.command import command  # noqa: E402
+from asr.errors import UserError  # noqa: E402
+
+
+@command("cross_evaluate", aliases={"attention": "attentions"})
+def cross_evaluate(config) -> None:
+    """Scores every checkpoint under every attention: one row an attention, one column a checkpoint.
+
+    python scripts/cross_evaluate.py checkpoints=[a,b] attention=[full,clustered-100,i_clustered-100,oracle_top]
+
+    A pair whose scores stand in the output folder already is not computed again, so that a stopped run goes on.
+    """
+    from asr.attention import parse_label
+    from asr.checkpoint import open_checkpoint
+
+    checkpoints = names(config, "checkpoints", "[run1,run2]")
+    attentions = [parse_label(label) for label in names(config, "attentions", "[full,clustered-100]")]
+    opened = {}
+    for path in checkpoints:
+        opened[path] = open_checkpoint(path)
+    columns = column_names(opened)
+    output = Path(config.output)
+    table = Table(columns, output)
+    for path, checkpoint in opened.items():
+        evaluate_column(config, table, columns[path], path, checkpoint, attentions)
+    table.write()
+    table.show()
+
+
+def names(config, key: str, example: str) -> list[str]:
+    value = config[key]
+    values = [value] if isinstance(value, str) else list(value)
+    if not values:
+        raise UserError(f"{key} is empty: write {key}={example}.")
+    return [str(name) for name in values]
+
+
+def column_names(opened) -> dict[str, str]:
+    """What each checkpoint is called: the attention it was trained with, and its folder where two would be called the same."""
+    labels = {path: checkpoint.model.attention_label() for path, checkpoint in opened.items()}
+    twice = {label for label in labels.values() if list(labels.values()).count(label) > 1}
+    return {path: f"{label} ({path})" if label in twice else label for path, label in labels.items()}
+
+
+def evaluate_column(config, table, column: str, path: str, checkpoint, attentions) -> None:
+    """Scores one checkpoint under every attention; the corpus is read once."""
+    from asr.attention import attentions as registry
+    from asr.evaluation import Request, load_split, score_checkpoint
+    from asr.model import refuse_unshared
+    from asr.training import plain
+
+    request = Request(
+        checkpoint=path,
+        split=config.split,
+        corpus=plain(config.corpus) if config.get("corpus") else None,
+        decoder=plain(config.decoder),
+        device=config.device,
+        batch_frames=config.batch_frames,
+        bootstrap=config.bootstrap,
+        cache=str(config.cache),
+    )
+    split = None
+    for settings in attentions:
+        label = registry.create(settings).label()
+        try:
+            refuse_unshared(settings, checkpoint.model.description["encoder"]["shared_qk"])
+        except UserError as error:
+            table.cannot(label, column, str(error))
+            continue
+        known = table.known(label, column, checkpoint, settings, config)
+        if known is None:
+            split = split or load_split(checkpoint, request)
+            request.attention, request.output = settings, str(table.folder(label, column))
+            known = score_checkpoint(request, checkpoint, *split)
+            table.remember(label, column, checkpoint)
+        table.put(label, column, known)
+        print(f"{column} under {label}: {known['metric'].upper()} {known['error_rate']:.2%}", flush=True)
+
+
+class Table:
+    """The scores of all pairs, with reasons for the pairs that cannot be."""
+
+    def __init__(self, columns: dict[str, str], output: Path):
+        self.columns, self.output = list(columns.values()), output
+        self.scores: dict[tuple[str, str], dict] = {}
+        self.reasons: dict[tuple[str, str], str] = {}
+        self.rows: list[str] = []
+
+    def folder(self, label: str, column: str) -> Path:
+        safe = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in column)
+        return self.output / safe / label
+
+    def known(self, label: str, column: str, checkpoint, settings: dict, config) -> dict | None:
+        """The scores of a pair that was computed before, for the same weights, attention, split and corpus."""
+        folder = self.folder(label, column)
+        try:
+            scores = json.loads((folder / "scores.json").read_text(encoding="utf8"))
+            digest = (folder / "weights.sha256").read_text(encoding="utf8").strip()
+        except (OSError, ValueError):
+            return None
+        same = scores.get("attention_settings") == settings and scores.get("split") == config.split
+        if config.get("corpus"):
+            same = same and scores.get("corpus") == config.corpus.name
+        return scores if same and digest == weights_digest(checkpoint) else None
+
+    def remember(self, label: str, column: str, checkpoint) -> None:
+        (self.folder(label, column) / "weights.sha256").write_text(weights_digest(checkpoint) + "\n", encoding="utf8")
+
+    def put(self, label: str, column: str, scores: dict) -> None:
+        self.scores[label, column] = scores
+        if label not in self.rows:
+            self.rows.append(label)
+
+    def cannot(self, label: str, column: str, reason: str) -> None:
+        self.reasons[label, column] = reason
+        if label not in self.rows:
+            self.rows.append(label)
+
+    def cell(self, label: str, column: str) -> str:
+        scores = self.scores.get((label, column))
+        if scores is None:
+            return "–"
+        rate = f"{100 * scores['error_rate']:.2f}"
+        rate = f"**{rate}**" if label == scores["trained_with"] else rate
+        memory = scores["peak_memory_bytes"]
+        return f"{rate} ({scores['forward_seconds']:.1f} s" + (f", {memory / 2**20:.0f} MiB)" if memory else ")")
+
+    def markdown(self) -> str:
+        metric = next((scores["metric"].upper() for scores in self.scores.values()), "error rate")
+        lines = [
+            f"{metric} in percent (forward time, peak memory); columns: trained with, rows: evaluated with; "
+            "bold: the attention that the weights were trained with.",
+            "",
+            "| evaluated with | " + " | ".join(self.columns) + " |",
+            "|---|" + "---|" * len(self.columns),
+        ]
+        for label in self.rows:
+            lines.append(f"| {label} | " + " | ".join(self.cell(label, column) for column in self.columns) + " |")
+        for reason in sorted(set(self.reasons.values())):
+            lines += ["", f"–: {reason}"]
+        return "\n".join(lines) + "\n"
+
+    def write(self) -> None:
+        """Writes table.csv, table.md and table.png into the output folder."""
+        from asr.plots import plot_heat_map
+
+        self.output.mkdir(parents=True, exist_ok=True)
+        fields = ["trained_with", "evaluated_with", "error_rate", "low", "high", "forward_seconds", "peak_memory_bytes"]
+        with open(self.output / "table.csv", "w", newline="", encoding="utf8") as file:
+            writer = csv.writer(file)
+            writer.writerow([*fields, "reason"])
+            for label in self.rows:
+                for column in self.columns:
+                    scores = self.scores.get((label, column))
+                    if scores is None:
+                        writer.writerow([column, label, "", "", "", "", "", self.reasons.get((label, column), "")])
+                        continue
+                    values = [scores["error_rate"], *scores["interval"]]
+                    writer.writerow(
+                        [column, label, *values, scores["forward_seconds"], scores["peak_memory_bytes"], ""]
+                    )
+        (self.output / "table.md").write_text(self.markdown(), encoding="utf8")
+        rates = {
+            label: {
+                column: self.scores[label, column]["error_rate"] if (label, column) in self.scores else None
+                for column in self.columns
+            }
+            for label in self.rows
+        }
+        plot_heat_map(rates, self.output / "table.png")
+
+    def show(self) -> None:
+        from rich.console import Console
+        from rich.table import Table as RichTable
+
+        shown = RichTable(title="error rate in percent (forward time, peak memory)")
+        shown.add_column("evaluated with \\ trained with")
+        for column in self.columns:
+            shown.add_column(column)
+        for label in self.rows:
+            shown.add_row(label, *(self.cell(label, column).replace("**", "") for column in self.columns))
+        console = Console(soft_wrap=True, highlight=False)
+        console.print(shown)
+        for reason in sorted(set(self.reasons.values())):
+            console.print(f"–: {reason}")
+        console.print(f"table.md, table.csv and table.png in {self.output}")
+
+
+def weights_digest(checkpoint) -> str:
+    """A digest of a model's weights, so that a result is taken up again only for the weights it was computed with."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(checkpoint.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    cross_evaluate()

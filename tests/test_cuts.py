@@ -1,0 +1,253 @@
+"""Manifests from lhotse's recipes: checked line by line, made mono, one supervision per cut, one sample rate."""
+
+import gzip
+import json
+import logging
+
+import numpy
+import pytest
+import soundfile
+from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
+from lhotse.supervision import AlignmentItem
+
+from asr.corpora.cuts import CutsCorpus
+from asr.errors import UserError
+
+
+def make_cut(folder, name, text="some words", seconds=1.0, sample_rate=16000, level=0.3):
+    path = folder / f"{name}.wav"
+    time = numpy.arange(int(seconds * sample_rate)) / sample_rate
+    soundfile.write(path, level * numpy.sin(2 * numpy.pi * 300 * time), sample_rate)
+    recording = Recording.from_file(path, recording_id=name)
+    supervision = SupervisionSegment(name, name, 0.0, seconds, text=text, speaker="ann", language="en")
+    return MonoCut(name, 0.0, seconds, 0, supervisions=[] if text is None else [supervision], recording=recording)
+
+
+def make_stereo_cut(folder, name, supervisions):
+    """A cut of two seconds, the left channel twice as loud as the right. supervisions: (start, duration, channel)."""
+    tone = numpy.sin(2 * numpy.pi * 300 * numpy.arange(32000) / 16000)
+    soundfile.write(folder / f"{name}.wav", numpy.stack([0.4 * tone, 0.2 * tone], 1), 16000)
+    cut = Recording.from_file(folder / f"{name}.wav", recording_id=name).to_cut()
+    cut.supervisions = [
+        SupervisionSegment(f"{name}-s{at}", name, start, duration, channel, text=f"words {at}")
+        for at, (start, duration, channel) in enumerate(supervisions)
+    ]
+    return cut
+
+
+@pytest.fixture
+def manifests(tmp_path):
+    """Writes the three manifests; keywords replace the cuts of a split. Returns the corpus."""
+
+    def write(**given):
+        files = {}
+        for split in ("train", "dev", "test"):
+            cuts = given.get(split) or [make_cut(tmp_path, f"{split}-{number}") for number in range(2)]
+            files[split] = str(tmp_path / f"{split}.jsonl.gz")
+            CutSet.from_cuts(cuts).to_file(files[split])
+        return CutsCorpus(**files)
+
+    return write
+
+
+def load(corpus, tmp_path):
+    return corpus.load(tmp_path / "cache")
+
+
+def test_manifests_of_a_recipe_are_read_as_they_are(manifests, tmp_path):
+    corpus = load(manifests(), tmp_path)
+    assert (corpus.sample_rate, corpus.dropped) == (16000, [])
+    for split in ("train", "dev", "test"):
+        assert [cut.id for cut in corpus.splits[split]] == [f"{split}-0", f"{split}-1"]
+        for cut in corpus.splits[split]:
+            assert cut.load_audio().shape == (1, 16000)
+            assert (cut.supervisions[0].text, cut.supervisions[0].speaker) == ("some words", "ann")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_uncompressed_manifests_are_read_too(manifests, tmp_path):
+    corpus = manifests()
+    plain = tmp_path / "train.jsonl"
+    plain.write_bytes(gzip.decompress((tmp_path / "train.jsonl.gz").read_bytes()))
+    corpus.train = str(plain)
+    assert len(load(corpus, tmp_path).splits["train"]) == 2
+
+
+def test_mixed_sample_rates_become_the_most_common_one_of_training(manifests, tmp_path):
+    train = [make_cut(tmp_path, f"t{at}", sample_rate=rate) for at, rate in enumerate((8000, 16000, 8000))]
+    corpus = load(manifests(train=train), tmp_path)
+    assert corpus.sample_rate == 8000
+    for cuts in corpus.splits.values():
+        for cut in cuts:
+            assert cut.sampling_rate == 8000 and cut.load_audio().shape == (1, 8000)
+
+
+def test_a_sample_rate_may_be_asked_for(manifests, tmp_path):
+    corpus = manifests()
+    corpus.sample_rate = 22050
+    cut = next(iter(load(corpus, tmp_path).splits["dev"]))
+    assert cut.load_audio().shape == (1, 22050)
+
+
+def test_a_cut_with_several_supervisions_becomes_one_cut_each_and_says_so(manifests, tmp_path, caplog):
+    long = make_cut(tmp_path, "long", seconds=3.0)
+    tiers = {"word": [AlignmentItem("two", 1.6, 0.2)]}
+    long.supervisions = [
+        SupervisionSegment("s1", "long", 0.0, 1.5, text="one"),
+        SupervisionSegment("s2", "long", 1.5, 1.0, text="two", alignment=tiers),
+    ]
+    with caplog.at_level(logging.WARNING):
+        corpus = load(manifests(train=[long, make_cut(tmp_path, "short")]), tmp_path)
+    cuts = list(corpus.splits["train"])
+    assert [(cut.duration, cut.supervisions[0].text) for cut in cuts] == [
+        (1.5, "one"),
+        (1.0, "two"),
+        (1.0, "some words"),
+    ]
+    assert len({cut.id for cut in cuts}) == 3
+    assert [cut.load_audio().shape[1] for cut in cuts] == [24000, 16000, 16000]
+    assert cuts[1].supervisions[0].alignment["word"][0].start == pytest.approx(0.1)
+    assert cuts[0].supervisions[0].speaker == "unknown"
+    assert "1 cuts have several supervisions" in caplog.text
+
+
+def test_cuts_without_supervision_or_text_are_dropped_by_name(manifests, tmp_path):
+    train = [make_cut(tmp_path, "a"), make_cut(tmp_path, "b", text=None), make_cut(tmp_path, "c", text=" ")]
+    corpus = load(manifests(train=train), tmp_path)
+    assert [cut.id for cut in corpus.splits["train"]] == ["a"]
+    assert corpus.dropped == [("b", "no supervision"), ("c", "no text")]
+
+
+def test_a_split_with_nothing_to_use_is_refused(manifests, tmp_path):
+    with pytest.raises(UserError, match=r"dev.jsonl.gz \(corpus.dev\) holds no cuts with a transcript"):
+        load(manifests(dev=[make_cut(tmp_path, "b", text=None)]), tmp_path)
+
+
+def test_of_two_channels_the_one_that_speaks_is_read(manifests, tmp_path):
+    call = make_stereo_cut(tmp_path, "call", [(0.0, 1.0, 0), (1.0, 1.0, 1)])
+    left, right = load(manifests(train=[call]), tmp_path).splits["train"]
+    for cut, level in ((left, 0.4), (right, 0.2)):
+        audio = cut.load_audio()
+        assert audio.shape == (1, 16000) and cut.num_channels == 1
+        assert abs(audio).max() == pytest.approx(level, abs=1e-3)
+    assert (left.supervisions[0].channel, right.supervisions[0].channel) == (left.channel, right.channel) == (0, 1)
+
+
+def test_a_supervision_on_two_channels_gets_their_mix(manifests, tmp_path):
+    both = make_stereo_cut(tmp_path, "both", [(0.0, 2.0, [0, 1])])
+    (cut,) = load(manifests(train=[both]), tmp_path).splits["train"]
+    audio = cut.load_audio()
+    assert audio.shape == (1, 32000) and abs(audio).max() == pytest.approx(0.3, abs=1e-3)
+    assert cut.supervisions[0].text == "words 0"
+
+
+def test_unreadable_channels_that_would_be_mixed_are_named(manifests, tmp_path):
+    corpus = manifests(train=[make_stereo_cut(tmp_path, "both", [(0.0, 2.0, [0, 1])])])
+    (tmp_path / "both.wav").write_text("no audio any more")
+    with pytest.raises(UserError, match="audio of the cut 'both' cannot be read"):
+        load(corpus, tmp_path)
+
+
+def test_a_second_channel_of_a_mono_cut_is_kept(manifests, tmp_path):
+    stereo = make_stereo_cut(tmp_path, "right", [(0.0, 2.0, [0, 1])])
+    supervision = SupervisionSegment("s", "right", 0.0, 2.0, channel=1, text="on the right")
+    mono = MonoCut("right", 0.0, 2.0, 1, supervisions=[supervision], recording=stereo.recording)
+    (cut,) = load(manifests(train=[mono]), tmp_path).splits["train"]
+    assert abs(cut.load_audio()).max() == pytest.approx(0.2, abs=1e-3)
+
+
+def test_missing_files_and_other_kinds_of_files_are_named(manifests, tmp_path):
+    corpus = manifests()
+    corpus.dev = str(tmp_path / "none.jsonl.gz")
+    with pytest.raises(UserError, match=r"There is no file .*none.jsonl.gz \(corpus.dev\)"):
+        load(corpus, tmp_path)
+    (tmp_path / "cuts.yaml").write_text("[]")
+    corpus.dev = str(tmp_path / "cuts.yaml")
+    with pytest.raises(UserError, match="is no .jsonl or .jsonl.gz"):
+        load(corpus, tmp_path)
+
+
+def test_half_a_line_is_answered_with_its_number(manifests, tmp_path):
+    corpus = manifests()
+    lines = gzip.decompress((tmp_path / "train.jsonl.gz").read_bytes())
+    (tmp_path / "half.jsonl").write_bytes(lines[:-40])
+    corpus.train = str(tmp_path / "half.jsonl")
+    with pytest.raises(UserError, match=r"half.jsonl:2: this line is no whole JSON"):
+        load(corpus, tmp_path)
+
+
+def test_half_a_compressed_file_is_named(manifests, tmp_path):
+    corpus = manifests()
+    data = (tmp_path / "train.jsonl.gz").read_bytes()
+    (tmp_path / "train.jsonl.gz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match=r"train.jsonl.gz:\d+: the file is damaged or cut short"):
+        load(corpus, tmp_path)
+    (tmp_path / "train.jsonl.gz").write_bytes(b"not compressed at all")
+    with pytest.raises(UserError, match=r"train.jsonl.gz:1: the file is damaged"):
+        load(corpus, tmp_path)
+
+
+def test_manifests_of_recordings_or_supervisions_are_told_from_cuts(manifests, tmp_path):
+    corpus = manifests()
+    cut = make_cut(tmp_path, "a")
+    RecordingSet.from_recordings([cut.recording]).to_file(tmp_path / "recordings.jsonl.gz")
+    SupervisionSet.from_segments(cut.supervisions).to_file(tmp_path / "supervisions.jsonl.gz")
+    for kind in ("recording", "supervision"):
+        corpus.test = str(tmp_path / f"{kind}s.jsonl.gz")
+        with pytest.raises(
+            UserError, match=rf"{kind}s.jsonl.gz:1: a MonoCut or MultiCut was expected, this is a {kind}"
+        ):
+            load(corpus, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"type": "MonoCut", "id": "x"}, "this is no lhotse cut"),
+        ({"type": "MixedCut", "id": "x", "tracks": []}, "this is MixedCut"),
+        ({"type": "MonoCut", "id": "x", "start": 0, "duration": 1, "channel": 0}, "'x' has no recording"),
+        ([1, 2], "a JSON object"),
+    ],
+)
+def test_a_line_that_is_no_cut_of_recorded_audio_is_answered_with_its_number(manifests, tmp_path, line, message):
+    corpus = manifests()
+    corpus.train = str(tmp_path / "odd.jsonl")
+    (tmp_path / "odd.jsonl").write_text(f"\n{json.dumps(line)}\n")
+    with pytest.raises(UserError, match=rf"odd.jsonl:2: .*{message}"):
+        load(corpus, tmp_path)
+
+
+def test_cuts_whose_audio_is_gone_are_named(manifests, tmp_path):
+    corpus = manifests()
+    (tmp_path / "test-1.wav").unlink()
+    with pytest.raises(UserError, match=r"test.jsonl.gz: the audio of 1 cuts is not there \(test-1: .*test-1.wav\)"):
+        load(corpus, tmp_path)
+
+
+def test_paths_may_be_relative_to_the_manifest(manifests, tmp_path, monkeypatch):
+    cut = make_cut(tmp_path, "here")
+    cut.recording.sources[0].source = "here.wav"
+    corpus = manifests(train=[cut])
+    monkeypatch.chdir("/")
+    (found,) = load(corpus, tmp_path).splits["train"]
+    assert found.load_audio().shape == (1, 16000)
+
+
+def test_an_id_that_occurs_twice_is_refused_within_and_across_splits(manifests, tmp_path):
+    same = make_cut(tmp_path, "same")
+    manifests()
+    text = json.dumps(same.to_dict()) + "\n"
+    (tmp_path / "twice.jsonl").write_text(text * 2)
+    (tmp_path / "once.jsonl").write_text(text)
+    twice, once, test = (str(tmp_path / name) for name in ("twice.jsonl", "once.jsonl", "test.jsonl.gz"))
+    with pytest.raises(UserError, match=r"'same' occurs twice \(in train\)"):
+        load(CutsCorpus(twice, once, test), tmp_path)
+    with pytest.raises(UserError, match=r"'same' occurs twice \(in train and in dev\)"):
+        load(CutsCorpus(once, once, test), tmp_path)
+
+
+def test_a_sample_rate_that_is_none_is_refused(manifests, tmp_path):
+    corpus = manifests()
+    corpus.sample_rate = -1
+    with pytest.raises(UserError, match="sample_rate=-1"):
+        load(corpus, tmp_path)
