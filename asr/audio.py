@@ -23,6 +23,7 @@ UNKNOWN_LENGTHS = {0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000}
 CONTAINERS_WITH_LENGTH = {"mov", "matroska"}
 # A decoder's priming samples and a rounded header: up to this much (seconds) may lack from a whole file.
 LENGTH_TOLERANCE = 0.1
+OGG_LONGEST_PAGE = 65307  # bytes
 
 
 class _Unknown(Exception):
@@ -124,6 +125,9 @@ def _open_with_soundfile(path: Path) -> soundfile.SoundFile:
         raise UserError(
             f"{path} is cut short: its header promises {promised} bytes of audio, {there} are there. Copy it again."
         )
+    if file.format == "OGG" and not _last_ogg_page_is_whole(path):
+        file.close()
+        raise UserError(f"{path} is cut short: its last page of data is not whole. Copy it again.")
     return file
 
 
@@ -136,6 +140,17 @@ def _promised_and_there(log: str) -> tuple[int, int]:
     for line in re.finditer(r"SSND : (\d+).*?Chunk size \d+ > file length (\d+)", log, re.DOTALL):
         return int(line[1]), int(line[2])
     return 0, 0
+
+
+def _last_ogg_page_is_whole(path: Path) -> bool:
+    """Whether the last page of an Ogg file is all there (RFC 3533, section 6). Ogg stores no length of the whole."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - OGG_LONGEST_PAGE))
+        end = file.read()
+    page = end[end.rfind(b"OggS") :]
+    if len(page) < 27 or len(page) < 27 + page[26]:
+        return False
+    return len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def _read_with_soundfile(path: Path) -> tuple[numpy.ndarray, int]:

@@ -1,0 +1,146 @@
+"""Real speech: the prompts of the Asterisk telephone exchange, read by one voice per language, 16 kHz G.722.
+
+The recordings and transcripts are Debian packages under CC-BY-SA: they are fetched, never shipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.corpora import Corpus, CorpusSource
+from asr.corpora.asterisk_packages import Prompts, unpacked_prompts
+from asr.corpora.asterisk_text import LANGUAGES, read_transcripts, spoken_words
+from asr.corpora.checks import (
+    SPLITS,
+    check_fractions,
+    fingerprint,
+    read_manifests,
+    split_by_hash,
+    utterance_cut,
+    whole_or_not_at_all,
+    write_manifests,
+)
+from asr.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut
+
+SAMPLE_RATE = 16000
+# Raised whenever the same packages would be prepared differently.
+FORMAT = 1
+
+
+@dataclasses.dataclass
+class AsteriskCorpus(CorpusSource):
+    """language: en, es, fr, it or ru.
+    packages: a folder with the two .deb files or with what they unpack to; else `apt-get download` fetches them.
+    max_seconds: longer prompts are left out.
+    dev_fraction, test_fraction: of the prompts, chosen by a stable hash of (seed, key); prompts with the same words
+        share a split.
+    """
+
+    name = "asterisk"
+
+    language: str = "en"
+    packages: str | None = None
+    max_seconds: float = 30.0
+    dev_fraction: float = 0.10
+    test_fraction: float = 0.15
+    seed: int = 1
+
+    def load(self, cache: Path, workers: int = 2) -> Corpus:
+        """Prepares 16 kHz FLAC files and cuts below `cache` once (some seconds, in this process); returns the corpus.
+
+        Raises UserError for a wrong setting, and where the packages are not to be had or are damaged.
+        """
+        if self.language not in LANGUAGES:
+            raise UserError(f"There are no Asterisk prompts in {self.language!r}: {nearest(self.language, LANGUAGES)}.")
+        check_fractions(self.dev_fraction, self.test_fraction)
+        if (
+            isinstance(self.max_seconds, bool)
+            or not isinstance(self.max_seconds, (int, float))
+            or self.max_seconds <= 0
+        ):
+            raise UserError(f"max_seconds={self.max_seconds} is not a positive number of seconds.")
+        settings = dataclasses.asdict(self)
+        del settings["packages"]
+        folder = Path(cache) / "asterisk" / f"{self.language}-{fingerprint(FORMAT, settings)}"
+        prepared = folder.is_dir()
+        if not prepared:
+            with unpacked_prompts(self.packages, self.language) as prompts:
+                self._prepare(prompts, folder, settings)
+        splits, dropped, facts = read_manifests(folder)
+        if prepared and self.packages is not None:
+            with unpacked_prompts(self.packages, self.language) as prompts:
+                if content_hash(prompts) != facts["content"]:
+                    raise UserError(
+                        f"{folder} was prepared from other packages than those in {self.packages}: "
+                        "remove that folder, or choose another cache=FOLDER."
+                    )
+        return Corpus(self.name, splits, SAMPLE_RATE, dropped)
+
+    def _prepare(self, prompts: Prompts, folder: Path, settings: dict) -> None:
+        texts, dropped = self._words(prompts)
+        audio = prompts.audio()
+        dropped += [(key, "transcript without audio") for key in texts if key not in audio]
+        known = set(texts) | {key for key, _ in dropped}
+        dropped += [(key, "audio without transcript") for key in audio if key not in known]
+        with whole_or_not_at_all(folder) as part:
+            cuts = []
+            for key in sorted(texts.keys() & audio.keys()):
+                cut, reason = self._convert(key, texts[key], audio[key], prompts.speaker, part)
+                if cut is None:
+                    dropped.append((key, reason))
+                else:
+                    cuts.append(cut)
+            if not cuts:
+                raise UserError(f"No prompt in {prompts.sounds} can be used, first reason: {dropped[0]}.")
+            facts = {"settings": settings, "sample_rate": SAMPLE_RATE, "content": content_hash(prompts)}
+            write_manifests(part, self._split(cuts), sorted(dropped), facts)
+
+    def _words(self, prompts: Prompts) -> tuple[dict[str, str], list[tuple[str, str]]]:
+        transcripts, dropped = read_transcripts(prompts.lines(), prompts.transcripts.name)
+        texts = {}
+        for key, transcript in transcripts.items():
+            words, reason = spoken_words(transcript, self.language)
+            if reason is None:
+                texts[key] = words
+            else:
+                dropped.append((key, reason))
+        return texts, dropped
+
+    def _convert(self, key: str, words: str, source: Path, speaker: str, folder: Path) -> tuple[MonoCut | None, str]:
+        from asr.audio import read_audio, write_flac
+
+        try:
+            waveform, _ = read_audio(source, SAMPLE_RATE)
+        except UserError as error:
+            return None, f"unreadable audio: {error}"
+        if len(waveform) > self.max_seconds * SAMPLE_RATE:
+            return None, f"longer than {self.max_seconds:g} s"
+        path = Path("audio") / f"{key}.flac"
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        write_flac(folder / path, waveform, SAMPLE_RATE)
+        return utterance_cut(key, str(path), len(waveform), SAMPLE_RATE, words, speaker, self.language), ""
+
+    def _split(self, cuts: list[MonoCut]) -> dict[str, list[MonoCut]]:
+        """Prompts with the same words go where the first of their keys goes, so that no held-out text is trained on."""
+        first_key: dict[str, str] = {}
+        for cut in cuts:
+            first_key.setdefault(cut.supervisions[0].text, cut.id)
+        split_of = split_by_hash(first_key.values(), self.dev_fraction, self.test_fraction, self.seed)
+        splits: dict[str, list[MonoCut]] = {split: [] for split in SPLITS}
+        for cut in cuts:
+            splits[split_of[first_key[cut.supervisions[0].text]]].append(cut)
+        return splits
+
+
+def content_hash(prompts: Prompts) -> str:
+    """Changes with any byte of the transcripts or the recordings; packed or unpacked makes no difference."""
+    digest = hashlib.sha256("\n".join(prompts.lines()).encode())
+    for key, file in prompts.audio().items():
+        digest.update(f"{key}\n".encode() + file.read_bytes())
+    return digest.hexdigest()

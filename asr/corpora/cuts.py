@@ -1,0 +1,212 @@
+"""Any corpus as lhotse cuts: the manifests that lhotse's recipes write (`lhotse cut simple ...`), checked before use."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import gzip
+import io
+import json
+import logging
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.corpora import Corpus, CorpusSource
+from asr.corpora.checks import SPLITS
+from asr.errors import UserError
+
+if TYPE_CHECKING:
+    from lhotse import MonoCut
+    from lhotse.cut import Cut
+
+NO_SPEAKER = "unknown"
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class CutsCorpus(CorpusSource):
+    """train, dev, test: manifests of lhotse cuts, .jsonl or .jsonl.gz. Paths of recordings in them are absolute, or
+        relative to the working directory or to the manifest's folder.
+    sample_rate: Hz; cuts at another rate are resampled while they are read. None: the rate of most training cuts.
+
+    A cut with several supervisions becomes one cut per supervision, and its part of a recording with several channels
+    becomes mono: the supervision's own channel, or the mean of its channels (kept in memory). Cuts without a supervision
+    and supervisions without text are left out and named in `Corpus.dropped`. The times of alignments
+    are taken to count from the start of the cut as the manifest has it.
+    """
+
+    name = "cuts"
+
+    train: str
+    dev: str
+    test: str
+    sample_rate: int | None = None
+
+    def load(self, cache: Path, workers: int = 2) -> Corpus:
+        """Reads and checks the three manifests; nothing is written below `cache`.
+
+        Raises UserError, naming file and line or cut, for a missing file, a broken line, what is no cut, missing audio,
+        duplicate ids and an empty split.
+        """
+        from lhotse import CutSet
+
+        rate = self.sample_rate
+        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int) or rate <= 0):
+            raise UserError(f"sample_rate={rate} is not a sample rate in Hz, such as 16000.")
+        dropped: list[tuple[str, str]] = []
+        cuts = {}
+        for split in SPLITS:
+            file = Path(getattr(self, split)).expanduser()
+            cuts[split], several = [], 0
+            for cut in _find_audio(list(read_cuts(file, split)), file):
+                cuts[split] += one_supervision_each(cut, dropped)
+                several += len(cut.supervisions) > 1
+            if several:
+                log.warning("%s: %d cuts have several supervisions; one cut was made of each.", file, several)
+            if not cuts[split]:
+                raise UserError(f"{file} (corpus.{split}) holds no cuts with a transcript.")
+        _refuse_duplicates(cuts)
+        if rate is None:
+            rate = collections.Counter(cut.sampling_rate for cut in cuts["train"]).most_common(1)[0][0]
+        splits = {}
+        for split, members in cuts.items():
+            splits[split] = CutSet.from_cuts(
+                [cut if cut.sampling_rate == rate else cut.resample(rate) for cut in members]
+            )
+        return Corpus(self.name, splits, rate, dropped)
+
+
+def read_cuts(file: Path, split: str) -> Iterator[Cut]:
+    """The cuts in a manifest. Raises UserError, naming the line, for one that is not a whole cut of recorded audio."""
+    from lhotse import MonoCut, MultiCut
+    from lhotse.serialization import deserialize_item
+
+    for number, data in _json_lines(file, split):
+        kind = data.get(
+            "type", "a recording" if "sources" in data else "a supervision" if "text" in data else "no type"
+        )
+        if kind not in ("MonoCut", "MultiCut"):
+            raise UserError(
+                f"{file}:{number}: a MonoCut or MultiCut was expected, this is {kind}: give a manifest of cuts as "
+                "`lhotse cut simple -r RECORDINGS -s SUPERVISIONS CUTS.jsonl.gz` writes it."
+            )
+        try:
+            cut = deserialize_item(data)
+        except Exception as error:
+            raise UserError(f"{file}:{number}: this is no lhotse cut ({type(error).__name__}: {error}).") from error
+        if not isinstance(cut, (MonoCut, MultiCut)) or not cut.has_recording:
+            raise UserError(
+                f"{file}:{number}: the cut {cut.id!r} has no recording; training reads audio, not features."
+            )
+        yield cut
+
+
+def _json_lines(file: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    if not file.is_file():
+        raise UserError(f"There is no file {file} (corpus.{split}): a manifest of lhotse cuts was expected.")
+    if not file.name.endswith((".jsonl", ".jsonl.gz")):
+        raise UserError(f"{file} (corpus.{split}) is no .jsonl or .jsonl.gz: `lhotse copy` converts other manifests.")
+    number = 0
+    try:
+        with gzip.open(file, "rt", encoding="utf8") if file.suffix == ".gz" else open(file, encoding="utf8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    data = json.loads(line)
+                except ValueError as error:
+                    raise UserError(
+                        f"{file}:{number}: this line is no whole JSON ({error}): make the file again."
+                    ) from None
+                if not isinstance(data, dict):
+                    raise UserError(f"{file}:{number}: a JSON object (one cut) was expected.")
+                yield number, data
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise UserError(f"{file}:{number + 1}: the file is damaged or cut short ({error}): make it again.") from None
+
+
+def one_supervision_each(cut: Cut, dropped: list[tuple[str, str]]) -> list[MonoCut]:
+    """The cut as mono cuts with exactly one supervision that has text; adds what was left out to `dropped`."""
+    from lhotse import MultiCut
+
+    if not cut.supervisions:
+        dropped.append((cut.id, "no supervision"))
+        return []
+    if len(cut.supervisions) == 1:
+        parts = [cut]
+    else:
+        parts = list(cut.trim_to_supervisions(keep_overlapping=False))
+    mono = []
+    for part in parts:
+        (supervision,) = part.supervisions
+        if not (supervision.text or "").strip():
+            dropped.append((supervision.id, "no text"))
+            continue
+        # lhotse's trimming moves the supervision but leaves its alignment where it was.
+        offset = cut.start - part.start
+        if isinstance(part, MultiCut):
+            part = _to_mono(part)
+        tiers = supervision.alignment or {}
+        supervision = dataclasses.replace(
+            supervision,
+            channel=part.channel,
+            speaker=supervision.speaker or NO_SPEAKER,
+            alignment={tier: [item.with_offset(offset) for item in items] for tier, items in tiers.items()} or None,
+        )
+        mono.append(dataclasses.replace(part, supervisions=[supervision]))
+    return mono
+
+
+def _to_mono(cut: Any) -> MonoCut:
+    """The channel that the supervision is on, or the mean of them where it is on several."""
+    import soundfile
+    from lhotse import MonoCut, Recording
+
+    wanted = cut.supervisions[0].channel
+    wanted = set(wanted) if isinstance(wanted, (list, tuple)) else {wanted}
+    channels = [mono for mono in cut.to_mono() if mono.channel in wanted]
+    if not channels:
+        raise UserError(f"The supervision of the cut {cut.id!r} is on channels {wanted}, the cut on {cut.channel}.")
+    if len(channels) == 1:
+        return dataclasses.replace(channels[0], id=cut.id)
+    # lhotse's own downmix is the sum of the channels, which clips.
+    try:
+        waveform = sum(channel.load_audio()[0] for channel in channels) / len(channels)
+    except Exception as error:
+        raise UserError(f"The audio of the cut {cut.id!r} cannot be read ({error}).") from error
+    file = io.BytesIO()
+    soundfile.write(file, waveform, cut.sampling_rate, format="FLAC", subtype="PCM_16")
+    recording = Recording.from_bytes(file.getvalue(), cut.id)
+    return MonoCut(cut.id, 0.0, cut.duration, 0, supervisions=cut.supervisions, recording=recording)
+
+
+def _find_audio(cuts: list[Cut], file: Path) -> list[Cut]:
+    """The cuts with paths that exist. Raises UserError with the first ones whose audio is missing."""
+    missing, result = [], []
+    is_file = functools.cache(os.path.isfile)
+    for cut in cuts:
+        paths = [source.source for source in cut.recording.sources if source.type == "file"]
+        if all(is_file(path) for path in paths):
+            result.append(cut)
+        elif all(is_file(file.parent / path) for path in paths):
+            result.append(cut.with_recording_path_prefix(file.parent))
+        else:
+            missing.append(f"{cut.id}: {next(path for path in paths if not is_file(path))}")
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise UserError(f"{file}: the audio of {len(missing)} cuts is not there ({'; '.join(missing[:5])}{more}).")
+    return result
+
+
+def _refuse_duplicates(cuts: dict[str, list[MonoCut]]) -> None:
+    split_of: dict[str, str] = {}
+    for split, members in cuts.items():
+        for cut in members:
+            if cut.id in split_of:
+                places = split if split_of[cut.id] == split else f"{split_of[cut.id]} and in {split}"
+                raise UserError(f"The cut id {cut.id!r} occurs twice (in {places}): every id must be unique.")
+            split_of[cut.id] = split

@@ -1,0 +1,125 @@
+"""Prepares a corpus: python scripts/prepare.py CORPUS [SETTING=VALUE ...] [cache=FOLDER] [workers=N]"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any, get_type_hints
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from asr.corpora import Corpus, corpora  # noqa: E402
+from asr.errors import UserError, nearest  # noqa: E402
+
+# What this command takes besides the corpus's own settings.
+OWN = {"cache": (str, ".cache"), "workers": (int, 2)}
+
+
+def settings_of(name: str) -> dict[str, tuple[Any, Any]]:
+    """The settings of a corpus: (type, default) by name; the default is dataclasses.MISSING where one must be given."""
+    part = corpora.get(name)
+    types = get_type_hints(part)
+    return {field.name: (types[field.name], field.default) for field in dataclasses.fields(part)}
+
+
+def parse(text: str, kind: Any, key: str) -> Any:
+    """The value that `text` stands for, of the type `kind`. Raises UserError if it is none."""
+    options = getattr(kind, "__args__", (kind,))
+    if text.lower() in ("null", "none") and type(None) in options:
+        return None
+    for option in options:
+        if option is bool and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if option in (int, float, str):
+            try:
+                return option(text)
+            except ValueError:
+                continue
+    words = {int: "a whole number", float: "a number", bool: "true or false"}
+    expected = " or ".join(words[option] for option in options if option in words)
+    raise UserError(f"{key}={text} is not {expected or kind}.")
+
+
+def parse_arguments(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(settings of the corpus with its name, own settings) from the command line."""
+    if "=" in arguments[0]:
+        raise UserError(f"The first argument names the corpus ({', '.join(corpora.names())}), not {arguments[0]}.")
+    accepted = settings_of(arguments[0]) | OWN
+    chosen = {}
+    for argument in arguments[1:]:
+        key, equals, text = argument.partition("=")
+        if not equals:
+            raise UserError(f"{argument!r} is not of the form setting=value: {nearest(key, accepted)}.")
+        if key not in accepted:
+            raise UserError(f"The corpus {arguments[0]} takes no setting {key!r}: {nearest(key, accepted)}.")
+        chosen[key] = parse(text, accepted[key][0], key)
+    for key, (_, default) in accepted.items():
+        if default is dataclasses.MISSING and key not in chosen:
+            raise UserError(f"The corpus {arguments[0]} needs the setting {key}: add {key}=...")
+    own = {key: chosen.pop(key, default) for key, (_, default) in OWN.items()}
+    return {"name": arguments[0]} | chosen, own
+
+
+def show_help() -> None:
+    print(f"{__doc__}\n\nThe corpora and their settings, with defaults:")
+    for name in corpora.names():
+        print(f"\n  {name}")
+        for key, (_, default) in settings_of(name).items():
+            print(f"    {key}={'(needed)' if default is dataclasses.MISSING else default}")
+    print(f"\nFor every corpus: cache={OWN['cache'][1]} (where it is kept), workers={OWN['workers'][1]}")
+
+
+def show(corpus: Corpus) -> None:
+    """Prints utterances, minutes and places, then what was dropped, by reason."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=f"{corpus.name}, {corpus.sample_rate} Hz")
+    for column in ("split", "utterances", "minutes", "average s", "longest s", "speakers"):
+        table.add_column(column, justify="left" if column == "split" else "right")
+    for split, cuts in corpus.splits.items():
+        durations = [cut.duration for cut in cuts]
+        speakers = {cut.supervisions[0].speaker for cut in cuts}
+        average = sum(durations) / len(durations) if durations else 0.0
+        values = (sum(durations) / 60, average, max(durations, default=0.0))
+        table.add_row(split, str(len(durations)), *(f"{value:.2f}" for value in values), str(len(speakers)))
+    console.print(table)
+    if corpus.dropped:
+        reasons = Table(title="dropped")
+        reasons.add_column("reason")
+        reasons.add_column("count", justify="right")
+        reasons.add_column("such as")
+        for reason, count in collections.Counter(reason for _, reason in corpus.dropped).most_common():
+            reasons.add_row(reason, str(count), next(key for key, why in corpus.dropped if why == reason))
+        console.print(reasons)
+    else:
+        console.print("Nothing was dropped.")
+    sources = [source for cuts in corpus.splits.values() for cut in cuts for source in cut.recording.sources]
+    folders = {os.path.dirname(os.path.abspath(source.source)) for source in sources if source.type == "file"}
+    if folders:
+        console.print(f"The audio lies in {os.path.commonpath(folders)}", soft_wrap=True)
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        show_help()
+        return 0 if arguments else 2
+    try:
+        settings, own = parse_arguments(arguments)
+        corpus = corpora.create(settings).load(Path(own["cache"]).expanduser(), own["workers"])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted: nothing was kept.", file=sys.stderr)
+        return 130
+    show(corpus)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,266 @@
+"""A folder of your own recordings: what the table may look like, what is used in place, and what is refused by name."""
+
+import gzip
+import json
+
+import numpy
+import pytest
+import soundfile
+
+from asr.corpora import corpora
+from asr.corpora.folder import FolderCorpus, Transcript, read_table
+from asr.errors import UserError
+
+
+def write_audio(path, seconds=0.5, sample_rate=16000, channels=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    time = numpy.arange(int(seconds * sample_rate)) / sample_rate
+    tone = 0.3 * numpy.sin(2 * numpy.pi * 300 * time)
+    soundfile.write(path, numpy.stack([tone] * channels, 1), sample_rate)
+
+
+def make_folder(root, count=20, speakers=1):
+    """`count` WAV files and a table with the columns file, text and speaker."""
+    rows = []
+    for number in range(count):
+        write_audio(root / f"{number}.wav")
+        rows.append(f"{number}.wav\twords of number {number}\tspeaker{number % speakers}")
+    write_table(root, rows)
+    return rows
+
+
+def write_table(root, rows):
+    root.mkdir(exist_ok=True)
+    (root / "transcripts.tsv").write_text("\n".join(rows) + "\n", encoding="utf8")
+
+
+def load(root, tmp_path, **settings):
+    return FolderCorpus(str(root), **settings).load(tmp_path / "cache")
+
+
+def home_of(corpus):
+    return {cut.id: split for split, cuts in corpus.splits.items() for cut in cuts}
+
+
+def all_cuts(corpus):
+    return {cut.id: cut for cuts in corpus.splits.values() for cut in cuts}
+
+
+def test_a_folder_becomes_cuts_whose_audio_lhotse_reads(tmp_path):
+    make_folder(tmp_path / "mine")
+    corpus = load(tmp_path / "mine", tmp_path, language="en-us")
+    cuts = all_cuts(corpus)
+    assert len(cuts) == 20 and corpus.dropped == [] and corpus.sample_rate == 16000
+    (supervision,) = cuts["7"].supervisions
+    assert (supervision.text, supervision.speaker, supervision.language) == ("words of number 7", "speaker0", "en-us")
+    assert all(cut.load_audio().shape == (1, 8000) for cut in cuts.values())
+    assert cuts["7"].recording.sources[0].source == str(tmp_path / "mine/7.wav")  # used in place
+
+
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_a_first_line_may_name_the_columns_in_any_order(tmp_path, bom, ending):
+    table = tmp_path / "t.tsv"
+    lines = ["Text\tspeaker\tFILE\tsplit", "", "grüße\tann\ta.wav\tdev", "two\t\tb.wav\ttest", ""]
+    table.write_bytes((bom + ending.join(lines)).encode())
+    assert read_table(table) == [
+        Transcript(3, "a.wav", "grüße", "ann", "dev"),
+        Transcript(4, "b.wav", "two", "unknown", "test"),
+    ]
+
+
+def test_without_names_the_columns_are_file_text_speaker_split(tmp_path):
+    (tmp_path / "t.tsv").write_text("a.wav\tone\nb.wav\ttext\n")
+    assert read_table(tmp_path / "t.tsv")[1] == Transcript(2, "b.wav", "text", "unknown", "")
+    (tmp_path / "t.tsv").write_text("a.wav\tone\tann\ttrain\n")
+    assert read_table(tmp_path / "t.tsv") == [Transcript(1, "a.wav", "one", "ann", "train")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.wav\tone\nb.wav two\n", r"t\.tsv:2: 2 columns \(file<TAB>text\) were expected, there are 1"),
+        ("a.wav\tone\nb.wav\ttwo\tann\n", r"t\.tsv:2: 2 columns .* there are 3"),
+        ("just a line\n", r"t\.tsv:1: 2 columns"),
+        ("a.wav\tone\n\nb.wav\t \n", r"t\.tsv:3: the column text is empty"),
+        ("file\ttext\tsplit\na.wav\tone\ttrian\n", r"t\.tsv:2: there is no split 'trian': did you mean train"),
+        ("file\ttext\tspeker\n", r"t\.tsv:1: there is no column 'speker': did you mean speaker"),
+        ("path\ttext\na.wav\tone\n", r"t\.tsv:1: there is no column 'path'"),
+        ("file\tspeaker\n", r"t\.tsv:1: the columns file and text are needed"),
+        ("file\ttext\ttext\n", r"t\.tsv:1: the column text is named twice"),
+        ("file\ttext\n", "holds no transcripts"),
+        ("", "holds no transcripts"),
+    ],
+)
+def test_a_malformed_table_is_answered_with_the_line_and_what_was_expected(tmp_path, text, message):
+    (tmp_path / "t.tsv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_table(tmp_path / "t.tsv")
+
+
+def test_a_table_that_is_not_utf8_is_answered_with_the_line(tmp_path):
+    (tmp_path / "t.tsv").write_bytes("a.wav\tone\nb.wav\tgrüße\n".encode("latin1"))
+    with pytest.raises(UserError, match=r"t\.tsv:2: this is not UTF-8"):
+        read_table(tmp_path / "t.tsv")
+
+
+def test_other_formats_and_rates_and_stereo_are_converted_in_the_cache(tmp_path):
+    root = tmp_path / "mine"
+    write_audio(root / "a.ogg")
+    write_audio(root / "b/c.wav", sample_rate=44100)
+    write_audio(root / "d.flac", channels=2)
+    write_audio(root / "e.wav")
+    write_table(root, ["a.ogg\tone", "b/c.wav\ttwo", "d.flac\tthree", "e.wav\tfour"])
+    cuts = all_cuts(load(root, tmp_path))
+    assert sorted(cuts) == ["a", "b/c", "d", "e"]
+    for name, cut in cuts.items():
+        audio = cut.load_audio()
+        assert audio.shape == (1, 8000) and abs(audio).max() == pytest.approx(0.3, abs=0.03)
+        info = soundfile.info(cut.recording.sources[0].source)
+        assert (info.samplerate, info.channels) == (16000, 1)
+        assert cut.recording.sources[0].source.startswith(str(tmp_path / ("mine" if name == "e" else "cache")))
+
+
+def test_the_whole_corpus_may_have_another_rate(tmp_path):
+    make_folder(tmp_path / "mine", count=5)
+    corpus = load(tmp_path / "mine", tmp_path, sample_rate=8000)
+    assert corpus.sample_rate == 8000
+    assert all(cut.load_audio().shape == (1, 4000) for cut in all_cuts(corpus).values())
+
+
+def test_files_that_differ_only_in_their_ending_keep_it_in_their_ids(tmp_path):
+    for name in ("a.wav", "a.flac", "b.wav"):
+        write_audio(tmp_path / "mine" / name)
+    write_table(tmp_path / "mine", ["a.wav\tone", "a.flac\ttwo", "b.wav\tthree"])
+    assert sorted(all_cuts(load(tmp_path / "mine", tmp_path))) == ["a.flac", "a.wav", "b"]
+
+
+def test_the_column_split_decides(tmp_path):
+    rows = make_folder(tmp_path / "mine", count=6)
+    splits = ["test", "dev", "train", "train", "dev", "test"]
+    write_table(tmp_path / "mine", [f"{row}\t{split}" for row, split in zip(rows, splits)])
+    assert home_of(load(tmp_path / "mine", tmp_path)) == {str(number): split for number, split in enumerate(splits)}
+
+
+def test_a_column_split_that_leaves_one_empty_is_refused(tmp_path):
+    rows = make_folder(tmp_path / "mine", count=4)
+    write_table(tmp_path / "mine", [f"{row}\t{split}" for row, split in zip(rows, ["train", "train", "dev", "dev"])])
+    with pytest.raises(UserError, match="puts nothing into test"):
+        load(tmp_path / "mine", tmp_path)
+
+
+def test_ten_speakers_or_more_are_held_out_whole(tmp_path):
+    make_folder(tmp_path / "mine", count=60, speakers=12)
+    corpus = load(tmp_path / "mine", tmp_path)
+    speakers = [{cut.supervisions[0].speaker for cut in corpus.splits[split]} for split in ("train", "dev", "test")]
+    assert all(speakers) and sum(map(len, speakers)) == 12 == len(set.union(*speakers))
+
+
+def test_fewer_speakers_are_in_every_split(tmp_path):
+    make_folder(tmp_path / "mine", count=60, speakers=2)
+    corpus = load(tmp_path / "mine", tmp_path)
+    for split in ("train", "test"):
+        assert {cut.supervisions[0].speaker for cut in corpus.splits[split]} == {"speaker0", "speaker1"}
+
+
+def test_an_utterance_keeps_its_split_when_others_come(tmp_path):
+    make_folder(tmp_path / "mine", count=40)
+    before = home_of(load(tmp_path / "mine", tmp_path))
+    make_folder(tmp_path / "mine", count=50)
+    after = home_of(load(tmp_path / "mine", tmp_path))
+    assert len(after) == 50 and after.items() > before.items()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_three_utterances_fill_three_splits_and_two_are_refused(tmp_path, seed):
+    make_folder(tmp_path / "mine", count=3)
+    assert sorted(home_of(load(tmp_path / "mine", tmp_path, seed=seed)).values()) == ["dev", "test", "train"]
+    make_folder(tmp_path / "mine", count=2)
+    with pytest.raises(UserError, match="has 2 utterances.*three at the least"):
+        load(tmp_path / "mine", tmp_path, seed=seed)
+
+
+def test_audio_without_a_transcript_is_dropped_by_name(tmp_path):
+    make_folder(tmp_path / "mine", count=5)
+    write_audio(tmp_path / "mine/more/unheard.flac")
+    write_audio(tmp_path / "mine/.hidden/ignored.wav")
+    (tmp_path / "mine/notes.txt").write_text("no audio")
+    corpus = load(tmp_path / "mine", tmp_path)
+    assert corpus.dropped == [("more/unheard.flac", "audio without transcript")]
+    assert load(tmp_path / "mine", tmp_path).dropped == corpus.dropped  # from the cache as well
+
+
+def test_transcripts_without_audio_are_refused_with_the_first_few(tmp_path):
+    rows = make_folder(tmp_path / "mine", count=3)
+    write_table(tmp_path / "mine", rows + [f"gone{number}.wav\tword\tann" for number in range(9)])
+    with pytest.raises(UserError, match=r"names 9 audio files that are not there \(line 4: gone0.wav; .* and 4 more\)"):
+        load(tmp_path / "mine", tmp_path)
+
+
+def test_a_file_listed_twice_is_refused_under_any_spelling(tmp_path):
+    rows = make_folder(tmp_path / "mine", count=3)
+    write_table(tmp_path / "mine", rows + ["./1.wav\tword\tann"])
+    with pytest.raises(UserError, match=r"transcripts.tsv:4: the file ./1.wav is on line 2 already"):
+        load(tmp_path / "mine", tmp_path)
+
+
+def test_all_broken_files_are_listed_and_nothing_is_left_behind(tmp_path):
+    make_folder(tmp_path / "mine", count=6)
+    data = (tmp_path / "mine/1.wav").read_bytes()
+    (tmp_path / "mine/1.wav").write_bytes(data[: len(data) // 2])
+    (tmp_path / "mine/3.wav").write_bytes(b"")
+    (tmp_path / "mine/4.wav").write_text("no audio at all")
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "mine", tmp_path)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "3 of 6 audio files are broken:"
+    for line, name, reason in zip(lines[1:], ("1.wav", "3.wav", "4.wav"), ("cut short", "is empty", "cannot be read")):
+        assert name in line and reason in line
+    assert list((tmp_path / "cache/folder").iterdir()) == []
+
+
+def test_a_missing_folder_or_table_is_named(tmp_path):
+    with pytest.raises(UserError, match="There is no folder"):
+        load(tmp_path / "none", tmp_path)
+    write_audio(tmp_path / "mine/a.wav")
+    with pytest.raises(UserError, match=r"There is no .*transcripts.tsv: .*file<TAB>text"):
+        load(tmp_path / "mine", tmp_path)
+
+
+def test_a_sample_rate_or_fraction_that_cannot_be_is_refused(tmp_path):
+    make_folder(tmp_path / "mine", count=3)
+    for settings in ({"sample_rate": 16}, {"sample_rate": 16000.5}, {"dev_fraction": 1.5}, {"test_fraction": True}):
+        with pytest.raises(UserError, match=next(iter(settings))):
+            load(tmp_path / "mine", tmp_path, **settings)
+
+
+def test_a_changed_recording_or_transcript_is_noticed(tmp_path):
+    rows = make_folder(tmp_path / "mine", count=4)
+    load(tmp_path / "mine", tmp_path)
+    write_audio(tmp_path / "mine/2.wav", seconds=0.75)
+    write_table(tmp_path / "mine", [rows[0].replace("words", "others"), *rows[1:]])
+    cuts = all_cuts(load(tmp_path / "mine", tmp_path))
+    assert cuts["2"].duration == 0.75 and cuts["0"].supervisions[0].text == "others of number 0"
+
+
+def test_an_unchanged_folder_is_not_prepared_twice(tmp_path, monkeypatch):
+    make_folder(tmp_path / "mine", count=4)
+    first = load(tmp_path / "mine", tmp_path)
+    monkeypatch.setattr("asr.corpora.folder.write_manifests", None)
+    assert home_of(load(tmp_path / "mine", tmp_path)) == home_of(first)
+
+
+def test_the_manifests_hold_one_json_line_per_cut(tmp_path):
+    make_folder(tmp_path / "mine", count=10)
+    corpus = load(tmp_path / "mine", tmp_path)
+    (folder,) = (tmp_path / "cache/folder").iterdir()
+    lines = gzip.open(folder / "cuts_train.jsonl.gz", "rt").read().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [cut.id for cut in corpus.splits["train"]]
+
+
+def test_the_registry_builds_it_from_settings_and_refuses_unknown_ones(tmp_path):
+    make_folder(tmp_path / "mine", count=3)
+    corpus = corpora.create({"name": "folder", "path": str(tmp_path / "mine")}).load(tmp_path / "cache")
+    assert corpus.name == "folder"
+    with pytest.raises(UserError, match="takes no setting 'pth': did you mean path"):
+        corpora.create({"name": "folder", "pth": "x"})
