@@ -1,0 +1,105 @@
+"""How fast the filter banks are on a CPU, beside kaldi-native-fbank's and torchaudio's, as a Markdown table.
+
+    python scripts/benchmark_features.py [--seconds 8] [--utterances 16] [--rounds 15]
+
+One batch of utterances of the same length, so that nobody works on padding; the three take turns in every round, and the
+median of the rounds counts. kaldi-native-fbank takes one utterance at a time and only computes (its frames are not read
+out, which would cost it more); with several threads, its utterances are spread over them. torchaudio takes one at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import kaldi_native_fbank
+import torch
+import torchaudio.compliance.kaldi
+
+from asr.features.filter_bank import INT16_SCALE, FilterBank
+
+
+def contestants(waveforms: torch.Tensor, sample_rate: int, mels: int, threads: int) -> dict[str, Callable[[], None]]:
+    """The three implementations as functions that make the features of waveforms (batch, samples)."""
+    filter_bank = FilterBank(sample_rate, mels).eval()
+    lengths = torch.full((len(waveforms),), waveforms.shape[1])
+    scaled = waveforms * INT16_SCALE
+    arrays = [waveform.numpy() for waveform in scaled]
+    options = kaldi_native_fbank.FbankOptions()
+    options.frame_opts.dither, options.frame_opts.samp_freq, options.mel_opts.num_bins = 0.0, sample_rate, mels
+    pool = ThreadPoolExecutor(threads)
+
+    def ours() -> None:
+        filter_bank(waveforms, lengths)
+
+    def native(array) -> None:
+        extractor = kaldi_native_fbank.OnlineFbank(options)
+        extractor.accept_waveform(sample_rate, array)
+        extractor.input_finished()
+
+    def kaldi_native() -> None:
+        for array in arrays if threads == 1 else ():
+            native(array)
+        for _ in pool.map(native, arrays if threads > 1 else ()):
+            pass
+
+    def torchaudio_kaldi() -> None:
+        for waveform in scaled:
+            torchaudio.compliance.kaldi.fbank(
+                waveform[None], num_mel_bins=mels, sample_frequency=float(sample_rate), dither=0.0
+            )
+
+    return {"asr": ours, "kaldi-native-fbank": kaldi_native, "torchaudio": torchaudio_kaldi}
+
+
+def medians(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Seconds that each function takes, the median of the rounds after one that does not count."""
+    taken = {name: [] for name in functions}
+    for _ in range(rounds + 1):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds[1:]) for name, seconds in taken.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=8.0, help="length of an utterance")
+    parser.add_argument("--utterances", type=int, default=16, help="utterances in the batch")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    arguments = parser.parse_args()
+    generator = torch.Generator().manual_seed(1)
+
+    print(
+        f"{platform.machine()}, torch {torch.__version__}, kaldi-native-fbank {kaldi_native_fbank.__version__}, ",
+        end="",
+    )
+    print(f"{arguments.utterances} utterances of {arguments.seconds} s; seconds of audio per second\n")
+    print(
+        "| Hz | mels | threads | asr | kaldi-native-fbank | torchaudio | asr / kaldi-native-fbank | asr / torchaudio |"
+    )
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    for threads in arguments.threads:
+        torch.set_num_threads(threads)
+        for sample_rate in (16000, 8000):
+            samples = int(arguments.seconds * sample_rate)
+            waveforms = 0.1 * torch.randn(arguments.utterances, samples, generator=generator)
+            for mels in (40, 80):
+                functions = contestants(waveforms, sample_rate, mels, threads)
+                seconds = medians(functions, arguments.rounds)
+                audio = arguments.seconds * arguments.utterances
+                ours, native, torchaudio_kaldi = (audio / seconds[name] for name in functions)
+                print(
+                    f"| {sample_rate} | {mels} | {threads} | {ours:,.0f} | {native:,.0f} | {torchaudio_kaldi:,.0f} "
+                    f"| {ours / native:.1f} | {ours / torchaudio_kaldi:.1f} |"
+                )
+
+
+if __name__ == "__main__":
+    main()
