@@ -29,20 +29,18 @@ ARPABET = tuple(
 # - the flap of "water" and the glottal stop of "button" stand for T, as in cmudict (eSpeak flaps only t);
 # - syllabic l and n are AH L and AH N; a vowel that includes its r is that vowel and R;
 # - centring diphthongs without r end in AH where the glide is heard ("near" IY AH), and are the bare vowel before R.
+_IPA = """
+AA = ɑː ɑ ɒ aː a: aa ɑ̃ ɑə; AE = æ a ɛə; AH = ɐ ə ʌ ɜ; AO = ɔː ɔ o oə ɔə; AW = aʊ æʊ ʌʉ; AY = aɪ; B = b; CH = tʃ;
+D = d; DH = ð; EH = ɛ; ER = ɜː ɚ əɪ; EY = e eː eɪ; F = f; G = ɡ; HH = h; IH = ɪ ᵻ; IY = iː i ei; JH = dʒ; K = k x;
+L = l; M = m; N = n; NG = ŋ; OW = oʊ əʊ ʌʊ oː; OY = ɔɪ oɪ; P = p; R = ɹ r; S = s; SH = ʃ; T = t ɾ ʔ t̪; TH = θ;
+UH = ʊ; UW = uː ʉː ʉ əu; V = v; W = w ʍ; Y = j; Z = z; ZH = ʒ; AA R = ɑːɹ; AH L = əl; AH N = n̩; AH R = əɹ ʌɹ;
+AO R = ɔːɹ oːɹ; AW AH = aʊə; AY AH = aɪə; AY ER = aɪɚ; EH AH = eə; EH R = ɛɹ; IH R = ɪɹ; IY AH = iə; UH AH = ʊə;
+UH R = ʊɹ; UW R = ʉɹ
+"""
 _ARPABET_OF_IPA = {
-    **{"p": "P", "b": "B", "t": "T", "d": "D", "k": "K", "ɡ": "G", "tʃ": "CH", "dʒ": "JH", "f": "F", "v": "V"},
-    **{"θ": "TH", "ð": "DH", "s": "S", "z": "Z", "ʃ": "SH", "ʒ": "ZH", "h": "HH", "m": "M", "n": "N", "ŋ": "NG"},
-    **{"l": "L", "ɹ": "R", "r": "R", "j": "Y", "w": "W", "ʍ": "W", "x": "K", "ɾ": "T", "ʔ": "T", "t̪": "T"},
-    **{"n̩": "AH N", "əl": "AH L", "ɬ": "L"},
-    **{"iː": "IY", "i": "IY", "ɪ": "IH", "ᵻ": "IH", "ɛ": "EH", "æ": "AE", "a": "AE", "ɐ": "AH", "ə": "AH", "ʌ": "AH"},
-    **{"ɑː": "AA", "ɑ": "AA", "ɒ": "AA", "aː": "AA", "a:": "AA", "aa": "AA", "ɑ̃": "AA", "ɔː": "AO", "ɔ": "AO"},
-    **{"ʊ": "UH", "uː": "UW", "ʉː": "UW", "ʉ": "UW", "ɜː": "ER", "ɚ": "ER", "ɜ": "AH"},
-    **{"e": "EY", "eː": "EY", "eɪ": "EY", "ei": "IY", "əɪ": "ER", "aɪ": "AY", "ɔɪ": "OY", "oɪ": "OY", "aʊ": "AW"},
-    **{"æʊ": "AW", "ʌʉ": "AW", "əu": "UW", "oʊ": "OW", "əʊ": "OW", "ʌʊ": "OW", "oː": "OW", "o": "AO"},
-    **{"aɪə": "AY AH", "aɪɚ": "AY ER", "aʊə": "AW AH", "iə": "IY AH", "eə": "EH AH", "ɛə": "AE", "ʊə": "UH AH"},
-    **{"oə": "AO", "ɔə": "AO", "ɑə": "AA"},
-    **{"ɑːɹ": "AA R", "ɔːɹ": "AO R", "oːɹ": "AO R", "ɛɹ": "EH R", "ɪɹ": "IH R", "ʊɹ": "UH R"},
-    **{"əɹ": "AH R", "ʌɹ": "AH R", "ʉɹ": "UW R"},
+    ipa: phones.split()
+    for phones, symbols in (entry.split("=") for entry in _IPA.split(";"))
+    for ipa in symbols.split()
 }
 _BEFORE_R = {"iə": "IH", "e": "EH", "eə": "EH", "ʊə": "UH", "oː": "AO"}
 
@@ -123,7 +121,7 @@ def to_arpabet(symbols: list[str]) -> list[list[str]]:
         elif symbol in _BEFORE_R and following in ("ɹ", "r"):
             result.append([_BEFORE_R[symbol]])
         elif symbol in _ARPABET_OF_IPA:
-            result.append(_ARPABET_OF_IPA[symbol].split())
+            result.append(_ARPABET_OF_IPA[symbol])
         else:
             raise UserError(f"eSpeak NG said {symbol!r}, a sound that has no English ARPAbet phoneme in asr/espeak.py.")
     return result
@@ -137,7 +135,7 @@ def _segments(events: list[tuple[int, int, str, float]], text: str, end: float) 
     phonemes: list[list] = []
     for phones, start, stop in zip(arpabet, starts, starts[1:]):
         if not phones:
-            if phonemes and stop - start < _SHORTEST_PAUSE and stop < end:
+            if phonemes and phonemes[-1][2] == start and stop - start < _SHORTEST_PAUSE and stop < end:
                 phonemes[-1][2] = stop
             continue
         stop = max(stop, start)
@@ -172,12 +170,13 @@ def _word_segments(events: list, text: str, phonemes: list[list], end: float) ->
     for i, following in zip(groups, [*groups[1:], len(tokens)]):
         first = starts[i]
         limit = starts[following] if following in starts else end
-        # A pause after the word is not part of it.
-        last = max((stop for _, begin, stop in phonemes if first - 1e-3 <= begin < limit - 1e-3), default=limit)
+        # From its first phoneme to its last: a pause after the word is not part of it.
+        inside = [(begin, stop) for _, begin, stop in phonemes if first - 1e-3 <= begin < limit - 1e-3]
+        first, last = (inside[0][0], inside[-1][1]) if inside else (first, limit)
         members = [word for word, _, _ in tokens[i:following]]
-        letters = sum(map(len, members))
+        letters, length = sum(map(len, members)), last - first
         for word in members:
-            duration = (last - starts[i]) * len(word) / letters
+            duration = length * len(word) / letters
             words.append((word, first, duration))
             first += duration
     return words
@@ -256,10 +255,13 @@ def _in_child(text: str, voice: str, rate: int, pitch: int, pitch_range: int, se
         status = 1
         try:
             os.close(read)
-            events, samples = _speak(library, sample_rate, text, voice, rate, pitch, pitch_range, seed)
             with os.fdopen(write, "wb") as pipe:
-                header = json.dumps({"sample_rate": sample_rate, "events": events})
-                pipe.write(header.encode() + b"\n")
+                try:
+                    events, samples = _speak(library, sample_rate, text, voice, rate, pitch, pitch_range, seed)
+                    header = {"sample_rate": sample_rate, "events": events}
+                except Exception as error:
+                    header, samples = {"error": repr(error)}, []
+                pipe.write(json.dumps(header).encode() + b"\n")
                 pipe.writelines(samples)
             status = 0
         finally:
@@ -268,15 +270,16 @@ def _in_child(text: str, voice: str, rate: int, pitch: int, pitch_range: int, se
     with os.fdopen(read, "rb") as pipe:
         content = pipe.read()
     _, status = os.waitpid(child, 0)
-    if status != 0:
-        raise RuntimeError(f"eSpeak NG failed (status {status}) on voice {voice!r}, text {text!r}")
-    header, _, data = content.partition(b"\n")
-    return json.loads(header), data
+    first, _, data = content.partition(b"\n")
+    header = json.loads(first) if status == 0 else {"error": f"wait status {status}"}
+    if "error" in header:
+        raise RuntimeError(f"eSpeak NG failed on voice {voice!r}, text {text!r}: {header['error']}")
+    return header, data
 
 
 def _speak(library, sample_rate, text, voice, rate, pitch, pitch_range, seed) -> tuple[list, list[bytes]]:
     """Runs in the child: events as (type, position in the text, symbol, seconds), and the samples in pieces."""
-    events: list[tuple[int, int, str, float]] = []
+    events: list[tuple[int, int, bytes, float]] = []
     samples: list[bytes] = []
 
     @_Callback
@@ -285,7 +288,7 @@ def _speak(library, sample_rate, text, voice, rate, pitch, pitch_range, seed) ->
         while batch[i].type != _END:
             event = batch[i]
             if event.type in (_WORD, _PHONEME):
-                name = event.id.string.decode("utf8") if event.type == _PHONEME else ""
+                name = event.id.string if event.type == _PHONEME else b""
                 events.append((event.type, event.text_position, name, event.sample / sample_rate))
             i += 1
         if wave and count > 0:
@@ -302,4 +305,5 @@ def _speak(library, sample_rate, text, voice, rate, pitch, pitch_range, seed) ->
     data = text.encode()
     library.espeak_Synth(data, ctypes.c_size_t(len(data) + 1), 0, 1, 0, _UTF8, None, None)
     library.espeak_Synchronize()
-    return events, samples
+    # Decoded here, because ctypes would swallow an exception in the callback.
+    return [(kind, position, name.decode("utf8"), start) for kind, position, name, start in events], samples

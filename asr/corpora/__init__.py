@@ -1,0 +1,49 @@
+"""Where speech comes from: one file per corpus, each turning discs, packages or text into checked lhotse cuts.
+
+A corpus is a dataclass whose fields are its settings (`conf/corpus/<name>.yaml` sets the same ones) and whose `load`
+returns a `Corpus`. Preparing is done once, into a folder below `cache`; the folder appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from asr.registry import Registry
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+
+corpora = Registry("asr.corpora", "corpus")
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """A corpus ready to be trained on.
+
+    splits: lhotse cuts by split name; `train`, `dev` and `test` are always there. Every cut has one channel, one recording
+        on disk and exactly one supervision with `text` (words, not yet normalized), `speaker`, `language` and, where the
+        corpus has gold times, `alignment` tiers `phoneme` and `word` (seconds from the start of the cut).
+    sample_rate: of every recording, in Hz.
+    dropped: utterances left out while preparing, as (utterance id, reason).
+    """
+
+    name: str
+    splits: dict[str, CutSet]
+    sample_rate: int
+    dropped: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+
+class CorpusSource(abc.ABC):
+    """Base class of all corpora."""
+
+    name: ClassVar[str]
+
+    @abc.abstractmethod
+    def load(self, cache: Path, workers: int = 2) -> Corpus:
+        """Prepares the corpus below `cache` if that has not been done, by `workers` processes, and returns it.
+
+        Raises UserError with a sentence for everything that a user can put right.
+        """
