@@ -1,0 +1,174 @@
+"""What every type of attention has in common: its settings, the checks of what it is given, and padding."""
+
+from __future__ import annotations
+
+import abc
+import inspect
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from asr.errors import UserError
+
+
+class Attention(torch.nn.Module, abc.ABC):
+    """Base class of all attentions.
+
+    An attention has no weights: the same model can be run under any other. What a subclass draws (hash planes) comes from a
+    generator of its own, seeded by `seed` (the layer's index), so that the same input always has the same output.
+
+    name: what it is called on the command line, the same as its module.
+    shared_qk: whether it only makes sense when one projection gives the queries and the keys.
+    complexity: of time, in the sequence length: "linear" or "quadratic".
+    headline: the knob that stands in its label (`clusters` in `i_clustered-100`), or None.
+    """
+
+    name: ClassVar[str]
+    shared_qk: ClassVar[bool] = False
+    complexity: ClassVar[str] = "quadratic"
+    headline: ClassVar[str | None] = None
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.seed = seed
+
+    @abc.abstractmethod
+    def attend(
+        self, queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None
+    ) -> Tensor:
+        """The arithmetic. As `forward`, but checked; whatever is padded is zero; lengths are None when nothing is padded.
+
+        What it returns at padded queries does not matter, as long as it is finite.
+        """
+
+    def forward(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        lengths: Tensor | None = None,
+        key_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """Attends from every query to the keys of its own sequence; scores are scaled by 1/sqrt(dim).
+
+        queries: (batch, heads, queries' time, dim), float64, float32, float16 or bfloat16.
+        keys: (batch, heads, time, dim), values: (batch, heads, time, value dim), of the same dtype.
+        lengths: (batch,) int64, the valid time steps of queries and, unless `key_lengths` is given, of keys. None: all.
+            Lengths on the CPU save a synchronization when the rest is on a GPU.
+        key_lengths: (batch,) int64, for attention to another sequence.
+
+        Returns (batch, heads, queries' time, value dim) in the dtype of `values` (under autocast in autocast's), zero at
+        padded queries and for sequences without keys. What stands at padded positions never matters, NaN included. Raises
+        ValueError, naming the argument, for shapes, dtypes and lengths that do not fit.
+        """
+        device = queries.device.type
+        if torch.is_autocast_enabled(device):
+            shared = _same(queries, keys)
+            queries, keys, values = (x.to(torch.get_autocast_dtype(device)) for x in (queries, keys, values))
+            keys = queries if shared else keys
+        lengths, key_lengths = self._check(queries, keys, values, lengths, key_lengths)
+        with torch.autocast(device, enabled=False):
+            queries_padding = padding_mask(lengths, queries.shape[2], queries.device)
+            keys_padding = padding_mask(key_lengths, keys.shape[2], queries.device)
+            if queries_padding is None:
+                lengths = None
+            if keys_padding is None:
+                key_lengths = None
+            shared = keys is queries
+            if queries_padding is not None:
+                queries = queries.masked_fill(queries_padding, 0)
+            if keys_padding is not None:
+                keys = queries if shared else keys.masked_fill(keys_padding, 0)
+                values = values.masked_fill(keys_padding, 0)
+            lengths, key_lengths = (
+                None if x is None else x.to(queries.device, non_blocking=True) for x in (lengths, key_lengths)
+            )
+            output = self.attend(queries, keys, values, lengths, key_lengths).to(values.dtype)
+            return output if queries_padding is None else output.masked_fill(queries_padding, 0)
+
+    @classmethod
+    def knobs(cls) -> list[str]:
+        """The names of its settings, the seed excepted: the constructor's keyword arguments."""
+        return [knob for knob in inspect.signature(cls.__init__).parameters if knob not in ("self", "seed")]
+
+    def settings(self) -> dict[str, Any]:
+        """Its name and knobs as plain data, from which the registry builds it again."""
+        return {"name": self.name} | {knob: getattr(self, knob) for knob in self.knobs()}
+
+    def label(self) -> str:
+        """Its name in tables, with the knob that matters most: `full`, `i_clustered-100`, `lsh-4`."""
+        return self.name if self.headline is None else f"{self.name}-{getattr(self, self.headline)}"
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{knob}={getattr(self, knob)}" for knob in [*self.knobs(), "seed"])
+
+    def whole_number(self, knob: str, value: Any, least: int = 1, most: int | None = None) -> int:
+        """`value` if it is a whole number in the knob's range. Raises UserError if it is not."""
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int)
+            or value < least
+            or (most is not None and value > most)
+        ):
+            limits = f"of at least {least}" if most is None else f"from {least} to {most}"
+            raise UserError(f"{knob} of the attention {self.name} must be a whole number {limits}, not {value!r}.")
+        return value
+
+    def _check(
+        self, queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        for argument, x in (("queries", queries), ("keys", keys), ("values", values)):
+            if x.dim() != 4:
+                raise ValueError(f"{argument} has shape {tuple(x.shape)}, expected (batch, heads, time, dim)")
+            if x.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
+                raise ValueError(f"{argument} has dtype {x.dtype}, expected float64, float32, float16 or bfloat16")
+            if x.dtype != queries.dtype:
+                raise ValueError(f"{argument} has dtype {x.dtype}, expected that of queries, {queries.dtype}")
+            if x.device != queries.device:
+                raise ValueError(f"{argument} is on {x.device}, expected the device of queries, {queries.device}")
+            if 0 in x.shape:
+                raise ValueError(f"{argument} has shape {tuple(x.shape)}, expected no empty dimension")
+        batch, heads, time, dim = queries.shape
+        if keys.shape[:2] != (batch, heads) or keys.shape[3] != dim:
+            raise ValueError(f"keys has shape {tuple(keys.shape)}, expected ({batch}, {heads}, time, {dim}) as queries")
+        if values.shape[:3] != keys.shape[:3]:
+            expected = ", ".join(str(size) for size in keys.shape[:3])
+            raise ValueError(f"values has shape {tuple(values.shape)}, expected ({expected}, value dim) as keys")
+        if self.shared_qk and not _same(queries, keys):
+            raise ValueError(f"keys is not queries: {self.name} needs one tensor for both, from a shared projection")
+        if self.shared_qk and key_lengths is not None:
+            raise ValueError(f"key_lengths is given, expected None: {self.name} attends to its own sequence only")
+        if key_lengths is None and keys.shape[2] != time:
+            raise ValueError(
+                f"key_lengths is None, expected lengths of keys: queries have time {time}, keys {keys.shape[2]}"
+            )
+        _check_lengths("lengths", lengths, batch, time)
+        _check_lengths("key_lengths", key_lengths, batch, keys.shape[2])
+        return lengths, lengths if key_lengths is None else key_lengths
+
+
+def _check_lengths(argument: str, lengths: Tensor | None, batch: int, time: int) -> None:
+    if lengths is None:
+        return
+    if lengths.shape != (batch,) or lengths.dtype != torch.int64:
+        raise ValueError(
+            f"{argument} has shape {tuple(lengths.shape)} and dtype {lengths.dtype}, expected ({batch},) int64"
+        )
+    # Looking at lengths on a GPU would wait for it.
+    if lengths.device.type == "cpu" and not bool(((lengths >= 0) & (lengths <= time)).all()):
+        raise ValueError(f"{argument} is {lengths.tolist()}, expected values from 0 to the time, {time}")
+
+
+def _same(queries: Tensor, keys: Tensor) -> bool:
+    return keys is queries or (
+        keys.data_ptr() == queries.data_ptr() and keys.shape == queries.shape and keys.stride() == queries.stride()
+    )
+
+
+def padding_mask(lengths: Tensor | None, time: int, device: torch.device) -> Tensor | None:
+    """(batch, 1, time, 1) bool, True where padded; None when nothing is."""
+    if lengths is None or bool((lengths == time).all()):
+        return None
+    steps = torch.arange(time, device=device)
+    return (steps >= lengths.to(device)[:, None])[:, None, :, None]

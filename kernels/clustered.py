@@ -1,0 +1,68 @@
+"""Clustered attention and its improved form, composed of steps.
+
+Labels and top keys are constants to the gradient; for fixed ones it is the exact gradient of eqs. 3-6 and 10-11, through
+the mass of the top keys too.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kernels.centroids import broadcast, centroid_attention, cluster_means
+from kernels.hashing import INDEX_BASE, Planes, hash_codes
+from kernels.kmeans import hamming_kmeans
+from kernels.members import member_attention
+from kernels.padding import additive_mask
+
+MAXIMUM_CLUSTERS = INDEX_BASE**2
+
+
+def cluster_queries(queries: Tensor, lengths: Tensor | None, planes: Planes, clusters: int, iterations: int) -> Tensor:
+    """Labels of queries: (batch, heads, time, dim) -> (batch, heads, time) int64, 0 at padded steps."""
+    codes = hash_codes(queries, planes, lengths)
+    return hamming_kmeans(codes, lengths, clusters, iterations, planes.bits)
+
+
+def clustered_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor | None,
+    key_lengths: Tensor | None,
+    planes: Planes,
+    clusters: int,
+    iterations: int,
+) -> Tensor:
+    """Vyas et al. 2020, eqs. 3-6. Padded steps of queries, keys and values must be zero.
+
+    queries: (batch, heads, queries' time, dim), keys: (batch, heads, time, dim), values: (batch, heads, time, value dim),
+    lengths and key_lengths: (batch,) int64, or None when nothing is padded. Computes in float32 at least.
+    Returns (batch, heads, queries' time, value dim).
+    """
+    queries, keys, values = (x.float() if x.element_size() < 4 else x for x in (queries, keys, values))
+    labels = cluster_queries(queries, lengths, planes, clusters, iterations)
+    means, _ = cluster_means(queries, labels, lengths, clusters)
+    mask = None if key_lengths is None else additive_mask(key_lengths, keys.shape[2], keys.dtype)[:, None, None]
+    return broadcast(F.scaled_dot_product_attention(means, keys, values, attn_mask=mask), labels)
+
+
+def improved_clustered_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor | None,
+    key_lengths: Tensor | None,
+    planes: Planes,
+    clusters: int,
+    iterations: int,
+    topk: int,
+) -> Tensor:
+    """Vyas et al. 2020, eqs. 9-11. Arguments and result as of `clustered_attention`."""
+    queries, keys, values = (x.float() if x.element_size() < 4 else x for x in (queries, keys, values))
+    labels = cluster_queries(queries, lengths, planes, clusters, iterations)
+    means, counts = cluster_means(queries, labels, lengths, clusters)
+    others, mass, selected = centroid_attention(means, keys, values, key_lengths, topk, counts > 0)
+    exact = member_attention(queries, keys, values, labels, selected, key_lengths)
+    return torch.addcmul(broadcast(others, labels), broadcast(mass, labels), exact)

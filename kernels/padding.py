@@ -1,0 +1,25 @@
+"""Masks of what lies beyond a sequence's length."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Added to the score of a key that must not be attended to. Finite, so that a row without keys gives no NaN; the exponential
+# of it is exactly zero beside any real score. float16 holds less.
+MASKED = {torch.float16: -6e4}
+
+
+def masked_score(dtype: torch.dtype) -> float:
+    """The finite stand-in for minus infinity in scores of this dtype."""
+    return MASKED.get(dtype, -1e30)
+
+
+def valid_steps(lengths: Tensor, time: int) -> Tensor:
+    """lengths: (batch,) int64 -> (batch, time) bool, True where the step belongs to the sequence."""
+    return torch.arange(time, device=lengths.device) < lengths[:, None]
+
+
+def additive_mask(lengths: Tensor, time: int, dtype: torch.dtype) -> Tensor:
+    """(batch, time) of `dtype`: 0 at valid steps, a large negative number at padded ones."""
+    return torch.where(valid_steps(lengths, time), 0.0, masked_score(dtype)).to(dtype)
