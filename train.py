@@ -10,8 +10,14 @@ def train(config) -> float:
     python train.py attention=i_clustered clusters=100
     python train.py corpus=asterisk attention=full max_minutes=10
     """
+    import os
+
+    from hydra.core.hydra_config import HydraConfig
+
     from asr.training import train
 
+    # in a multirun every job has a folder of its own
+    config.run = os.path.relpath(HydraConfig.get().runtime.output_dir)
     return train(config)
 
 

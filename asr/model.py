@@ -79,6 +79,6 @@ def refuse_unshared(attention: dict[str, Any], shared_qk: bool) -> None:
     """Raises UserError if `attention` needs queries and keys from one projection and they come from two."""
     if attentions.get(attention["name"]).shared_qk and not shared_qk:
         raise UserError(
-            f"attention={attention['name']} needs queries and keys from one projection, but these weights have two. "
-            f"Train with attention={attention['name']}, or with encoder.shared_qk=true, to get such weights."
+            f"attention={attention['name']} needs queries and keys from one projection, but here they come from two. "
+            f"Train with attention={attention['name']} or with encoder.shared_qk=true for weights that can serve it."
         )

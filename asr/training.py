@@ -21,8 +21,7 @@ from asr.losses import losses
 from asr.model import Model, attention_maker, refuse_unshared
 from asr.model_folder import save_model
 from asr.run_folder import command_line, start_run
-from asr.units import Units
-from asr.units import units as units_registry
+from asr.units import Units, build_units
 
 
 def plain(config) -> Any:
@@ -46,7 +45,7 @@ def train(config) -> float:
     description["features"]["sample_rate"] = corpus.sample_rate
     torch.set_float32_matmul_precision(config.trainer.matmul_precision)
     torch.manual_seed(config.seed)
-    units = build_units(config, corpus, start_from)
+    units = choose_units(config, corpus, start_from)
     description["units"] = len(units.symbols)
     model = Model(description)
     said = initialize(model, units, start_from)
@@ -80,13 +79,12 @@ def describe(config) -> dict[str, Any]:
     return description
 
 
-def build_units(config, corpus: Corpus, start_from: Checkpoint | None) -> Units:
+def choose_units(config, corpus: Corpus, start_from: Checkpoint | None) -> Units:
     """The units of the training split; pieces and characters are those of the checkpoint that training starts from."""
     settings = plain(config.units)
-    kind = units_registry.get(settings.pop("name"))
-    if start_from is not None and isinstance(start_from.units, kind) and kind.name != "phonemes":
+    if start_from is not None and start_from.units.name == settings["name"] != "phonemes":
         return start_from.units
-    return kind.build((cut.supervisions[0] for cut in corpus.splits["train"]), **settings)
+    return build_units(settings, (cut.supervisions[0] for cut in corpus.splits["train"]))
 
 
 def initialize(model: Model, units: Units, other: Checkpoint | None) -> str | None:
@@ -190,8 +188,7 @@ def fit(config, run: Path, model, units, loss, decoder, splits: dict[str, Checke
         enable_version_counter=False,
     )  # fmt: skip
     callbacks = [keep, ShowProgress(units.metric)]
-    trainer = hydra.utils.instantiate(
-        settings,
+    trainer = hydra.utils.instantiate(settings, _partial_=True)(
         max_epochs=config.max_epochs,
         max_time={"seconds": round(config.max_minutes * 60)} if config.max_minutes else None,
         callbacks=callbacks,
@@ -201,21 +198,28 @@ def fit(config, run: Path, model, units, loss, decoder, splits: dict[str, Checke
         enable_model_summary=False,
         num_sanity_val_steps=0,
         check_val_every_n_epoch=None,
-        val_check_interval=validation_interval(len(loader), config.max_epochs, config.trainer.validations),
+        val_check_interval=validation_interval(len(loader), config),
     )
-    trainer.fit(recognizer, loader, dev_loader)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(recognizer, loader, dev_loader)
+    except SystemExit:
+        # Lightning turns Ctrl-C into exit code 1; the command line says what happened
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     if not keep.best_model_path:
         trainer.validate(recognizer, dev_loader, verbose=False)
         trainer.save_checkpoint(run / "checkpoints" / "best.ckpt")
     return run / "checkpoints" / "best.ckpt"
 
 
-def validation_interval(batches: int, epochs: int, validations: int) -> int:
-    """How many batches lie between two validations, so that the last batch of all is followed by one."""
-    total = batches * epochs
-    return max(1, total // max(1, min(validations, total)))
+def validation_interval(batches: int, config) -> int | dict[str, float]:
+    """What lies between two validations: batches, so that the last one of all is followed by one, or seconds."""
+    validations = max(1, config.trainer.validations)
+    if config.max_minutes:
+        return {"seconds": max(1, round(60 * config.max_minutes / validations))}
+    total = batches * config.max_epochs
+    return max(1, total // min(validations, total))
 
 
 def default_precision(accelerator: str) -> str:

@@ -71,6 +71,6 @@ def test_help_and_a_mistyped_option_take_less_than_three_seconds_of_processor_ti
 
 def test_importing_the_package_imports_nothing_heavy():
     heavy = ["torch", "lightning", "lhotse", "matplotlib", "triton"]
-    code = "import sys, asr, asr.command, asr.corpora, asr.units; print([name for name in %r if name in sys.modules])" % heavy
+    code = f"import sys, asr.command, asr.corpora, asr.units; print([name for name in {heavy} if name in sys.modules])"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ended.stdout.strip() == "[]", ended.stdout + ended.stderr

@@ -52,7 +52,8 @@ def test_a_corpus_file_sets_only_what_its_corpus_takes(choice):
 def test_optimizers_and_schedules_instantiate(family):
     for choice in GROUPS[family]:
         config = compose("train", [f"{family}={choice}"])[family]
-        made = hydra.utils.instantiate(config, **({"params": [torch.nn.Parameter(torch.ones(1))]} if family == "optimizer" else {}))
+        more = {"params": [torch.nn.Parameter(torch.ones(1))]} if family == "optimizer" else {}
+        made = hydra.utils.instantiate(config, **more)
         assert hasattr(made, "step" if family == "optimizer" else "factor")
 
 

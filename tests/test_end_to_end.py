@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -154,7 +155,7 @@ def test_a_run_is_never_written_over(place):
     assert "already holds a run" in ended.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0 and not os.access("/proc", os.R_OK), reason="needs a file system that refuses to be written")
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc, where no folder can be made")
 def test_a_cache_that_cannot_be_written_is_said(place):
     ended = run(place, "train.py", *TINY, "run=elsewhere", "cache=/proc/nowhere", expect=2)
     assert "/proc/nowhere" in ended.stderr and not (place / "elsewhere").exists()
@@ -166,3 +167,16 @@ def test_audio_that_disappeared_stops_training_with_its_name(place, tmp_path):
         lost.write_bytes(b"")
     ended = run(tmp_path, "train.py", *TINY, "run=lost", expect=2)
     assert "empty audio" in ended.stderr and not (tmp_path / "lost").exists()
+
+
+def test_ctrl_c_ends_with_a_sentence_and_keeps_the_last_checkpoint(place):
+    program = [sys.executable, str(ROOT / "train.py"), *TINY, "run=stopped", "max_epochs=1000", "trainer.validations=500"]
+    with subprocess.Popen(program, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("epoch"):
+                process.send_signal(signal.SIGINT)
+                break
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopped by Ctrl-C" in errors and "Traceback" not in errors
+    run(place, "evaluate.py", "checkpoint=stopped", "split=dev")

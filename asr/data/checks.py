@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asr.errors import UserError
+from asr.units import UnknownUnit
 
 
 @dataclasses.dataclass
@@ -55,7 +56,7 @@ def check_split(
         if reason is None:
             try:
                 labels, reference = units.encode(cut.supervisions[0]), units.reference(cut.supervisions[0])
-            except UserError as error:
+            except UnknownUnit as error:
                 reason = f"outside the units: {error}"
         if reason is None and not reference:
             reason = "empty transcript"
