@@ -1,0 +1,169 @@
+"""Error rates with their intervals: a summary of alignments."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from asr.errors import UserError
+from asr.scoring.alignment import Alignment, align
+
+
+@dataclasses.dataclass(frozen=True)
+class UtteranceScore:
+    """One utterance: tokens that were spoken, tokens that were recognized, and how they align. duration: in seconds."""
+
+    utterance: str
+    reference: list[str]
+    hypothesis: list[str]
+    alignment: Alignment
+    speaker: str = ""
+    duration: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeakerScore:
+    """The sum over one speaker's utterances; `error_rate` is None without reference tokens. seconds: of audio."""
+
+    speaker: str
+    utterances: int
+    seconds: float
+    reference_length: int
+    substitutions: int
+    deletions: int
+    insertions: int
+    error_rate: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """The summary of an evaluation.
+
+    error_rate: (substitutions + deletions + insertions) / reference_length: above 1 with many insertions.
+    interval: percentiles of that rate over resampled utterances (95 % unless asked otherwise).
+    confusions: how often each pair (reference token, hypothesis token) was an error, most often first; None stands for
+        nothing: (token, None) is a deletion, (None, token) an insertion.
+    """
+
+    error_rate: float
+    interval: tuple[float, float]
+    confidence: float
+    substitutions: int
+    deletions: int
+    insertions: int
+    reference_length: int
+    seconds: float
+    utterances: list[UtteranceScore]
+    speakers: list[SpeakerScore]
+    confusions: list[tuple[tuple[str | None, str | None], int]]
+
+
+def score_utterance(
+    utterance: str, reference: Sequence[str], hypothesis: Sequence[str], speaker: str = "", duration: float = 0.0
+) -> UtteranceScore:
+    """Aligns one utterance's hypothesis with its reference. utterance: an id; duration: seconds of audio."""
+    reference, hypothesis = list(reference), list(hypothesis)
+    return UtteranceScore(utterance, reference, hypothesis, align(reference, hypothesis), speaker, float(duration))
+
+
+def summarize(
+    utterances: Iterable[UtteranceScore], resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> Score:
+    """Sums up utterances; the result does not depend on their order.
+
+    An empty reference counts with its insertions. Raises UserError when no reference holds any token, since no rate is
+    defined then, and when two utterances have one id.
+    """
+    utterances = sorted(utterances, key=lambda utterance: utterance.utterance)
+    for first, second in zip(utterances, utterances[1:]):
+        if first.utterance == second.utterance:
+            raise UserError(f"Two scored utterances are called {first.utterance!r}: each needs an id of its own.")
+    substitutions, deletions, insertions, length = _counts(utterances)
+    if length == 0:
+        raise UserError(
+            f"There is no error rate: the references of all {len(utterances)} utterances are empty. "
+            "Check the split that was chosen and its transcripts."
+        )
+    interval = bootstrap_interval(
+        [utterance.alignment.errors for utterance in utterances],
+        [utterance.alignment.reference_length for utterance in utterances],
+        resamples,
+        seed,
+        confidence,
+    )
+    confusions = collections.Counter(
+        (operation.reference, operation.hypothesis)
+        for utterance in utterances
+        for operation in utterance.alignment.operations
+        if operation.kind != "equal"
+    )
+    return Score(
+        error_rate=(substitutions + deletions + insertions) / length,
+        interval=interval,
+        confidence=confidence,
+        substitutions=substitutions,
+        deletions=deletions,
+        insertions=insertions,
+        reference_length=length,
+        seconds=sum(utterance.duration for utterance in utterances),
+        utterances=utterances,
+        speakers=_by_speaker(utterances),
+        confusions=sorted(confusions.items(), key=lambda pair: (-pair[1], pair[0][0] or "", pair[0][1] or "")),
+    )
+
+
+def bootstrap_interval(
+    errors: Sequence[int], lengths: Sequence[int], resamples: int = 2000, seed: int = 0, confidence: float = 0.95
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of sum(errors) / sum(lengths) over utterances (Bisani and Ney, 2004).
+
+    errors, lengths: errors and reference tokens per utterance, in an order that the caller fixes. Utterances are drawn
+    with replacement; draws in which no reference holds a token have no rate and are left out. With one utterance the
+    interval is its rate. Raises ValueError when the lengths add up to nothing or an argument is out of its range.
+    """
+    import numpy
+
+    if len(errors) != len(lengths) or sum(lengths) <= 0:
+        raise ValueError(
+            f"{len(errors)} errors and {len(lengths)} lengths with {sum(lengths)} tokens: nothing to resample"
+        )
+    if resamples < 1 or not 0 < confidence < 1:
+        raise ValueError(f"resamples must be >= 1 and 0 < confidence < 1, not {resamples} and {confidence}")
+    errors, lengths = numpy.asarray(errors, dtype=numpy.int64), numpy.asarray(lengths, dtype=numpy.int64)
+    generator = numpy.random.default_rng(seed)
+    # At most four million draws at once: a few dozen megabytes, however many utterances there are.
+    at_once = max(1, 4_000_000 // len(errors))
+    rates = []
+    for start in range(0, resamples, at_once):
+        drawn = generator.integers(len(errors), size=(min(at_once, resamples - start), len(errors)))
+        totals = lengths[drawn].sum(axis=1)
+        rates.append(errors[drawn].sum(axis=1)[totals > 0] / totals[totals > 0])
+    rates = numpy.concatenate(rates)
+    if not len(rates):
+        rates = numpy.array([errors.sum() / lengths.sum()])
+    low, high = numpy.quantile(rates, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def _counts(utterances: Iterable[UtteranceScore]) -> tuple[int, int, int, int]:
+    alignments = [utterance.alignment for utterance in utterances]
+    return (
+        sum(alignment.substitutions for alignment in alignments),
+        sum(alignment.deletions for alignment in alignments),
+        sum(alignment.insertions for alignment in alignments),
+        sum(alignment.reference_length for alignment in alignments),
+    )
+
+
+def _by_speaker(utterances: Iterable[UtteranceScore]) -> list[SpeakerScore]:
+    groups: dict[str, list[UtteranceScore]] = collections.defaultdict(list)
+    for utterance in utterances:
+        groups[utterance.speaker].append(utterance)
+    scores = []
+    for speaker, group in sorted(groups.items()):
+        substitutions, deletions, insertions, length = _counts(group)
+        rate = (substitutions + deletions + insertions) / length if length else None
+        seconds = sum(utterance.duration for utterance in group)
+        scores.append(SpeakerScore(speaker, len(group), seconds, length, substitutions, deletions, insertions, rate))
+    return scores

@@ -1,0 +1,34 @@
+"""Scores on the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show_scores(scores: dict[str, Any]) -> None:
+    """Prints the content of `scores.json` as a table, with `folder` below it."""
+    low, high = scores["interval"]
+    table = Table(title=f"{scores['corpus']} {scores['split']}, attention {scores['attention']}", show_header=False)
+    rows = {
+        scores["metric"].upper(): f"{scores['error_rate']:.2%}",
+        "95 % interval": f"{low:.2%} to {high:.2%}",
+        "substitutions": scores["substitutions"],
+        "deletions": scores["deletions"],
+        "insertions": scores["insertions"],
+        "reference length": f"{scores['reference_length']} {scores['tokens']}",
+        "utterances": scores["utterances"],
+        "audio": f"{scores['audio_seconds']:.1f} s",
+        "forward": f"{scores['forward_seconds']:.2f} s",
+        "peak memory": "–" if scores["peak_memory_bytes"] is None else f"{scores['peak_memory_bytes'] / 2**20:.0f} MiB",
+        "normalizer": scores["normalizer"],
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    if scores["dropped"]:
+        console.print(f"{len(scores['dropped'])} utterances could not be scored; scores.json names them.")
+    console.print(f"tables in {scores['folder']}")
