@@ -20,7 +20,7 @@ MARKERS = "osD^vP*X"
 class TradeOffPoint:
     """One evaluation in a trade-off plot.
 
-    attention: the type, which the points of one line share; label: what stands beside the point ("i_clustered-100").
+    attention: the type, which the points of one line share; label: the point's own ("i_clustered-100", shown as 100).
     seconds: forward time; error_rate and interval: 0 to 1.
     """
 
@@ -34,23 +34,27 @@ class TradeOffPoint:
 def plot_learning_curves(metrics: Path | str, png: Path | str) -> Path:
     """Draws the loss and the error rate over the optimizer's steps from the `metrics.csv` of Lightning's CSVLogger.
 
-    Reads the columns step, train/loss, dev/loss, dev/error_rate (0 to 1) and seconds (since the start, shown as minutes on
-    top), of which any but one curve may be missing, as may any field. Raises UserError when the file cannot be read or holds
-    no curve.
+    Reads the columns step, train/loss, dev/loss, dev/error_rate (0 to 1) and seconds (since the start, shown as minutes
+    on top). All but one curve may be missing, as may any field. Raises UserError when the file cannot be read or holds no
+    curve.
     """
     curves, seconds = _read_metrics(Path(metrics))
-    losses = {name: curves[name] for name in ("train/loss", "dev/loss") if name in curves}
-    errors = {"dev/error_rate": curves["dev/error_rate"]} if "dev/error_rate" in curves else {}
-    panels = [panel for panel in ((losses, "Loss"), (errors, "Error rate on dev (%)")) if panel[0]]
+    panels = [
+        ("Loss", 1, [("train/loss", "train", COLOURS[0]), ("dev/loss", "dev", COLOURS[1])]),
+        ("Error rate on dev (%)", 100, [("dev/error_rate", "dev", COLOURS[1])]),
+    ]
+    panels = [panel for panel in panels if any(column in curves for column, _, _ in panel[2])]
     figure = _figure(5.2 * len(panels), 3.8)
-    for axes, (panel, title) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        for number, (name, (steps, values)) in enumerate(panel.items()):
-            if name == "dev/error_rate":
-                values = [100 * value for value in values]
-            _draw_curve(axes, steps, values, name, COLOURS[number + (panel is errors)])
+    for axes, (title, factor, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        drawn = []
+        for column, label, colour in lines:
+            if column in curves:
+                steps, values = curves[column]
+                drawn += (values := [factor * value for value in values])
+                _draw_curve(axes, steps, values, label, colour)
         _finish(axes, "Step", title)
-        axes.set_ylim(*_readable_limits([value for _, values in panel.values() for value in values], panel is errors))
-        if len(panel) > 1:
+        axes.set_ylim(*_readable_limits(drawn))
+        if len(axes.get_legend_handles_labels()[0]) > 1:
             axes.legend(frameon=False)
         _add_minutes(axes, seconds)
     return _save(figure, png)
@@ -83,7 +87,7 @@ def plot_heat_map(table: Mapping[str, Mapping[str, float | None]], png: Path | s
     for y, row in enumerate(rates):
         for x, rate in enumerate(row):
             text = "–" if rate is None else f"{100 * rate:.1f}"
-            colour = "#666666" if rate is None else "white" if shades[y][x] > 0.6 else "black"
+            colour = "#666666" if rate is None else "white" if shades[y][x] > 0.5 else "black"
             axes.text(x, y, text, ha="center", va="center", color=colour)
     axes.set_xticks(range(len(columns)), columns, rotation=30 if tilted else 0, ha="right" if tilted else "center")
     axes.set_yticks(range(len(rows)), rows)
@@ -120,12 +124,14 @@ def plot_trade_off(points: Sequence[TradeOffPoint], png: Path | str) -> Path:
         axes.plot(seconds, rates, color=colour, marker=marker, linewidth=1.5, markersize=6, label=attention)
         for point, rate in zip(line, rates):
             if point.interval is not None:
-                axes.vlines(point.seconds, *(100 * end for end in point.interval), color=colour, alpha=0.4, linewidth=1)
-            axes.annotate(
-                point.label, (point.seconds, rate), (6, 5), textcoords="offset points", fontsize=7.5, color=colour
-            )
+                axes.vlines(
+                    point.seconds, *(100 * end for end in point.interval), color=colour, alpha=0.5, linewidth=2.5
+                )
+            # The legend names the type, so that only what tells the points of a line apart stands beside them.
+            text = "" if point.label == attention else point.label.removeprefix(f"{attention}-")
+            axes.annotate(text, (point.seconds, rate), (6, 5), textcoords="offset points", fontsize=8, color=colour)
     axes.set_xscale("log")
-    axes.margins(x=0.15)
+    axes.margins(x=0.12, y=0.12)
     _plain_seconds(axes)
     _finish(axes, "Forward pass (seconds)", "Error rate (%)")
     axes.set_ylim(bottom=0)
@@ -174,24 +180,26 @@ def _number(value: object) -> float | None:
 
 
 def _draw_curve(axes, steps: list[float], values: list[float], name: str, colour: str) -> None:
-    """A short curve with its points; a long one faint, under its exponential moving average."""
+    """A short curve with its points; a long one faint, under its moving average."""
     if len(steps) <= 60:
         axes.plot(steps, values, color=colour, marker="o", markersize=3.5, linewidth=1.5, label=name)
         return
     axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-    weight, mean, smooth = 2 / (1 + len(values) / 30), values[0], []
-    for value in values:
-        mean += weight * (value - mean)
-        smooth.append(mean)
+    smooth = []
+    for position in range(len(values)):
+        # As many values before as after, so that the average does not lag behind; near the ends a few at least.
+        reach = max(3, min(position, len(values) - 1 - position, len(values) // 40))
+        window = values[max(0, position - reach) : position + reach + 1]
+        smooth.append(sum(window) / len(window))
     axes.plot(steps, smooth, color=colour, linewidth=1.8, label=name)
 
 
-def _readable_limits(values: list[float], rate: bool) -> tuple[float, float]:
+def _readable_limits(values: list[float]) -> tuple[float, float]:
     """From zero to a little above the highest value, without the outliers of the first steps."""
     ordered = sorted(values)
     high = ordered[min(len(ordered) - 1, int(0.98 * len(ordered)))]
     low = min(0.0, ordered[0])
-    return low * 1.05, max(high, 1.0 if rate else 1e-3) * 1.08
+    return low * 1.05, max(high, 1e-3) * 1.08
 
 
 def _add_minutes(axes, seconds: tuple[list[float], list[float]]) -> None:
@@ -263,6 +271,8 @@ def _save(figure, png: Path | str) -> Path:
         figure.savefig(temporary, format="png", facecolor="white")
         os.replace(temporary, png)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"The picture {png} cannot be written: {error.strerror or error}.") from error
+    finally:
+        if temporary.exists():
+            temporary.unlink()
     return png

@@ -44,7 +44,7 @@ class Recognizer(lightning.LightningModule):
         self.references, self.trained_on, self.max_minutes = references, trained_on, max_minutes
         self.started: float | None = None
         self.audio_seconds = 0.0
-        self._optimizer_steps = 0
+        self.validated_step: int | None = None
 
     def forward(self, waveforms: torch.Tensor, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """waveforms (batch, samples), samples (batch,) → emissions (batch, time, units), their lengths."""
@@ -103,10 +103,10 @@ class Recognizer(lightning.LightningModule):
         loss, error_rate = (totals[0] / totals[1]).item(), (totals[2] / max(1.0, totals[3])).item()
         self.log("dev/loss", loss)
         self.log("dev/error_rate", error_rate)
-        if not self.trainer.sanity_checking:
-            self.schedule.observe(loss)
-            if self.started is not None:
-                self.log("seconds", time.monotonic() - self.started)
+        self.validated_step = self.trainer.global_step
+        self.schedule.observe(loss)
+        if self.started is not None:
+            self.log("seconds", time.monotonic() - self.started)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[CARRIED] = {

@@ -207,19 +207,23 @@ def fit(config, run: Path, model, units, loss, decoder, splits: dict[str, Checke
         if trainer.interrupted:
             raise KeyboardInterrupt from None
         raise
-    if not keep.best_model_path:
+    if recognizer.validated_step != trainer.global_step:
+        # the last steps came after the last validation
         trainer.validate(recognizer, dev_loader, verbose=False)
-        trainer.save_checkpoint(run / "checkpoints" / "best.ckpt")
+        error_rate = trainer.callback_metrics["dev/error_rate"]
+        if keep.best_model_score is None or error_rate < keep.best_model_score:
+            trainer.save_checkpoint(run / "checkpoints" / "best.ckpt")
+        trainer.save_checkpoint(run / "checkpoints" / "last.ckpt")
     return run / "checkpoints" / "best.ckpt"
 
 
 def validation_interval(batches: int, config) -> int | dict[str, float]:
-    """What lies between two validations: batches, so that the last one of all is followed by one, or seconds."""
+    """What lies between two validations: batches, or seconds where training is bounded by minutes."""
     validations = max(1, config.trainer.validations)
     if config.max_minutes:
         return {"seconds": max(1, round(60 * config.max_minutes / validations))}
     total = batches * config.max_epochs
-    return max(1, total // min(validations, total))
+    return -(-total // min(validations, total))
 
 
 def default_precision(accelerator: str) -> str:

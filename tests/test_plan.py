@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
+from asr.data.batches import PlannedBatches
 from asr.data.plan import plan_epoch, plan_in_order
 from asr.errors import UserError
 
@@ -51,6 +53,27 @@ def test_bucketing_by_duration_wastes_little_on_padding():
 
 def test_evaluation_starts_with_the_longest_utterance():
     assert plan_in_order([5, 9, 7], 9) == [[1], [2], [0]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(frames=FRAMES, ranks=st.integers(1, 3), batch_frames=st.integers(1, 9000))
+def test_every_epoch_has_the_same_number_of_batches(frames, ranks, batch_frames):
+    lengths = {len(plan_epoch(frames, batch_frames, seed=1, epoch=epoch, ranks=ranks)) for epoch in range(5)}
+    assert len(lengths) == 1
+
+
+def test_lightning_gives_every_epoch_its_own_plan():
+    from lightning.fabric.utilities.data import _set_sampler_epoch
+
+    frames = np.random.default_rng(0).integers(100, 2000, 50)
+    sampler = PlannedBatches(lambda epoch: plan_epoch(frames, 4000, seed=1, epoch=epoch))
+    loader = DataLoader(range(50), batch_sampler=sampler, collate_fn=list)
+    epochs = []
+    for epoch in range(3):
+        _set_sampler_epoch(loader, epoch)
+        epochs.append(list(loader))
+    assert epochs == [plan_epoch(frames, 4000, seed=1, epoch=epoch) for epoch in range(3)]
+    assert epochs[0] != epochs[1] != epochs[2]
 
 
 def test_no_utterances_is_said():

@@ -76,6 +76,8 @@ class PlannedBatches(Sampler):
     """A batch sampler that follows `plan(epoch)`; Lightning tells it the epoch."""
 
     def __init__(self, plan: Callable[[int], list[list[int]]]):
+        # Lightning calls `set_epoch` of a batch sampler's `sampler` only
+        self.sampler = self
         self.plan, self.epoch = plan, 0
         self._planned: tuple[int, list[list[int]]] | None = None
 

@@ -6,6 +6,7 @@ one number, and every rank knows that it has as many batches as the others.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,18 +31,51 @@ def plan_epoch(
     batch_frames: bound on a batch's frames, padding included. An utterance longer than that is a batch of its own.
     batch_utterances: bound on the utterances of a batch, if any.
 
-    Every utterance is in exactly one batch of one rank; where the batches do not divide evenly among the ranks, the first
-    ones are repeated at the end. Raises UserError if there are no utterances.
+    Every epoch has as many batches as every other, on every rank: trainers count on it. Every utterance is in exactly one
+    batch of one rank; only where there are fewer utterances than ranks are some repeated. Raises UserError if there are no
+    utterances.
     """
     frames = np.asarray(frames, dtype=np.int64)
     if len(frames) == 0:
         raise UserError("There are no utterances to make batches of.")
     random = np.random.default_rng([seed, epoch])
-    order = np.argsort(frames * random.uniform(1 - jitter, 1 + jitter, len(frames)), kind="stable")
-    batches = cut_into_batches(order, frames, batch_frames, batch_utterances)
+    noise = random.uniform(-1, 1, len(frames))
+    number = batches_in_an_epoch(frames, batch_frames, batch_utterances, ranks)
+    while True:
+        order = np.argsort(frames * (1 + jitter * noise), kind="stable")
+        batches = cut_into_batches(order, frames, batch_frames, batch_utterances)
+        if len(batches) <= number:
+            break
+        # without jitter there are few enough by construction
+        jitter = jitter / 2 if jitter > 0.01 else 0.0
+    batches = split_to(number, batches)
     batches = [batches[index] for index in random.permutation(len(batches))]
     batches += [batches[index % len(batches)] for index in range(-len(batches) % ranks)]
     return batches[rank::ranks]
+
+
+def batches_in_an_epoch(frames, batch_frames: int, batch_utterances: int | None, ranks: int = 1) -> int:
+    """How many batches every epoch has: those of utterances sorted by length, a twentieth more, and a multiple of `ranks`.
+
+    The twentieth makes room for the orders of single epochs, which bring less like lengths together.
+    """
+    order = np.argsort(frames, kind="stable")
+    fewest = len(cut_into_batches(order, frames, batch_frames, batch_utterances))
+    number = fewest + (fewest + 19) // 20
+    number += -number % ranks
+    return min(number, len(frames))
+
+
+def split_to(number: int, batches: list[list[int]]) -> list[list[int]]:
+    """Halves the batches with the most utterances until there are `number` of them."""
+    queue = [(-len(batch), place, batch) for place, batch in enumerate(batches)]
+    heapq.heapify(queue)
+    for place in range(len(batches), number):
+        _, first, batch = heapq.heappop(queue)
+        middle = len(batch) // 2
+        heapq.heappush(queue, (-middle, first, batch[:middle]))
+        heapq.heappush(queue, (middle - len(batch), place, batch[middle:]))
+    return [batch for _, _, batch in queue]
 
 
 def plan_in_order(frames: Sequence[int], batch_frames: int, batch_utterances: int | None = None) -> list[list[int]]:

@@ -122,7 +122,7 @@ def markdown(score: Score, data: dict[str, Any], most_confused: int = 15) -> str
     title = TITLES[data["metric"]]
     whole = {
         title: f"**{percent(score.error_rate)}**",
-        f"{score.confidence:.0%} interval": f"{low} to {high}",
+        f"{100 * score.confidence:g} % interval": f"{low} to {high}",
         "Substitutions, deletions, insertions": f"{score.substitutions}, {score.deletions}, {score.insertions}",
         "Reference length": score.reference_length,
         "Utterances": len(score.utterances),
@@ -137,19 +137,19 @@ def markdown(score: Score, data: dict[str, Any], most_confused: int = 15) -> str
     }
     speakers = [
         [s.speaker or "unknown", s.utterances, s.reference_length, s.substitutions, s.deletions, s.insertions]
-        + [_or_dash(s.error_rate, "{:.1%}")]
+        + ["–" if s.error_rate is None else percent(s.error_rate)]
         for s in score.speakers
     ]
     confused = [[_kind(*pair), pair[0] or "–", pair[1] or "–", n] for pair, n in score.confusions[:most_confused]]
     parts = [
-        f"# {title}: {data['corpus']}, {data['split']}, {data['attention']}\n",
+        f"# {title}: {data['corpus']}, {data['split']}, {data['attention']}\n\n",
         _table(["", ""], whole.items()),
-        "\n## By speaker\n",
+        "\n## By speaker\n\n",
         _table(["Speaker", "Utterances", "Reference length", "Sub", "Del", "Ins", "Error rate"], speakers),
     ]
     if confused:
-        parts += ["\n## Most frequent errors\n", _table(["Kind", "Reference", "Hypothesis", "Count"], confused)]
-    return "\n".join(parts)
+        parts += ["\n## Most frequent errors\n\n", _table(["Kind", "Reference", "Hypothesis", "Count"], confused)]
+    return "".join(parts)
 
 
 def percent(rate: float) -> str:
