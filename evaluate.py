@@ -26,6 +26,7 @@ def evaluate(config) -> None:
             device=config.device,
             batch_frames=config.batch_frames,
             bootstrap=config.bootstrap,
+            max_dropped=config.max_dropped,
             cache=str(config.cache),
             output=config.output,
         )

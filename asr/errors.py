@@ -14,9 +14,10 @@ class UserError(Exception):
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """A clause that helps with a misspelt name: the nearest of `choices`, or all of them when none is near."""
-    choices = sorted(str(choice) for choice in choices)
+    """A clause that helps with a misspelt name: the nearest of `choices`, and all of them when they are few."""
+    choices = sorted({str(choice) for choice in choices})
     close = difflib.get_close_matches(str(name), choices, n=3, cutoff=0.5)
+    few = len(choices) <= 20
     if close:
-        return f"did you mean {' or '.join(close)}? (one of: {', '.join(choices)})"
-    return f"one of: {', '.join(choices)}"
+        return f"did you mean {' or '.join(close)}" + (f"? (one of: {', '.join(choices)})" if few else "")
+    return f"one of: {', '.join(choices)}" if few else "--help lists what there is"

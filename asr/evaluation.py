@@ -13,7 +13,6 @@ import torch
 
 from asr.attention import attentions
 from asr.checkpoint import Checkpoint, open_checkpoint
-from asr.command import knobs_of, unread_knob
 from asr.corpora import corpora
 from asr.data.batches import Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit, check_split, refuse_if_many
@@ -24,6 +23,7 @@ from asr.model import Model, refuse_unshared
 from asr.run_folder import command_line
 from asr.scoring import EvaluationFacts, UtteranceScore, score_utterance, summarize, write_evaluation
 from asr.scoring.files import scores_as_data
+from asr.settings import knobs_of, unread_knob
 from asr.units import Units
 
 
@@ -32,7 +32,8 @@ class Request:
     """What to evaluate.
 
     attention: settings of another attention than the checkpoint's own; knobs: settings to change in it.
-    corpus: settings of another corpus than the one it was trained on. output: folder for the tables; by default
+    corpus: settings of another corpus than the one it was trained on. max_dropped: share of utterances that may be unusable
+    before nothing is scored. output: folder for the tables; by default
     `evaluation/<split>/<attention>` beside the model.
     """
 
@@ -45,6 +46,7 @@ class Request:
     device: str = "auto"
     batch_frames: int = 16000
     bootstrap: int = 2000
+    max_dropped: float = 0.01
     cache: str = ".cache"
     output: str | None = None
 
@@ -142,7 +144,7 @@ def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, 
     split = check_split(
         request.split, cuts, checkpoint.units, model.features.frames_of, model.encoder.output_lengths, None
     )
-    refuse_if_many(split, 0.01)
+    refuse_if_many(split, request.max_dropped, "max_dropped")
     return split, corpus.name, settings == trained_on
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 from pathlib import Path
 
 import torch
@@ -39,6 +40,7 @@ class PeakMemory:
 def _reset_peak() -> bool:
     try:
         # memory that was freed but kept for later would hide what is needed now
+        gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         CLEAR.write_text("5")
         return True

@@ -45,7 +45,8 @@ def plot_learning_curves(metrics: Path | str, png: Path | str) -> Path:
     ]
     panels = [panel for panel in panels if any(column in curves for column, _, _ in panel[2])]
     figure = _figure(5.2 * len(panels), 3.8)
-    for axes, (title, factor, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+    all_axes = figure.subplots(1, len(panels), squeeze=False, sharex=True)[0]
+    for axes, (title, factor, lines) in zip(all_axes, panels):
         drawn = []
         for column, label, colour in lines:
             if column in curves:

@@ -17,7 +17,10 @@ class ShowProgress(Callback):
 
     def __init__(self, metric: str):
         self.metric = metric.upper()
-        self.lines, self.console = Console(soft_wrap=True, highlight=False), Console(stderr=True)
+        self.lines, self.console = (
+            Console(soft_wrap=True, highlight=False, markup=False, emoji=False),
+            Console(stderr=True),
+        )
         self.bar: Progress | None = None
         self.loss, self.best, self.last = None, None, None
 

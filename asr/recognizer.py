@@ -50,8 +50,9 @@ class Recognizer(lightning.LightningModule):
         """waveforms (batch, samples), samples (batch,) → emissions (batch, time, units), their lengths."""
         return self.model(waveforms, samples)
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         self.started = time.monotonic()
+        self.total_steps = max(1, self.trainer.estimated_stepping_batches)
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         emissions, lengths = self.model(batch.waveforms, batch.samples)
@@ -64,7 +65,7 @@ class Recognizer(lightning.LightningModule):
 
     def progress(self) -> float:
         """The share of the training that is over: of its steps, or of its minutes if they end first."""
-        share = self.trainer.global_step / max(1, self.trainer.estimated_stepping_batches)
+        share = self.trainer.global_step / self.total_steps
         if self.max_minutes and self.started is not None:
             share = max(share, (time.monotonic() - self.started) / 60 / self.max_minutes)
         return min(1.0, share)

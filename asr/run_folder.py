@@ -20,7 +20,10 @@ def command_line() -> str:
         program = program.resolve().relative_to(Path.cwd())
     except ValueError:
         pass
-    return shlex.join(["python", str(program), *sys.argv[1:]])
+    # a folder for one run cannot be used by its repetition
+    return shlex.join(
+        ["python", str(program), *(argument for argument in sys.argv[1:] if not argument.startswith("run="))]
+    )
 
 
 def git_revision() -> str:
@@ -60,18 +63,24 @@ def start_run(folder: Path, config, splits, dropped: list[tuple[str, str, str]])
 
     if (folder / "config.yaml").exists():
         raise UserError(f"{folder} already holds a run. Name another folder with run=…")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf8")
-    except OSError as error:
-        raise UserError(f"The run's folder {folder} cannot be written: {error.strerror}.") from None
-    (folder / "command.txt").write_text(command_line() + "\n", encoding="utf8")
     environment = {
         "git_revision": git_revision(),
         "data_fingerprint": fingerprint(splits),
         "python": sys.version.split()[0],
         "processors": os.cpu_count(),
     }
-    (folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf8")
-    lines = ["split\tutterance\treason", *("\t".join(row) for row in dropped)]
-    (folder / "dropped.tsv").write_text("\n".join(lines) + "\n", encoding="utf8")
+    contents = {
+        "command.txt": command_line(),
+        "environment.json": json.dumps(environment, indent=2),
+        "dropped.tsv": "\n".join(["split\tutterance\treason", *("\t".join(row) for row in dropped)]),
+        # last: a folder with it holds a run
+        "config.yaml": OmegaConf.to_yaml(config, resolve=True).rstrip(),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            (folder / name).write_text(content + "\n", encoding="utf8")
+    except OSError as error:
+        for name in contents:
+            (folder / name).unlink(missing_ok=True)
+        raise UserError(f"The run's folder {folder} cannot be written: {error.strerror}.") from None

@@ -18,10 +18,13 @@ from asr.data.checks import CheckedSplit, check_split, refuse_if_many
 from asr.decoders import decoders
 from asr.errors import UserError
 from asr.losses import losses
-from asr.model import Model, attention_maker, refuse_unshared
+from asr.model import Model, refuse_unshared
 from asr.model_folder import save_model
 from asr.run_folder import command_line, start_run
 from asr.units import Units, build_units
+
+# optimizer steps in which the default encoder learns the built-in corpus
+ENOUGH_STEPS = 1750
 
 
 def plain(config) -> Any:
@@ -36,11 +39,11 @@ def train(config) -> float:
 
     Raises UserError for everything that a user can put right, before any training.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     run = Path(config.run)
     start_from = None if config.init_from is None else open_checkpoint(config.init_from)
     description = describe(config)
-    refuse_unshared(description["attention"], description["encoder"]["shared_qk"])
+    check_run_settings(config)
     corpus = corpora.create(plain(config.corpus)).load(Path(config.cache), workers=os.cpu_count() or 1)
     description["features"]["sample_rate"] = corpus.sample_rate
     torch.set_float32_matmul_precision(config.trainer.matmul_precision)
@@ -75,8 +78,49 @@ def describe(config) -> dict[str, Any]:
     needed = attentions.get(description["attention"]["name"]).shared_qk
     if description["encoder"]["shared_qk"] == "auto":
         description["encoder"]["shared_qk"] = needed
-    attention_maker(description["attention"])(0, description["encoder"]["head_dim"])
+    refuse_unshared(description["attention"], description["encoder"]["shared_qk"])
+    try:
+        # what cannot be built is said now, not after minutes of preparing a corpus
+        Model({**description, "features": {**description["features"], "sample_rate": 16000}, "units": 2})
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"This model cannot be built: {error}") from None
     return description
+
+
+def check_run_settings(config) -> None:
+    """Builds optimizer, schedule and trainer once for nothing; raises UserError for a setting that one of them refuses."""
+    import hydra
+
+    quiet()
+    if config.trainer.devices != 1:
+        raise UserError(
+            f"trainer.devices={config.trainer.devices}: training on several devices is not there yet; use 1."
+        )
+    try:
+        hydra.utils.instantiate(config.optimizer, params=[torch.nn.Parameter(torch.zeros(1))])
+        hydra.utils.instantiate(config.schedule)
+        hydra.utils.instantiate(trainer_settings(config), logger=False, enable_checkpointing=False)
+    except Exception as error:
+        reason = error.__cause__ or error
+        raise UserError(
+            f"The optimizer, schedule or trainer refuses its settings: {' '.join(str(reason).split())}"
+        ) from None
+
+
+def trainer_settings(config) -> dict[str, Any]:
+    """What Lightning's trainer is made of: `conf/trainer` without our own settings."""
+    settings = plain(config.trainer)
+    for own in ("matmul_precision", "validations"):
+        settings.pop(own)
+    settings["precision"] = settings["precision"] or default_precision(settings["accelerator"])
+    return {
+        **settings,
+        "use_distributed_sampler": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "check_val_every_n_epoch": None,
+    }
 
 
 def choose_units(config, corpus: Corpus, start_from: Checkpoint | None) -> Units:
@@ -118,7 +162,7 @@ def check_splits(corpus: Corpus, units: Units, model: Model, loss, max_dropped: 
             loss.required_frames if name != "test" else None,
             fewest_frames_of=model.features.fewest_frames_of if name == "train" else None,
         )
-        refuse_if_many(splits[name], max_dropped)
+        refuse_if_many(splits[name], max_dropped, "data.max_dropped")
     return splits
 
 
@@ -162,16 +206,11 @@ def fit(config, run: Path, model, units, loss, decoder, splits: dict[str, Checke
     from asr.progress import ShowProgress
     from asr.recognizer import Recognizer
 
-    quiet()
     lightning.seed_everything(config.seed, workers=True, verbose=False)
     train_split, dev = splits["train"], splits["dev"]
     data = config.data
     loader = training_loader(Utterances(train_split.cuts, train_split.labels), train_split.frames, data, config.seed)
     dev_loader = evaluation_loader(Utterances(dev.cuts, dev.labels), dev.frames, data.evaluation_frames)
-    settings = plain(config.trainer)
-    for own in ("matmul_precision", "validations"):
-        settings.pop(own)
-    settings["precision"] = settings["precision"] or default_precision(settings["accelerator"])
     recognizer = Recognizer(
         model,
         units,
@@ -188,17 +227,13 @@ def fit(config, run: Path, model, units, loss, decoder, splits: dict[str, Checke
         enable_version_counter=False,
     )  # fmt: skip
     callbacks = [keep, ShowProgress(units.metric)]
-    trainer = hydra.utils.instantiate(settings, _partial_=True)(
-        max_epochs=config.max_epochs,
+    epochs = epochs_for(config.max_epochs, len(loader))
+    trainer = hydra.utils.instantiate(trainer_settings(config), _partial_=True)(
+        max_epochs=epochs,
         max_time={"seconds": round(config.max_minutes * 60)} if config.max_minutes else None,
         callbacks=callbacks,
         logger=[CSVLogger(run, name="", version=""), TensorBoardLogger(run, name="", version="tensorboard")],
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        check_val_every_n_epoch=None,
-        val_check_interval=validation_interval(len(loader), config),
+        val_check_interval=validation_interval(len(loader) * epochs, config),
     )
     try:
         trainer.fit(recognizer, loader, dev_loader)
@@ -217,13 +252,17 @@ def fit(config, run: Path, model, units, loss, decoder, splits: dict[str, Checke
     return run / "checkpoints" / "best.ckpt"
 
 
+def epochs_for(max_epochs: int | str, batches: int) -> int:
+    """The passes over the training split: as asked for, or at least 4 and so many that a small corpus is learned too."""
+    return max(4, round(ENOUGH_STEPS / batches)) if max_epochs == "auto" else max_epochs
+
+
 def validation_interval(batches: int, config) -> int | dict[str, float]:
     """What lies between two validations: batches, or seconds where training is bounded by minutes."""
     validations = max(1, config.trainer.validations)
     if config.max_minutes:
         return {"seconds": max(1, round(60 * config.max_minutes / validations))}
-    total = batches * config.max_epochs
-    return -(-total // min(validations, total))
+    return -(-batches // min(validations, batches))
 
 
 def default_precision(accelerator: str) -> str:
@@ -246,7 +285,7 @@ def report(console: Console, config, run: Path, units: Units) -> float:
 
     request = Request(
         checkpoint=str(run), split="test", cache=str(config.cache), decoder=plain(config.decoder),
-        batch_frames=config.data.evaluation_frames,
+        batch_frames=config.data.evaluation_frames, max_dropped=config.data.max_dropped,
     )  # fmt: skip
     scores = evaluate(request)
     plot_learning_curves(run / "metrics.csv", run / "learning_curves.png")

@@ -6,6 +6,7 @@ python scripts/cross_evaluate.py checkpoints=[a,b,c] attention=[full,clustered-1
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -27,16 +28,19 @@ def cross_evaluate(config) -> None:
     from asr.attention import parse_label
     from asr.checkpoint import open_checkpoint
 
-    checkpoints = names(config, "checkpoints", "[run1,run2]")
+    checkpoints = list(dict.fromkeys(names(config, "checkpoints", "[run1,run2]")))
     attentions = [parse_label(label) for label in names(config, "attentions", "[full,clustered-100]")]
-    opened = {}
-    for path in checkpoints:
-        opened[path] = open_checkpoint(path)
+    opened = {path: open_checkpoint(path) for path in checkpoints}
+    metrics = {checkpoint.units.metric for checkpoint in opened.values()}
+    if len(metrics) > 1:
+        raise UserError("One table cannot hold phoneme and word error rates: name checkpoints of one kind of units.")
     columns = column_names(opened)
-    output = Path(config.output)
-    table = Table(columns, output)
+    table = Table(columns, Path(config.output))
     for path, checkpoint in opened.items():
         evaluate_column(config, table, columns[path], path, checkpoint, attentions)
+    corpora = {(scores["corpus"], scores["split"]) for scores in table.scores.values()}
+    if len(corpora) > 1:
+        raise UserError(f"These checkpoints were trained on different corpora {sorted(corpora)}: name one with corpus=…")
     table.write()
     table.show()
 
@@ -56,39 +60,46 @@ def column_names(opened) -> dict[str, str]:
     return {path: f"{label} ({path})" if label in twice else label for path, label in labels.items()}
 
 
-def evaluate_column(config, table, column: str, path: str, checkpoint, attentions) -> None:
+def evaluate_column(config, table: Table, column: str, path: str, checkpoint, attentions) -> None:
     """Scores one checkpoint under every attention; the corpus is read once."""
     from asr.attention import attentions as registry
     from asr.evaluation import Request, load_split, score_checkpoint
     from asr.model import refuse_unshared
     from asr.training import plain
 
-    request = Request(
-        checkpoint=path,
-        split=config.split,
-        corpus=plain(config.corpus) if config.get("corpus") else None,
-        decoder=plain(config.decoder),
-        device=config.device,
-        batch_frames=config.batch_frames,
-        bootstrap=config.bootstrap,
-        cache=str(config.cache),
-    )
+    own = checkpoint.model.description["attention"]
+    digest = weights_digest(checkpoint)
     split = None
     for settings in attentions:
+        # knobs that the label does not name are those that the weights were trained with, where they have them
+        settings = {**(own if settings["name"] == own["name"] else {}), **settings}
         label = registry.create(settings).label()
+        request = Request(
+            checkpoint=path,
+            split=config.split,
+            attention=settings,
+            corpus=plain(config.corpus) if config.get("corpus") else checkpoint.trained_on.get("corpus"),
+            decoder=plain(config.decoder),
+            device=config.device,
+            batch_frames=config.batch_frames,
+            bootstrap=config.bootstrap,
+            max_dropped=config.max_dropped,
+            cache=str(config.cache),
+            output=str(table.folder(label, column)),
+        )
         try:
             refuse_unshared(settings, checkpoint.model.description["encoder"]["shared_qk"])
         except UserError as error:
             table.cannot(label, column, str(error))
             continue
-        known = table.known(label, column, checkpoint, settings, config)
-        if known is None:
+        asked = {**dataclasses.asdict(request), "weights": digest, "checkpoint": None, "output": None}
+        scores = table.known(label, column, asked)
+        if scores is None:
             split = split or load_split(checkpoint, request)
-            request.attention, request.output = settings, str(table.folder(label, column))
-            known = score_checkpoint(request, checkpoint, *split)
-            table.remember(label, column, checkpoint)
-        table.put(label, column, known)
-        print(f"{column} under {label}: {known['metric'].upper()} {known['error_rate']:.2%}", flush=True)
+            scores = score_checkpoint(request, checkpoint, *split)
+            table.remember(label, column, asked)
+        table.put(label, column, scores)
+        print(f"{column} under {label}: {scores['metric'].upper()} {scores['error_rate']:.2%}", flush=True)
 
 
 class Table:
@@ -104,21 +115,18 @@ class Table:
         safe = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in column)
         return self.output / safe / label
 
-    def known(self, label: str, column: str, checkpoint, settings: dict, config) -> dict | None:
-        """The scores of a pair that was computed before, for the same weights, attention, split and corpus."""
+    def known(self, label: str, column: str, asked: dict) -> dict | None:
+        """The scores of a pair, if they were computed before for the same weights, data and settings."""
         folder = self.folder(label, column)
         try:
-            scores = json.loads((folder / "scores.json").read_text(encoding="utf8"))
-            digest = (folder / "weights.sha256").read_text(encoding="utf8").strip()
+            if json.loads((folder / "asked.json").read_text(encoding="utf8")) == asked:
+                return json.loads((folder / "scores.json").read_text(encoding="utf8"))
         except (OSError, ValueError):
-            return None
-        same = scores.get("attention_settings") == settings and scores.get("split") == config.split
-        if config.get("corpus"):
-            same = same and scores.get("corpus") == config.corpus.name
-        return scores if same and digest == weights_digest(checkpoint) else None
+            pass
+        return None
 
-    def remember(self, label: str, column: str, checkpoint) -> None:
-        (self.folder(label, column) / "weights.sha256").write_text(weights_digest(checkpoint) + "\n", encoding="utf8")
+    def remember(self, label: str, column: str, asked: dict) -> None:
+        (self.folder(label, column) / "asked.json").write_text(json.dumps(asked, indent=2) + "\n", encoding="utf8")
 
     def put(self, label: str, column: str, scores: dict) -> None:
         self.scores[label, column] = scores
@@ -193,7 +201,7 @@ class Table:
             shown.add_column(column)
         for label in self.rows:
             shown.add_row(label, *(self.cell(label, column).replace("**", "") for column in self.columns))
-        console = Console(soft_wrap=True, highlight=False)
+        console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
         console.print(shown)
         for reason in sorted(set(self.reasons.values())):
             console.print(f"–: {reason}")

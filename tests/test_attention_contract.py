@@ -65,8 +65,8 @@ def test_its_settings_build_it_again_and_its_label_names_it(name):
     assert again.settings() == attention.settings() and type(again) is type(attention)
     parsed = parse_label(attention.label())
     assert parsed["name"] == name
-    if attention.headline:
-        assert parsed[attention.headline] == getattr(attention, attention.headline)
+    if attention.label_knob:
+        assert parsed[attention.label_knob] == getattr(attention, attention.label_knob)
 
 
 @every_attention

@@ -6,14 +6,16 @@ import shutil
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from asr.checkpoint import CARRIED, open_checkpoint, pack_units
-from asr.command import compose
 from asr.errors import UserError
+from asr.evaluation import Request, evaluate
 from asr.model import Model
 from asr.model_folder import FORMAT, load_model, save_model
+from asr.settings import compose
 from asr.training import describe
 from asr.units import units
 
@@ -146,6 +148,33 @@ def test_a_checkpoint_file_that_is_cut_short_is_named(file, share):
     file.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(UserError, match="best.ckpt"):
         open_checkpoint(file)
+
+
+def test_whatever_bytes_a_file_holds_it_is_a_sentence(tmp_path):
+    random = np.random.default_rng(0)
+    for number in range(200):
+        size = int(random.integers(0, 200))
+        content = random.integers(0, 256 if number % 2 else 128, size, dtype=np.uint8).tobytes()
+        (tmp_path / "random.ckpt").write_bytes((b"\x80\x02" if number % 3 == 0 else b"") + content)
+        with pytest.raises(UserError, match="random.ckpt"):
+            open_checkpoint(tmp_path / "random.ckpt")
+
+
+def test_a_corpus_that_a_stranger_names_runs_no_command(folder, tmp_path):
+    trace = tmp_path / "ran"
+    recording = {"id": "r", "sampling_rate": 16000, "num_samples": 16000, "duration": 1.0,
+                 "sources": [{"type": "command", "channels": [0], "source": f"touch {trace}"}]}  # fmt: skip
+    supervision = {"id": "s", "recording_id": "r", "start": 0.0, "duration": 1.0, "text": "yes"}
+    cut = {"id": "c", "start": 0.0, "duration": 1.0, "channel": 0, "supervisions": [supervision],
+           "recording": recording, "type": "MonoCut"}  # fmt: skip
+    (tmp_path / "cuts.jsonl").write_text(json.dumps(cut) + "\n")
+    content = json.loads((folder / "model.json").read_text())
+    manifest = str(tmp_path / "cuts.jsonl")
+    content["trained_on"]["corpus"] = {"name": "cuts", "train": manifest, "dev": manifest, "test": manifest}
+    (folder / "model.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="type 'command'"):
+        evaluate(Request(checkpoint=str(folder), output=str(tmp_path / "scores")))
+    assert not trace.exists()
 
 
 def test_what_is_no_checkpoint_is_said(tmp_path):

@@ -5,16 +5,16 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from asr.command import all_knobs, compose, groups, knobs_of
 from asr.corpora import corpora
 from asr.decoders import decoders
 from asr.losses import losses
 from asr.model import Model
+from asr.settings import all_knobs, compose, groups, knobs_of
 from asr.training import describe, plain
 from asr.units import units
 
 GROUPS = groups()
-REQUIRED = {"folder": ["corpus.path=x"], "cuts": ["corpus.train=a", "corpus.dev=b", "corpus.test=c"]}
+REQUIRED = {"asterisk/from_spoken": ["init_from=x"], "folder": ["corpus.path=x"], "cuts": ["corpus.train=a", "corpus.dev=b", "corpus.test=c"]}
 CHOICES = [(group, choice) for group, choices in GROUPS.items() for choice in choices]
 
 
@@ -28,7 +28,9 @@ def test_every_choice_composes_with_nothing_left_open(group, choice):
 @pytest.mark.parametrize("encoder", GROUPS["encoder"])
 @pytest.mark.parametrize("features", GROUPS["features"])
 def test_every_model_builds_and_runs(attention, encoder, features):
-    config = compose("train", [f"attention={attention}", f"encoder={encoder}", f"features={features}", "encoder.layers=1"])
+    config = compose(
+        "train", [f"attention={attention}", f"encoder={encoder}", f"features={features}", "encoder.layers=1"]
+    )
     description = describe(config)
     description["features"]["sample_rate"], description["units"] = 16000, 7
     emissions, lengths = Model(description).eval()(torch.randn(1, 8000), torch.tensor([8000]))
@@ -36,7 +38,9 @@ def test_every_model_builds_and_runs(attention, encoder, features):
     torch.testing.assert_close(emissions.exp().sum(-1), torch.ones(1, int(lengths)))
 
 
-@pytest.mark.parametrize("family, registry", [("corpus", corpora), ("units", units), ("loss", losses), ("decoder", decoders)])
+@pytest.mark.parametrize(
+    "family, registry", [("corpus", corpora), ("units", units), ("loss", losses), ("decoder", decoders)]
+)
 def test_every_part_has_a_choice_of_its_name_and_every_choice_names_a_part(family, registry):
     names = {plain(compose("train", [f"{family}={choice}"])[family])["name"] for choice in GROUPS[family]}
     assert names == set(registry.names())

@@ -50,7 +50,8 @@ def test_shared_queries_and_keys_come_from_one_projection():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"subsampling": 5}, {"front_end": "stak"}, {"norm": "none"}, {"heads": 0}, {"dropout": 1.5}, {"hed_dim": 3}]
+    "wrong",
+    [{"subsampling": 5}, {"front_end": "stak"}, {"norm": "none"}, {"heads": 0}, {"dropout": 1.5}, {"hed_dim": 3}],
 )
 def test_a_wrong_setting_is_said_with_its_name(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):

@@ -84,13 +84,13 @@ def test_a_knob_alone_changes_the_checkpoints_own_attention(place):
 
 def test_run_checkpoint_file_and_exported_model_score_alike_whatever_the_batch_size(place, tmp_path):
     shutil.copytree(place / "full/model", tmp_path / "shipped")
-    rates = set()
+    hypotheses = set()
     for path in ("full", "full/checkpoints/best.ckpt", "full/model", tmp_path / "shipped"):
         for batch_frames in (1, 20000):
-            output = tmp_path / f"scores{len(rates)}-{batch_frames}"
+            output = tmp_path / f"scores-{batch_frames}"
             run(place, "evaluate.py", f"checkpoint={path}", f"batch_frames={batch_frames}", f"output={output}")
-            rates.add(scores_in(output)["error_rate"])
-    assert len(rates) == 1
+            hypotheses.add((output / "hyp.trn").read_bytes())
+    assert len(hypotheses) == 1
 
 
 def test_attention_that_the_weights_cannot_serve_is_refused(place):
@@ -170,12 +170,19 @@ def test_audio_that_disappeared_stops_training_with_its_name(place, tmp_path):
 
 
 def test_ctrl_c_ends_with_a_sentence_and_keeps_the_last_checkpoint(place):
-    program = [sys.executable, str(ROOT / "train.py"), *TINY, "run=stopped", "max_epochs=1000", "trainer.validations=500"]
+    program = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        *TINY,
+        "run=stopped",
+        "max_epochs=1000",
+        "trainer.validations=500",
+    ]
     with subprocess.Popen(program, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if line.startswith("epoch"):
-                process.send_signal(signal.SIGINT)
-                break
+        validations = (line for line in process.stdout if line.startswith("epoch"))
+        next(validations)
+        next(validations)  # the checkpoint of the first is written by now
+        process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "stopped by Ctrl-C" in errors and "Traceback" not in errors

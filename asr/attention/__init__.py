@@ -37,9 +37,9 @@ def parse_label(label: str) -> dict[str, Any]:
         raise UserError(f"There is no attention called {name!r} (in {label!r}): {nearest(name, attentions.names())}.")
     if not dash:
         return {"name": name}
-    headline = attentions.get(name).headline
-    if headline is None:
+    label_knob = attentions.get(name).label_knob
+    if label_knob is None:
         raise UserError(f"The attention {name} has no number to set: write {name!r}, not {label!r}.")
     if not (amount.isascii() and amount.isdigit() and int(amount) > 0):
-        raise UserError(f"In {label!r}, {headline} must be a whole number of at least 1, as in '{name}-100'.")
-    return {"name": name, headline: int(amount)}
+        raise UserError(f"In {label!r}, {label_knob} must be a whole number of at least 1, as in '{name}-100'.")
+    return {"name": name, label_knob: int(amount)}

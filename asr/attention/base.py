@@ -21,13 +21,13 @@ class Attention(torch.nn.Module, abc.ABC):
     name: what it is called on the command line, the same as its module.
     shared_qk: whether it only makes sense when one projection gives the queries and the keys.
     complexity: of time, in the sequence length: "linear" or "quadratic".
-    headline: the knob that stands in its label (`clusters` in `i_clustered-100`), or None.
+    label_knob: the knob that stands in its label (`clusters` in `i_clustered-100`), or None.
     """
 
     name: ClassVar[str]
     shared_qk: ClassVar[bool] = False
     complexity: ClassVar[str] = "quadratic"
-    headline: ClassVar[str | None] = None
+    label_knob: ClassVar[str | None] = None
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Attention(torch.nn.Module, abc.ABC):
 
     def label(self) -> str:
         """Its name in tables, with the knob that matters most: `full`, `i_clustered-100`, `lsh-4`."""
-        return self.name if self.headline is None else f"{self.name}-{getattr(self, self.headline)}"
+        return self.name if self.label_knob is None else f"{self.name}-{getattr(self, self.label_knob)}"
 
     def extra_repr(self) -> str:
         return ", ".join(f"{knob}={getattr(self, knob)}" for knob in [*self.knobs(), "seed"])

@@ -18,7 +18,7 @@ class Clustered(Attention):
 
     name = "clustered"
     complexity = "linear"
-    headline = "clusters"
+    label_knob = "clusters"
 
     def __init__(self, clusters: int = 100, bits: int = 63, iterations: int = 10, seed: int = 0) -> None:
         super().__init__(seed)

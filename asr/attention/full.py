@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from kernels.padding import additive_mask
 from torch import Tensor
 
 from asr.attention.base import Attention
+from kernels.padding import additive_mask
 
 
 class Full(Attention):

@@ -18,7 +18,7 @@ class LSH(Attention):
     name = "lsh"
     shared_qk = True
     complexity = "linear"
-    headline = "rounds"
+    label_knob = "rounds"
 
     def __init__(self, rounds: int = 1, chunk: int = 32, seed: int = 0) -> None:
         super().__init__(seed)

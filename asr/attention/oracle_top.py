@@ -15,7 +15,7 @@ class OracleTop(Attention):
     """
 
     name = "oracle_top"
-    headline = "topk"
+    label_knob = "topk"
 
     def __init__(self, topk: int = 32, seed: int = 0) -> None:
         super().__init__(seed)

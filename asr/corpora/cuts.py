@@ -102,7 +102,18 @@ def read_cuts(file: Path, split: str) -> Iterator[Cut]:
             raise UserError(
                 f"{file}:{number}: the cut {cut.id!r} has no recording; training reads audio, not features."
             )
+        refuse_commands(cut.recording, f"{file}:{number}")
         yield cut
+
+
+def refuse_commands(recording, place: str) -> None:
+    """Raises UserError for audio that is not a file: lhotse would run a command or open an address that a manifest names."""
+    for source in recording.sources:
+        if source.type != "file":
+            raise UserError(
+                f"{place}: the audio of {recording.id!r} is of type {source.type!r}, but only files are read: "
+                "a manifest may come from a stranger, and what it names is never run. Save the audio as files first."
+            )
 
 
 def _json_lines(file: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -47,7 +47,7 @@ def check_split(
     """Sorts the cuts of a split into usable ones and others, each of those with its reason.
 
     frames_of: samples → feature frames; output_lengths: feature frames → encoder outputs; required_frames: labels → the
-    fewest encoder outputs that the loss can align them to, exactly; None where nothing will be trained.
+    fewest encoder outputs that the loss can align them to, exactly; None where nothing is trained, and labels are empty.
     fewest_frames_of: samples → feature frames at the fastest that speed perturbation plays them; `frames_of` by default.
     """
     split = CheckedSplit(name, [], [], [], [], [])
@@ -55,7 +55,9 @@ def check_split(
         reason = unusable_audio(cut)
         if reason is None:
             try:
-                labels, reference = units.encode(cut.supervisions[0]), units.reference(cut.supervisions[0])
+                # where nothing is trained, a word that the units cannot write is an error to count, not to leave out
+                labels = [] if required_frames is None else units.encode(cut.supervisions[0])
+                reference = units.reference(cut.supervisions[0])
             except UnknownUnit as error:
                 reason = f"outside the units: {error}"
         if reason is None and not reference:
@@ -85,17 +87,21 @@ def unusable_audio(cut) -> str | None:
     if not cut.has_recording:
         return "no recording"
     for source in cut.recording.sources:
-        if source.type == "file":
-            path = Path(source.source)
-            if not path.is_file():
-                return f"missing audio: {path}"
-            if path.stat().st_size == 0:
-                return f"empty audio: {path}"
+        if source.type not in ("file", "memory"):
+            # lhotse would run a command that a manifest names
+            return f"audio that is not a file: {source.type}"
+        if source.type == "file" and not Path(source.source).is_file():
+            return f"missing audio: {source.source}"
+        if source.type == "file" and Path(source.source).stat().st_size == 0:
+            return f"empty audio: {source.source}"
     return None
 
 
-def refuse_if_many(split: CheckedSplit, share: float) -> None:
-    """Raises UserError if more than `share` of a split's utterances cannot be used, or none is left."""
+def refuse_if_many(split: CheckedSplit, share: float, setting: str) -> None:
+    """Raises UserError if more than `share` of a split's utterances cannot be used, or none is left.
+
+    setting: the key by which the user sets that share.
+    """
     total = len(split.cuts) + len(split.dropped)
     if total == 0:
         raise UserError(f"The {split.name} split of the corpus is empty.")
@@ -104,6 +110,6 @@ def refuse_if_many(split: CheckedSplit, share: float) -> None:
         utterance, reason = split.dropped[0]
         raise UserError(
             f"{len(split.dropped)} of the {total} utterances of the {split.name} split cannot be used ({reasons}), "
-            f"more than data.max_dropped={share:g} allows. The first: {utterance} ({reason}). "
-            + ("Set data.max_dropped higher to train on the others." if split.cuts else "")
+            f"more than {setting}={share:g} allows. The first: {utterance} ({reason})."
+            + (f" Set {setting} higher to go on with the others." if split.cuts else "")
         )

@@ -27,7 +27,7 @@ def show_scores(scores: dict[str, Any]) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, str(value))
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print(table)
     if scores["dropped"]:
         console.print(f"{len(scores['dropped'])} utterances could not be scored; scores.json names them.")
