@@ -6,7 +6,7 @@ import time
 
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 
 class ShowProgress(Callback):
@@ -28,9 +28,10 @@ class ShowProgress(Callback):
         self.started = time.monotonic()
         self.paused, self.pause_started = 0.0, None
         if self.console.is_terminal and trainer.is_global_zero:
+            # narrow enough for a terminal of 80 columns
             self.bar = Progress(
-                TextColumn("epoch {task.fields[epoch]}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-                TimeElapsedColumn(), TextColumn("{task.fields[status]}"), console=self.console,
+                TextColumn("{task.fields[epoch]}"), BarColumn(bar_width=14), TextColumn("{task.fields[status]}"),
+                console=self.console,
             )  # fmt: skip
             self.task = self.bar.add_task("train", total=1.0, epoch="", status="")
             self.bar.start()
@@ -40,7 +41,7 @@ class ShowProgress(Callback):
         self.loss = loss if self.loss is None else 0.98 * self.loss + 0.02 * loss
         if self.bar is not None:
             self.bar.update(
-                self.task, completed=recognizer.progress(), status=self.status(recognizer), epoch=self.epoch(trainer)
+                self.task, completed=recognizer.progress(), status=self.status(recognizer, ""), epoch=self.epoch(trainer)
             )
 
     def on_validation_start(self, trainer, recognizer) -> None:
@@ -52,9 +53,10 @@ class ShowProgress(Callback):
         self.paused += time.monotonic() - self.pause_started
         self.last = float(trainer.callback_metrics["dev/error_rate"])
         self.best = self.last if self.best is None else min(self.best, self.last)
-        line = f"epoch {self.epoch(trainer)}  step {trainer.global_step:5d}  {self.status(recognizer)}"
+        best = f" (best {self.best:.2%})"
+        line = f"{self.epoch(trainer)}  step {trainer.global_step:5d}  {self.status(recognizer, best)}"
         if self.bar is not None:
-            self.bar.console.print(line, highlight=False)
+            self.bar.console.print(line, highlight=False, soft_wrap=True)
         else:
             self.lines.print(line)
 
@@ -71,16 +73,16 @@ class ShowProgress(Callback):
 
     @staticmethod
     def epoch(trainer) -> str:
-        return f"{trainer.current_epoch + 1:>2}/{trainer.max_epochs}"
+        return f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs)}/{trainer.max_epochs}"
 
-    def status(self, recognizer) -> str:
-        """`loss 0.412  dev PER 9.8 % (best 9.8 %)  231 audio s/s  3:12 left`."""
+    def status(self, recognizer, best: str) -> str:
+        """`loss 0.412  dev PER 9.84% (best 9.80%)  231 audio s/s  3:12 left`."""
         elapsed = time.monotonic() - self.started
         share = recognizer.progress()
-        parts = [f"loss {self.loss:6.3f}"]
+        parts = [f"loss {self.loss:.3f}"]
         if self.last is not None:
-            parts.append(f"dev {self.metric} {self.last:6.2%} (best {self.best:6.2%})")
-        parts.append(f"{recognizer.audio_seconds / max(1e-9, elapsed - self.paused):5.0f} audio s/s")
+            parts.append(f"dev {self.metric} {self.last:.2%}{best}")
+        parts.append(f"{recognizer.audio_seconds / max(1e-9, elapsed - self.paused):.0f} audio s/s")
         if share > 0:
             left = elapsed * (1 - share) / share
             parts.append(f"{int(left // 60)}:{int(left % 60):02d} left")

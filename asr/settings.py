@@ -143,8 +143,7 @@ def missing_keys(config) -> list[str]:
 def comment_of(config_name: str, key: str) -> str:
     """What the comment beside a key in `conf/` says of it."""
     *groups_above, name = key.split(".")
-    inside = CONF.glob("/".join([*groups_above, "*.yaml"])) if groups_above else CONF.glob("experiment/**/*.yaml")
-    for path in [CONF / f"{config_name}.yaml", *inside]:
+    for path in CONF.glob("/".join([*groups_above, "*.yaml"]) if groups_above else f"{config_name}.yaml"):
         found = re.search(rf"^{name}:[^#\n]*# (.+)$", path.read_text(encoding="utf8"), re.M)
         if found:
             return found[1] + "."

@@ -90,6 +90,7 @@ def describe(config) -> dict[str, Any]:
 def check_run_settings(config) -> None:
     """Builds optimizer, schedule and trainer once for nothing; raises UserError for a setting that one of them refuses."""
     import hydra
+    import lightning  # noqa: F401 - sets its loggers' levels, which `quiet` changes
 
     quiet()
     if config.trainer.devices != 1:

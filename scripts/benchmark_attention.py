@@ -22,8 +22,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from asr.attention import attentions, parse_label
-from asr.errors import UserError
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from asr.attention import attentions, parse_label  # noqa: E402
+from asr.errors import UserError  # noqa: E402
 
 COLUMNS = ["attention", "batch", "time", "pass", "milliseconds", "fastest", "ratio"]
 PASSES = ("forward", "forward + backward")

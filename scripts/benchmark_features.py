@@ -12,15 +12,19 @@ from __future__ import annotations
 import argparse
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import kaldi_native_fbank
 import torch
 import torchaudio.compliance.kaldi
 
-from asr.features.filter_bank import INT16_SCALE, FilterBank
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from asr.features.filter_bank import INT16_SCALE, FilterBank  # noqa: E402
 
 
 def contestants(waveforms: torch.Tensor, sample_rate: int, mels: int, threads: int) -> dict[str, Callable[[], None]]:

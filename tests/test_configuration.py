@@ -14,7 +14,7 @@ from asr.training import describe, plain
 from asr.units import units
 
 GROUPS = groups()
-REQUIRED = {"asterisk/from_spoken": ["init_from=x"], "folder": ["corpus.path=x"], "cuts": ["corpus.train=a", "corpus.dev=b", "corpus.test=c"]}
+REQUIRED = {"folder": ["corpus.path=x"], "cuts": ["corpus.train=a", "corpus.dev=b", "corpus.test=c"]}
 CHOICES = [(group, choice) for group, choices in GROUPS.items() for choice in choices]
 
 
