@@ -126,6 +126,15 @@ def test_cross_evaluation_prints_the_table_and_goes_on_where_it_stopped(place):
     assert {path for path in times if path.stat().st_mtime_ns != times[path]} == {gone}
 
 
+def test_scores_of_another_split_or_other_settings_are_not_taken_for_those_asked_for(place):
+    arguments = ["scripts/cross_evaluate.py", "checkpoints=full", "attention=oracle_top-3", "output=other"]
+    run(place, *arguments)
+    first = scores_in(place / "other/full/oracle_top-3")
+    run(place, *arguments, "split=dev")
+    second = scores_in(place / "other/full/oracle_top-3")
+    assert (first["split"], second["split"]) == ("test", "dev")
+
+
 def test_transcribing_prints_one_line_per_file_and_names_what_it_cannot_read(place, tmp_path):
     speech = sorted((place / ".cache").glob("**/*.flac"))[:2]
     (tmp_path / "broken=1.wav").write_bytes(b"RIFF")
