@@ -87,7 +87,7 @@ def plot_heat_map(table: Mapping[str, Mapping[str, float | None]], png: Path | s
     axes.imshow(image, cmap=colours, vmin=0, vmax=1, aspect="auto")
     for y, row in enumerate(rates):
         for x, rate in enumerate(row):
-            text = "–" if rate is None else f"{100 * rate:.1f}"
+            text = "–" if rate is None else f"{100 * rate:.2f}"
             colour = "#666666" if rate is None else "white" if shades[y][x] > 0.5 else "black"
             axes.text(x, y, text, ha="center", va="center", color=colour)
     axes.set_xticks(range(len(columns)), columns, rotation=30 if tilted else 0, ha="right" if tilted else "center")
