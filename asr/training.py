@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,10 @@ def announce(console: Console, config, corpus: Corpus, splits, model: Model, uni
             reasons = ", ".join(f"{count} × {reason}" for reason, count in split.reasons().most_common())
             line += f"; {len(split.dropped)} dropped ({reasons}), listed in {config.run}/dropped.tsv"
         console.print(line)
+    if corpus.dropped:
+        reasons = Counter(reason.split(":")[0] for _, reason in corpus.dropped).most_common()
+        listed = ", ".join(f"{count} × {reason}" for reason, count in reasons)
+        console.print(f"left out when the corpus was prepared: {len(corpus.dropped)} ({listed}), in {config.run}/dropped.tsv")
     frames = splits["train"].frames
     outputs = model.encoder.output_lengths(sum(frames) // len(frames))
     parameters = sum(parameter.numel() for parameter in model.parameters())
