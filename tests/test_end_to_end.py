@@ -196,3 +196,12 @@ def test_ctrl_c_ends_with_a_sentence_and_keeps_the_last_checkpoint(place):
     assert process.returncode == 130
     assert "stopped by Ctrl-C" in errors and "Traceback" not in errors
     run(place, "evaluate.py", "checkpoint=stopped", "split=dev")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_audio_that_is_cut_short_stops_training_with_its_name(place, tmp_path, workers):
+    shutil.copytree(place / ".cache", tmp_path / ".cache")
+    for cut_short in sorted(tmp_path.glob(".cache/**/train/*.flac")):
+        cut_short.write_bytes(cut_short.read_bytes()[: cut_short.stat().st_size // 2])
+    ended = run(tmp_path, "train.py", *TINY, "run=short", f"data.workers={workers}", expect=2)
+    assert "The audio of utterance" in ended.stderr and ".flac" in ended.stderr
