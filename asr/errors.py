@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class ArgumentError(UserError, ValueError):
+    """An argument out of range: a user's mistake on the command line, a ValueError to those who call us from Python."""
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """A clause that helps with a misspelt name: the nearest of `choices`, and all of them when they are few."""
     choices = sorted({str(choice) for choice in choices})

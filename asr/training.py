@@ -83,6 +83,8 @@ def describe(config) -> dict[str, Any]:
     try:
         # what cannot be built is said now, not after minutes of preparing a corpus
         Model({**description, "features": {**description["features"], "sample_rate": 16000}, "units": 2})
+    except UserError:
+        raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"This model cannot be built: {error}") from None
     return description
@@ -190,7 +192,9 @@ def announce(console: Console, config, corpus: Corpus, splits, model: Model, uni
     if corpus.dropped:
         reasons = Counter(reason.split(":")[0] for _, reason in corpus.dropped).most_common()
         listed = ", ".join(f"{count} × {reason}" for reason, count in reasons)
-        console.print(f"left out when the corpus was prepared: {len(corpus.dropped)} ({listed}), in {config.run}/dropped.tsv")
+        console.print(
+            f"left out when the corpus was prepared: {len(corpus.dropped)} ({listed}), in {config.run}/dropped.tsv"
+        )
     frames = splits["train"].frames
     outputs = model.encoder.output_lengths(sum(frames) // len(frames))
     parameters = sum(parameter.numel() for parameter in model.parameters())

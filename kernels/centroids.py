@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kernels.dispatch import step
 from kernels.padding import additive_mask, valid_steps
 from kernels.selection import top_keys
 
@@ -25,7 +24,6 @@ def broadcast(table: Tensor, labels: Tensor) -> Tensor:
     return rows.view(*labels.shape, table.shape[3])
 
 
-@step
 def cluster_means(queries: Tensor, labels: Tensor, lengths: Tensor | None, clusters: int) -> tuple[Tensor, Tensor]:
     """The mean of every cluster's members (eq. 3), zero for an empty cluster.
 
@@ -54,7 +52,6 @@ def scaled_scores(rows: Tensor, keys: Tensor, key_lengths: Tensor | None) -> Ten
     return scores
 
 
-@step
 def centroid_attention(
     means: Tensor, keys: Tensor, values: Tensor, key_lengths: Tensor | None, topk: int, occupied: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,15 +6,18 @@ the mass of the top keys too.
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.centroids import broadcast, centroid_attention, cluster_means
+from kernels.dispatch import step
 from kernels.hashing import INDEX_BASE, Planes, hash_codes
 from kernels.kmeans import hamming_kmeans
 from kernels.members import member_attention
-from kernels.padding import additive_mask
+from kernels.padding import additive_mask, zero_padded
 
 MAXIMUM_CLUSTERS = INDEX_BASE**2
 
@@ -25,6 +28,14 @@ def cluster_queries(queries: Tensor, lengths: Tensor | None, planes: Planes, clu
     return hamming_kmeans(codes, lengths, clusters, iterations, planes.bits)
 
 
+def triton_version() -> ModuleType:
+    """Imported when it is called for: Triton is slow to import, and not everywhere."""
+    import kernels.gpu.clustered
+
+    return kernels.gpu.clustered
+
+
+@step(triton=triton_version)
 def clustered_attention(
     queries: Tensor,
     keys: Tensor,
@@ -35,19 +46,18 @@ def clustered_attention(
     clusters: int,
     iterations: int,
 ) -> Tensor:
-    """Vyas et al. 2020, eqs. 3-6. Padded steps of queries, keys and values must be zero.
+    """Vyas et al. 2020, eqs. 3-6. What stands at padded steps does not matter; the result is zero there.
 
     queries: (batch, heads, queries' time, dim), keys: (batch, heads, time, dim), values: (batch, heads, time, value dim),
     lengths and key_lengths: (batch,) int64, or None when nothing is padded. Computes in float32 at least.
     Returns (batch, heads, queries' time, value dim).
     """
-    queries, keys, values = (x.float() if x.element_size() < 4 else x for x in (queries, keys, values))
-    labels = cluster_queries(queries, lengths, planes, clusters, iterations)
-    means, _ = cluster_means(queries, labels, lengths, clusters)
-    mask = None if key_lengths is None else additive_mask(key_lengths, keys.shape[2], keys.dtype)[:, None, None]
-    return broadcast(F.scaled_dot_product_attention(means, keys, values, attn_mask=mask), labels)
+    return improved_clustered_attention.plain(
+        queries, keys, values, lengths, key_lengths, planes, clusters, iterations, topk=0
+    )
 
 
+@step(triton=triton_version)
 def improved_clustered_attention(
     queries: Tensor,
     keys: Tensor,
@@ -61,8 +71,33 @@ def improved_clustered_attention(
 ) -> Tensor:
     """Vyas et al. 2020, eqs. 9-11. Arguments and result as of `clustered_attention`."""
     queries, keys, values = (x.float() if x.element_size() < 4 else x for x in (queries, keys, values))
+    queries, keys, values = (
+        zero_padded(queries, lengths),
+        zero_padded(keys, key_lengths),
+        zero_padded(values, key_lengths),
+    )
     labels = cluster_queries(queries, lengths, planes, clusters, iterations)
+    return zero_padded(attend_in_clusters(queries, keys, values, lengths, key_lengths, labels, clusters, topk), lengths)
+
+
+def attend_in_clusters(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor | None,
+    key_lengths: Tensor | None,
+    labels: Tensor,
+    clusters: int,
+    topk: int,
+) -> Tensor:
+    """The attention of queries in given clusters; what is padded must be zero, and the result there is anything.
+
+    labels: (batch, heads, queries' time) int64; topk: 0 for clustered attention (eqs. 3-6), else of the improved (eqs. 9-11).
+    """
     means, counts = cluster_means(queries, labels, lengths, clusters)
+    if not topk:
+        mask = None if key_lengths is None else additive_mask(key_lengths, keys.shape[2], keys.dtype)[:, None, None]
+        return broadcast(F.scaled_dot_product_attention(means, keys, values, attn_mask=mask), labels)
     others, mass, selected = centroid_attention(means, keys, values, key_lengths, topk, counts > 0)
     exact = member_attention(queries, keys, values, labels, selected, key_lengths)
     return torch.addcmul(broadcast(others, labels), broadcast(mass, labels), exact)

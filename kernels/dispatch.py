@@ -1,41 +1,90 @@
-"""The one place where an implementation of a step is chosen."""
+"""The one place where it is chosen who computes: Triton kernels on a GPU, plain PyTorch anywhere."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
+
+import torch
+from torch import Tensor
+
+VARIABLE = "ASR_KERNELS"
+CHOICES = ("auto", "triton", "pytorch")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+_used: str | None = None
+
+
+def setting() -> str:
+    """`auto`, `triton` or `pytorch`: what `use` says, else the environment variable ASR_KERNELS, else `auto`.
+
+    Raises ValueError if the variable says anything else.
+    """
+    chosen = _used or os.environ.get(VARIABLE) or "auto"
+    if chosen not in CHOICES:
+        raise ValueError(f"{VARIABLE} is {chosen!r}, expected one of {', '.join(CHOICES)}")
+    return chosen
+
+
+@contextlib.contextmanager
+def use(choice: str) -> Iterator[None]:
+    """Forces an implementation for as long as it is entered: `triton`, `pytorch`, or `auto` for the usual choice."""
+    global _used
+    if choice not in CHOICES:
+        raise ValueError(f"choice is {choice!r}, expected one of {', '.join(CHOICES)}")
+    before, _used = _used, choice
+    try:
+        yield
+    finally:
+        _used = before
+
+
+def chosen(x: Tensor) -> str:
+    """`triton` or `pytorch`: who computes with a tensor like this, as far as its device and dtype say."""
+    wanted = setting()
+    if wanted != "auto":
+        return wanted
+    return "triton" if x.device.type == "cuda" and x.dtype in DTYPES and torch.version.hip is None else "pytorch"
 
 
 class Step:
-    """A step of the arithmetic: a plain PyTorch function, and what stands in for it on some devices.
+    """A piece of arithmetic: a plain PyTorch function, which says what is meant, and a Triton version of it.
 
-    @step
-    def hash_codes(queries, ...): ...       # plain PyTorch: the meaning, and what runs by default
+    def triton_version():
+        import kernels.gpu.topk
+        return kernels.gpu.topk
 
-    @hash_codes.on("cuda")
-    def hash_codes_triton(queries, ...): ...  # takes its place when the first argument is on a GPU
+    @step(triton=triton_version)
+    def topk_attention(queries, ...): ...
 
-    `hash_codes.plain` stays reachable, so that a test can compare the two.
+    makes `kernels.gpu.topk.topk_attention(queries, ...)`, called alike, take its place wherever `chosen` says so and
+    `kernels.gpu.topk.refusal(queries, ...)` returns None. That one returns a sentence for arguments which the kernels do not
+    cover: under `auto` plain PyTorch then computes; where `triton` is forced a ValueError says the sentence. (The module comes
+    from a function with an import in it because torch.compile can trace that.)
+    `topk_attention.plain` stays reachable, so that a test can compare the two.
     """
 
-    def __init__(self, plain: Callable[..., Any]) -> None:
+    def __init__(self, plain: Callable[..., Any], triton: Callable[[], ModuleType]) -> None:
         functools.update_wrapper(self, plain)
         self.plain = plain
-        self.implementations: dict[str, Callable[..., Any]] = {}
+        self.triton = triton
 
-    def on(self, device_type: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Decorator: makes a function of the same signature the step's implementation on devices of this type."""
-
-        def register(implementation: Callable[..., Any]) -> Callable[..., Any]:
-            self.implementations[device_type] = implementation
-            return implementation
-
-        return register
-
-    def __call__(self, first: Any, *arguments: Any, **keywords: Any) -> Any:
-        implementation = self.implementations.get(first.device.type, self.plain)
-        return implementation(first, *arguments, **keywords)
+    def __call__(self, first: Tensor, *arguments: Any, **keywords: Any) -> Any:
+        if chosen(first) == "pytorch":
+            return self.plain(first, *arguments, **keywords)
+        version = self.triton()
+        refusal = version.refusal(first, *arguments, **keywords)
+        if refusal is None:
+            return getattr(version, self.plain.__name__)(first, *arguments, **keywords)
+        if setting() == "triton":
+            raise ValueError(refusal)
+        return self.plain(first, *arguments, **keywords)
 
 
-step = Step
+def step(triton: Callable[[], ModuleType]) -> Callable[[Callable[..., Any]], Step]:
+    """Decorator: makes a function a `Step` whose Triton version is in the module that `triton` returns."""
+    return lambda plain: Step(plain, triton)

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.dispatch import step
 from kernels.padding import valid_steps
 
 # Two slots hold any index up to 256 * 256, in pieces that bfloat16 represents exactly.
@@ -49,7 +48,6 @@ def draw_planes(bits: int, dim: int, seed: int, device: torch.device | str = "cp
     return Planes(normals.to(device), offsets.to(device), bits)
 
 
-@step
 def hash_codes(queries: Tensor, planes: Planes, lengths: Tensor | None) -> Tensor:
     """Signs of the queries' projections (Vyas et al. 2020, section 3.2.2).
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kernels.dispatch import step
 from kernels.hashing import INDEX_BASE
 
 
@@ -35,7 +34,6 @@ def _exact_fast_products(codes: Tensor) -> Iterator[None]:
         matmul.fp32_precision = before
 
 
-@step
 @torch.no_grad()
 def hamming_kmeans(codes: Tensor, lengths: Tensor | None, clusters: int, iterations: int, bits: int) -> Tensor:
     """Lloyd's algorithm with Hamming distance (Vyas et al. 2020, section 3.2.2).

@@ -9,12 +9,14 @@ and the first chunk has none before it, because the last one is not its neighbou
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.dispatch import step
-from kernels.padding import masked_score, valid_steps
+from kernels.padding import masked_score, valid_steps, zero_padded
 
 ROTATION_BLOCK = 64
 # The score of a position with itself: low enough that anything else wins, high enough to beat padding.
@@ -37,7 +39,6 @@ def draw_rotations(rounds: int, dim: int, columns: int, seed: int, device: torch
     return torch.cat(blocks).to(device)
 
 
-@step
 @torch.no_grad()
 def lsh_buckets(queries: Tensor, rotations: Tensor, lengths: Tensor, chunk: int) -> Tensor:
     """The bucket of every position: argmax of [xR; -xR], in as many buckets as the sequence's own length asks for.
@@ -61,24 +62,38 @@ def lsh_buckets(queries: Tensor, rotations: Tensor, lengths: Tensor, chunk: int)
     return torch.cat(pieces, -1).masked_fill_(padding, 2 * columns)
 
 
-@step
+def triton_version() -> ModuleType:
+    """Imported when it is called for: Triton is slow to import, and not everywhere."""
+    import kernels.gpu.lsh
+
+    return kernels.gpu.lsh
+
+
+@step(triton=triton_version)
 def lsh_attention(queries: Tensor, values: Tensor, lengths: Tensor | None, rotations: Tensor, chunk: int) -> Tensor:
     """Attention of queries to unit-length copies of themselves, in chunks of hashed order.
 
     A position attends to itself only if there is nothing else. Computes in float32 at least.
 
-    queries: (batch, heads, time, dim), values: (batch, heads, time, value dim), both zero at padded steps,
+    queries: (batch, heads, time, dim), values: (batch, heads, time, value dim), whatever stands at padded steps,
     lengths: (batch,) int64 or None, rotations: (columns, rounds, dim) of at least time / chunk columns.
     Returns (batch, heads, time, value dim). Memory grows with rounds * time * chunk, time as well but for the hashing:
     as buckets grow with the sequence, that takes rounds * time * time / chunk * dim products.
     """
+    valid = lengths
+    if lengths is None:
+        lengths = torch.full((len(queries),), queries.shape[2], device=queries.device)
+    queries, values = zero_padded(queries, valid), zero_padded(values, valid)
+    output = bucket_attention(queries, values, lengths, lsh_buckets(queries, rotations, lengths, chunk), chunk)
+    return zero_padded(output, valid)
+
+
+def bucket_attention(queries: Tensor, values: Tensor, lengths: Tensor, buckets: Tensor, chunk: int) -> Tensor:
+    """`lsh_attention` in given buckets (batch, heads, rounds, time) int64, those of padded steps after all others."""
     queries, values = (x.float() if x.element_size() < 4 else x for x in (queries, values))
     batch, heads, time, dim = queries.shape
-    rounds = rotations.shape[1]
+    rounds = buckets.shape[2]
     groups = batch * heads
-    if lengths is None:
-        lengths = torch.full((batch,), time, device=queries.device)
-    buckets = lsh_buckets(queries, rotations, lengths, chunk)
     chunks = -(-time // chunk)
     extra = chunks * chunk - time
     buckets = F.pad(buckets, (0, extra), value=2 * chunks + 1).view(groups, rounds, -1)

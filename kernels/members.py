@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.centroids import broadcast, flat_labels
-from kernels.dispatch import step
 from kernels.padding import masked_score, valid_steps
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 4, 64
@@ -15,7 +14,6 @@ SMALLEST_BLOCK, LARGEST_BLOCK = 4, 64
 MAXIMUM_BATCH = 1 << 15
 
 
-@step
 def member_attention(
     queries: Tensor, keys: Tensor, values: Tensor, labels: Tensor, selected: Tensor, key_lengths: Tensor | None
 ) -> Tensor:

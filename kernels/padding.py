@@ -23,3 +23,8 @@ def valid_steps(lengths: Tensor, time: int) -> Tensor:
 def additive_mask(lengths: Tensor, time: int, dtype: torch.dtype) -> Tensor:
     """(batch, time) of `dtype`: 0 at valid steps, a large negative number at padded ones."""
     return torch.where(valid_steps(lengths, time), 0.0, masked_score(dtype)).to(dtype)
+
+
+def zero_padded(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """(batch, heads, time, dim) with zeros at padded steps, whatever stood there; lengths (batch,) int64, or None."""
+    return x if lengths is None else x.masked_fill(~valid_steps(lengths, x.shape[2])[:, None, :, None], 0)

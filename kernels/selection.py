@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.dispatch import step
 
-
-@step
 @torch.no_grad()
 def top_keys(scores: Tensor, topk: int, rows: Tensor | None = None) -> Tensor:
     """Indices of the `topk` highest scores of every row, equal ones by lowest index; in no order.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,24 +12,36 @@ from torch.utils.checkpoint import checkpoint
 from kernels.centroids import scaled_scores
 from kernels.dispatch import step
 from kernels.members import selection_mask
-from kernels.padding import valid_steps
+from kernels.padding import valid_steps, zero_padded
 from kernels.selection import top_keys
 
 # Scores that exist at a time; queries go in chunks of as many rows as that allows.
 CHUNK_SCORES = 1 << 24
 
 
-@step
+def triton_version() -> ModuleType:
+    """Imported when it is called for: Triton is slow to import, and not everywhere."""
+    import kernels.gpu.topk
+
+    return kernels.gpu.topk
+
+
+@step(triton=triton_version)
 def topk_attention(
     queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None, topk: int
 ) -> Tensor:
     """Softmax over every query's `topk` highest keys, equal ones by lowest index; exact, and quadratic in time.
 
     queries: (batch, heads, queries' time, dim), keys: (batch, heads, time, dim), values: (batch, heads, time, value dim),
-    lengths and key_lengths: (batch,) int64 or None; padded steps must be zero. Computes in float32 at least; the selection
-    is a constant to the gradient. Returns (batch, heads, queries' time, value dim).
+    lengths and key_lengths: (batch,) int64 or None; what stands at padded steps does not matter. Computes in float32 at
+    least; the selection is a constant to the gradient. Returns (batch, heads, queries' time, value dim).
     """
     queries, keys, values = (x.float() if x.element_size() < 4 else x for x in (queries, keys, values))
+    queries, keys, values = (
+        zero_padded(queries, lengths),
+        zero_padded(keys, key_lengths),
+        zero_padded(values, key_lengths),
+    )
     batch, heads, time, _ = queries.shape
     if lengths is None:
         valid = torch.ones(batch, 1, time, dtype=torch.bool, device=queries.device)
@@ -36,10 +50,10 @@ def topk_attention(
     rows = max(1, CHUNK_SCORES // (batch * heads * keys.shape[2]))
     chunks = list(zip(queries.split(rows, dim=2), valid.split(rows, dim=2)))
     if len(chunks) == 1:
-        return _attend(queries, valid, keys, values, key_lengths, topk)
+        return zero_padded(_attend(queries, valid, keys, values, key_lengths, topk), lengths)
     # Scores are computed again in the backward pass, so that memory stays linear in time.
     outputs = [checkpoint(_attend, *chunk, keys, values, key_lengths, topk, use_reentrant=False) for chunk in chunks]
-    return torch.cat(outputs, 2)
+    return zero_padded(torch.cat(outputs, 2), lengths)
 
 
 def _attend(

@@ -302,7 +302,8 @@ def test_fewer_valid_keys_than_top_keys_is_full_attention_for_that_sequence(name
     output = create(name, topk=8)(queries, keys, values, lengths)
     full = create("full")(queries, keys, values, lengths)
     torch.testing.assert_close(output[1:], full[1:], rtol=1e-12, atol=1e-12)
-    assert (output[0] - full[0]).abs().max() > 1e-3
+    if name != "auto":  # which is full attention at so few steps
+        assert (output[0] - full[0]).abs().max() > 1e-3
 
 
 @having("clusters")
@@ -376,6 +377,8 @@ def test_knobs_that_make_no_sense_are_refused_in_a_sentence(name):
         if knob != "iterations":
             with pytest.raises(UserError, match="at least 1|from 1"):
                 attentions.create({"name": name, knob: 0})
+            with pytest.raises(ValueError, match=f"{knob} of the attention"):
+                attentions.get(name)(**{knob: 0})
     with pytest.raises(UserError, match="takes no setting 'colour'"):
         attentions.create({"name": name, "colour": 1})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import types
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import kernels.topk
 from kernels import reference
 from kernels.centroids import centroid_attention, cluster_means
 from kernels.clustered import cluster_queries, clustered_attention, improved_clustered_attention
-from kernels.dispatch import step
+from kernels.dispatch import chosen, step, use
 from kernels.hashing import draw_planes, hash_codes
 from kernels.kmeans import first_centroids, hamming_kmeans
 from kernels.lsh import draw_rotations, lsh_attention, lsh_buckets
@@ -308,24 +309,47 @@ def test_vectors_that_point_alike_share_a_bucket_and_opposite_ones_do_not():
     assert not (lsh_buckets(-queries, rotations, lengths, 4) == buckets).any()
 
 
-def test_another_implementation_takes_a_steps_place_on_its_device_only():
-    @step
+def test_a_gpu_gets_triton_and_everything_else_plain_pytorch_unless_one_is_forced(monkeypatch):
+    x = torch.ones(2)
+    assert chosen(x) == "pytorch" and chosen(torch.ones(2, device="meta")) == "pytorch"
+    with use("triton"):
+        assert chosen(x) == "triton"
+        with use("pytorch"):
+            assert chosen(x) == "pytorch"
+        assert chosen(x) == "triton"
+    monkeypatch.setenv("ASR_KERNELS", "triton")
+    assert chosen(x) == "triton"
+    with use("auto"):
+        assert chosen(x) == "pytorch"
+    monkeypatch.setenv("ASR_KERNELS", "cuda")
+    with pytest.raises(ValueError, match="ASR_KERNELS is 'cuda', expected one of auto, triton, pytorch"):
+        chosen(x)
+    with pytest.raises(ValueError, match="choice is 'gpu', expected one of"), use("gpu"):
+        pass
+
+
+def test_the_triton_version_of_a_step_takes_its_place_where_it_covers_the_arguments(monkeypatch):
+    version = types.ModuleType("version")
+    version.double = lambda x: "triton"
+    version.refusal = lambda x: None if len(x) < 3 else f"x has {len(x)} numbers, expected at most 2"
+
+    @step(triton=lambda: version)
     def double(x):
         """Twice x."""
         return x * 2
 
-    @double.on("meta")
-    def double_on_meta(x):
-        return "meta"
-
-    assert double(torch.ones(())) == 2 and double(torch.ones((), device="meta")) == "meta"
-    assert double.plain(torch.ones(())) == 2 and double.__doc__ == "Twice x."
+    assert double.__doc__ == "Twice x." and double(torch.ones(1)) == 2
+    monkeypatch.setattr("kernels.dispatch.chosen", lambda x: "triton")
+    assert double(torch.ones(2)) == "triton" and double.plain(torch.ones(1)) == 2
+    assert double(torch.ones(3)).tolist() == [2, 2, 2]
+    with use("triton"), pytest.raises(ValueError, match="x has 3 numbers, expected at most 2"):
+        double(torch.ones(3))
 
 
 def test_kernels_import_nothing_but_torch():
     code = (
         "import sys, kernels.clustered, kernels.lsh, kernels.topk\n"
-        "assert not [m for m in ('asr', 'lightning', 'lhotse', 'hydra', 'matplotlib') if m in sys.modules]"
+        "assert not [m for m in ('asr', 'triton', 'lightning', 'lhotse', 'hydra', 'matplotlib') if m in sys.modules]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from asr.errors import UserError
+from asr.errors import ArgumentError
 
 
 class Attention(torch.nn.Module, abc.ABC):
@@ -37,9 +37,9 @@ class Attention(torch.nn.Module, abc.ABC):
     def attend(
         self, queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None
     ) -> Tensor:
-        """The arithmetic. As `forward`, but checked; whatever is padded is zero; lengths are None when nothing is padded.
+        """The arithmetic. As `forward`, but checked, with lengths on the device of the rest, None when nothing is padded.
 
-        What it returns at padded queries does not matter, as long as it is finite.
+        What stands at padded steps must not matter, and the result must be zero there (`kernels.padding.zero_padded`).
         """
 
     def forward(
@@ -69,23 +69,8 @@ class Attention(torch.nn.Module, abc.ABC):
             keys = queries if shared else keys
         lengths, key_lengths = self._check(queries, keys, values, lengths, key_lengths)
         with torch.autocast(device, enabled=False):
-            queries_padding = padding_mask(lengths, queries.shape[2], queries.device)
-            keys_padding = padding_mask(key_lengths, keys.shape[2], queries.device)
-            if queries_padding is None:
-                lengths = None
-            if keys_padding is None:
-                key_lengths = None
-            shared = keys is queries
-            if queries_padding is not None:
-                queries = queries.masked_fill(queries_padding, 0)
-            if keys_padding is not None:
-                keys = queries if shared else keys.masked_fill(keys_padding, 0)
-                values = values.masked_fill(keys_padding, 0)
-            lengths, key_lengths = (
-                None if x is None else x.to(queries.device, non_blocking=True) for x in (lengths, key_lengths)
-            )
-            output = self.attend(queries, keys, values, lengths, key_lengths).to(values.dtype)
-            return output if queries_padding is None else output.masked_fill(queries_padding, 0)
+            lengths, key_lengths = (_on_device(x, queries.device) for x in (lengths, key_lengths))
+            return self.attend(queries, keys, values, lengths, key_lengths).to(values.dtype)
 
     @classmethod
     def knobs(cls) -> list[str]:
@@ -104,7 +89,7 @@ class Attention(torch.nn.Module, abc.ABC):
         return ", ".join(f"{knob}={getattr(self, knob)}" for knob in [*self.knobs(), "seed"])
 
     def whole_number(self, knob: str, value: Any, least: int = 1, most: int | None = None) -> int:
-        """`value` if it is a whole number in the knob's range. Raises UserError if it is not."""
+        """`value` if it is a whole number in the knob's range. Raises ArgumentError if it is not."""
         if (
             isinstance(value, bool)
             or not isinstance(value, int)
@@ -112,7 +97,7 @@ class Attention(torch.nn.Module, abc.ABC):
             or (most is not None and value > most)
         ):
             limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-            raise UserError(f"{knob} of the attention {self.name} must be a whole number {limits}, not {value!r}.")
+            raise ArgumentError(f"{knob} of the attention {self.name} must be a whole number {limits}, not {value!r}.")
         return value
 
     def _check(
@@ -145,7 +130,8 @@ class Attention(torch.nn.Module, abc.ABC):
             )
         _check_lengths("lengths", lengths, batch, time)
         _check_lengths("key_lengths", key_lengths, batch, keys.shape[2])
-        return lengths, lengths if key_lengths is None else key_lengths
+        key_lengths = lengths if key_lengths is None else key_lengths
+        return _unless_all(lengths, time), _unless_all(key_lengths, keys.shape[2])
 
 
 def _check_lengths(argument: str, lengths: Tensor | None, batch: int, time: int) -> None:
@@ -166,9 +152,11 @@ def _same(queries: Tensor, keys: Tensor) -> bool:
     )
 
 
-def padding_mask(lengths: Tensor | None, time: int, device: torch.device) -> Tensor | None:
-    """(batch, 1, time, 1) bool, True where padded; None when nothing is."""
-    if lengths is None or bool((lengths == time).all()):
-        return None
-    steps = torch.arange(time, device=device)
-    return (steps >= lengths.to(device)[:, None])[:, None, :, None]
+def _unless_all(lengths: Tensor | None, time: int) -> Tensor | None:
+    """lengths, or None when nothing is padded, as far as that can be seen without waiting for a GPU."""
+    known = lengths is not None and lengths.device.type == "cpu"
+    return None if known and bool((lengths == time).all()) else lengths
+
+
+def _on_device(lengths: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if lengths is None else lengths.to(device, non_blocking=True)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asr.attention.base import Attention
-from kernels.padding import additive_mask
+from kernels.padding import additive_mask, zero_padded
 
 
 class Full(Attention):
@@ -21,4 +21,8 @@ class Full(Attention):
         self, queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None
     ) -> Tensor:
         mask = None if key_lengths is None else additive_mask(key_lengths, keys.shape[2], queries.dtype)[:, None, None]
-        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        shared = keys is queries
+        queries = zero_padded(queries, lengths)
+        keys = queries if shared else zero_padded(keys, key_lengths)
+        values = zero_padded(values, key_lengths)
+        return zero_padded(F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask), lengths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from asr.attention.base import Attention
+from kernels.padding import zero_padded
 
 
 class Uniform(Attention):
@@ -21,9 +22,9 @@ class Uniform(Attention):
     ) -> Tensor:
         if values.element_size() < 4:
             values = values.float()
-        sums = values.sum(2, keepdim=True)
+        sums = zero_padded(values, key_lengths).sum(2, keepdim=True)
         if key_lengths is None:
             means = sums / values.shape[2]
         else:
             means = sums / key_lengths.clamp(min=1)[:, None, None, None]
-        return means.expand(-1, -1, queries.shape[2], -1)
+        return zero_padded(means.expand(-1, -1, queries.shape[2], -1), lengths)
