@@ -1,0 +1,220 @@
+"""Clustered attention and its improved form on a GPU: `asr::clustered` and its backward pass, composed of kernels.
+
+What is kept for the backward pass is linear in time: queries, keys and values, the order of the members, and tables with a
+row per cluster. Nothing waits for the GPU, so that a pass can be captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.dispatch import DTYPES
+from kernels.gpu.centroids import TopGradients, centroid_gradients
+from kernels.gpu.clusters import cluster_means, cluster_sums, spread
+from kernels.gpu.grouping import place
+from kernels.gpu.hashing import hash_queries
+from kernels.gpu.kmeans import INDEX_SCALE, MAXIMUM_CLUSTERS, cluster_codes, table_size
+from kernels.gpu.launch import LARGEST_DIM, along_dim, heads_last, padded
+from kernels.gpu.members import member_attention, member_gradients
+from kernels.gpu.selection import Attended, attend_rows
+from kernels.hashing import Planes
+
+MAXIMUM_BITS = 63
+MAXIMUM_TOPK = 128
+LARGEST_OFFSET = 2**31 - 1
+
+
+@torch.library.custom_op("asr::clustered", mutates_args=())
+def clustered_op(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor | None,
+    key_lengths: Tensor | None,
+    normals: Tensor,
+    offsets: Tensor,
+    bits: int,
+    clusters: int,
+    iterations: int,
+    topk: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Output and what the backward pass needs; `topk` 0 is clustered attention.
+
+    Returns output (batch, heads, queries' time, value dim); labels and order (groups, queries' time) int32, start
+    (groups, clusters + 1) int32, means (batch, heads, clusters, dim); and what `attend_rows` returns, empty where nothing is.
+    """
+    queries, keys, values = along_dim(queries), along_dim(keys), along_dim(values)
+    batch, heads = queries.shape[:2]
+    planes = Planes(normals, offsets, bits)
+    codes, centroids = hash_queries(queries, planes, lengths, clusters, table_size(clusters)[1], INDEX_SCALE)
+    labels, counts = cluster_codes(codes, centroids, lengths, heads, clusters, iterations, bits)
+    order, start = place(labels, counts)
+    means = cluster_means(queries, order, start)
+    attended = attend_rows(means, keys, values, key_lengths, topk, start.diff(dim=1))
+    if topk:
+        output = member_attention(queries, keys, values, lengths, order, start, attended)
+    else:
+        output = spread(attended.output, labels, batch, values.dtype)
+    nothing = labels.new_empty(0), means.new_empty(0, dtype=torch.float32), means.new_empty(0, dtype=torch.float32)
+    return (output, labels, order, start, means, attended.output, attended.lse) + (attended[2:] if topk else nothing)
+
+
+@clustered_op.register_fake
+def _(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor | None,
+    key_lengths: Tensor | None,
+    normals: Tensor,
+    offsets: Tensor,
+    bits: int,
+    clusters: int,
+    iterations: int,
+    topk: int,
+) -> tuple[Tensor, ...]:
+    batch, heads, time, dim = queries.shape
+    groups, value_dim = batch * heads, values.shape[3]
+    rows = [groups, clusters]
+    integers, numbers = {"dtype": torch.int32}, {"dtype": torch.float32}
+    return (
+        heads_last(batch, heads, time, value_dim, values.dtype, values.device),
+        queries.new_empty(groups, time, **integers),
+        queries.new_empty(groups, time, **integers),
+        queries.new_empty(groups, clusters + 1, **integers),
+        queries.new_empty(batch, heads, clusters, dim),
+        queries.new_empty(*rows, value_dim, **numbers),
+        queries.new_empty(rows, **numbers),
+        queries.new_empty([*rows, padded(topk)] if topk else [0], **integers),
+        queries.new_empty([*rows, padded(topk)] if topk else [0], **numbers),
+        queries.new_empty(rows if topk else [0], **numbers),
+    )
+
+
+@torch.library.custom_op("asr::clustered_backward", mutates_args=())
+def clustered_backward_op(
+    grad: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    key_lengths: Tensor | None,
+    labels: Tensor,
+    order: Tensor,
+    start: Tensor,
+    means: Tensor,
+    output: Tensor,
+    lse: Tensor,
+    selected: Tensor,
+    weights: Tensor,
+    mass: Tensor,
+    topk: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of queries, keys and values, in the (batch, time, heads, dim) layout; zero at padded steps."""
+    grad, queries, keys, values = along_dim(grad), along_dim(queries), along_dim(keys), along_dim(values)
+    grad_queries = grad_means = top = None
+    if topk:
+        attended = Attended(output, lse, selected, weights, mass)
+        gradients = member_gradients(grad, queries, keys, values, order, start, means, attended)
+        grad_queries, grad_sums, shifts, grad_top_keys, grad_top_values, grad_means = gradients
+        top = TopGradients(selected, grad_top_keys, grad_top_values)
+    else:
+        grad_sums, shifts = cluster_sums(grad, order, start, output)
+    shares, grad_keys, grad_values = centroid_gradients(
+        means, keys, values, grad_sums, lse, shifts, start, key_lengths, top, grad_means
+    )
+    return spread(shares, labels, queries.shape[0], queries.dtype, grad_queries), grad_keys, grad_values
+
+
+@clustered_backward_op.register_fake
+def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return tuple(heads_last(*x.shape, x.dtype, x.device) for x in (queries, keys, values))
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    queries, keys, values, _, key_lengths = inputs[:5]
+    ctx.topk = inputs[-1]
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(queries, keys, values, key_lengths, *output[1:])
+
+
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    gradients = clustered_backward_op(grad, *ctx.saved_tensors, ctx.topk)
+    return *gradients, *[None] * 8
+
+
+clustered_op.register_autograd(_backward, setup_context=_keep)
+
+
+def clustered_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor | None,
+    key_lengths: Tensor | None,
+    planes: Planes,
+    clusters: int,
+    iterations: int,
+) -> Tensor:
+    """As `kernels.clustered.clustered_attention`."""
+    return improved_clustered_attention(
+        queries, keys, values, lengths, key_lengths, planes, clusters, iterations, topk=0
+    )
+
+
+def improved_clustered_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor | None,
+    key_lengths: Tensor | None,
+    planes: Planes,
+    clusters: int,
+    iterations: int,
+    topk: int,
+) -> Tensor:
+    """As `kernels.clustered.improved_clustered_attention`."""
+    topk = min(topk, keys.shape[2])
+    return clustered_op(
+        queries,
+        keys,
+        values,
+        lengths,
+        key_lengths,
+        planes.normals,
+        planes.offsets,
+        planes.bits,
+        clusters,
+        iterations,
+        topk,
+    )[0]
+
+
+def refusal(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor | None,
+    key_lengths: Tensor | None,
+    planes: Planes,
+    clusters: int,
+    iterations: int,
+    topk: int = 0,
+) -> str | None:
+    """Why the kernels do not cover these arguments, in a sentence; None if they do."""
+    for name, x in (("queries", queries), ("keys", keys), ("values", values)):
+        if x.dtype not in DTYPES:
+            return f"{name} has dtype {x.dtype}, expected float32, float16 or bfloat16 for Triton kernels"
+        if x.shape[3] > LARGEST_DIM:
+            return f"{name} has dim {x.shape[3]}, expected at most {LARGEST_DIM} for Triton kernels"
+        if x.shape[2] * max(x.stride(2), x.shape[1] * x.shape[3]) > LARGEST_OFFSET:
+            return f"{name} has time {x.shape[2]}, too long for the 32-bit offsets of Triton kernels"
+    if clusters > MAXIMUM_CLUSTERS:
+        return f"clusters is {clusters}, expected at most {MAXIMUM_CLUSTERS} for Triton kernels"
+    if planes.bits > MAXIMUM_BITS:
+        return f"bits is {planes.bits}, expected at most {MAXIMUM_BITS} for Triton kernels"
+    if min(topk, keys.shape[2]) > MAXIMUM_TOPK:
+        return f"topk is {topk}, expected at most {MAXIMUM_TOPK} for Triton kernels"
+    return None

@@ -1,0 +1,92 @@
+"""The one place where kernels are started, so that they can also be recorded and compiled ahead, without a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+LARGEST_DIM = 128
+# Triton's matrix products need at least this much of every side.
+SMALLEST_SIDE = 16
+# Set before anything is decorated, Triton's interpreter runs kernels on a CPU.
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+class Launch(NamedTuple):
+    """A kernel as it would be started: `arguments` by name, tensors among them."""
+
+    kernel: Any
+    grid: tuple[int, ...]
+    arguments: dict[str, Any]
+    warps: int
+    stages: int
+
+
+_recorder: Callable[[Launch], None] | None = None
+_capability: int | None = None
+HOPPER = 90
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *, warps: int = 4, stages: int = 2, **arguments: Any) -> None:
+    """Starts a kernel on the current stream of its tensors' device; `arguments` are all of the kernel's, by name."""
+    if _recorder is not None:
+        _recorder(Launch(kernel, grid, arguments, warps, stages))
+        return
+    device = next(x.device for x in arguments.values() if isinstance(x, Tensor))
+    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+        kernel[grid](**arguments, num_warps=warps, num_stages=stages)
+
+
+@contextlib.contextmanager
+def recording(recorder: Callable[[Launch], None], capability: int = HOPPER) -> Iterator[None]:
+    """Hands every launch to `recorder` instead of starting it: nothing is computed, tensors may be on any device.
+
+    capability: the compute capability that tiles are chosen for, times ten: 80, 90, 100.
+    """
+    global _recorder, _capability
+    before, _recorder, _capability = (_recorder, _capability), recorder, capability
+    try:
+        yield
+    finally:
+        _recorder, _capability = before
+
+
+def capability_of(device: torch.device) -> int:
+    """The compute capability of a device, times ten; of a CPU, Hopper's, so that the interpreter runs what a GPU would."""
+    if _capability is not None:
+        return _capability
+    if device.type != "cuda":
+        return HOPPER
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
+
+
+def cdiv(a: int, b: int) -> int:
+    """a / b, rounded up."""
+    return -(-a // b)
+
+
+def padded(size: int) -> int:
+    """`size` as kernels hold it: a power of two of at least 16."""
+    return max(SMALLEST_SIDE, triton.next_power_of_2(size))
+
+
+def precision(dtype: torch.dtype) -> str:
+    """How `tl.dot` multiplies: float32 as three TF32 products, whose error is that of float32; others have no choice."""
+    return "tf32x3" if dtype == torch.float32 else "tf32"
+
+
+def along_dim(x: Tensor) -> Tensor:
+    """x, copied if its last dimension is not dense: what kernels read may have any other strides."""
+    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+
+
+def heads_last(batch: int, heads: int, time: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An empty (batch, heads, time, dim) tensor that lies in memory as (batch, time, heads, dim): what a projection reads."""
+    return torch.empty(batch, time, heads, dim, dtype=dtype, device=device).transpose(1, 2)
