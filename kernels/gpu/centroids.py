@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import LOG2E, group_length, group_start, tile
+from kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
 from kernels.gpu.grouping import group_by
 from kernels.gpu.launch import HOPPER, capability_of, cdiv, heads_last, launch, padded, precision
 
@@ -31,7 +31,7 @@ class TopGradients(NamedTuple):
     values: Tensor
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def centroid_backward_kernel(
     means, keys, key_batch_stride, key_head_stride, key_time_stride, values, value_batch_stride, value_head_stride,
     value_time_stride, grad_sums, lse, shifts, selected, order, start, grad_top_keys, grad_top_values, key_lengths,
@@ -65,6 +65,10 @@ def centroid_backward_kernel(
     for begin in range(part * keys_each, tl.minimum(time, (part + 1) * keys_each), KEYS):
         step = begin + tl.arange(0, KEYS)
         valid, inside = (step < length)[:, None], (step < time)[:, None]
+        if FIRST:
+            if order is not None:
+                first = tl.load(start + group * (bins + 1) + begin // keys_per_bin)
+                last = tl.load(start + group * (bins + 1) + begin // keys_per_bin + 1)
         key = tl.load(tile(key_source, step, key_time_stride, columns), mask=valid & exists[None, :], other=0.0)
         of_values = valid & value_exists[None, :]
         value = tl.load(tile(value_source, step, value_time_stride, value_columns), mask=of_values, other=0.0)
@@ -77,8 +81,6 @@ def centroid_backward_kernel(
         grad_mean = tl.dot(grad_scores, key, grad_mean, input_precision=PRECISION)
         if FIRST:
             if order is not None:
-                first = tl.load(start + group * (bins + 1) + begin // keys_per_bin)
-                last = tl.load(start + group * (bins + 1) + begin // keys_per_bin + 1)
                 for listed in range(first, last, ENTRIES):
                     places = listed + tl.arange(0, ENTRIES)
                     entry = tl.load(order + group.to(tl.int64) * entries + places, mask=places < last, other=0)
@@ -105,7 +107,7 @@ def centroid_backward_kernel(
     tl.store(mean_rows, grad_mean * scale, mask=known[:, None] & exists[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def share_kernel(
     parts, count, start, added, output, clusters,
     DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, CLUSTERS: tl.constexpr,
@@ -127,26 +129,27 @@ def share_kernel(
     tl.store(tile(output + row * DIM, cluster, DIM, columns), total / members[:, None], mask=mask)
 
 
-def backward_tiles(dim: int, element_size: int, clusters: int, capability: int) -> tuple[int, int, int]:
-    """(clusters, keys) held at a time and warps: the largest that compile without spilling registers."""
+def backward_tiles(dim: int, element_size: int, clusters: int, capability: int) -> tuple[int, int, int, int]:
+    """(clusters, keys) held at a time, warps and stages: the largest that compile without spilling registers."""
     if element_size == 4:
-        most, keys, warps = (32, 16, 4) if dim <= 32 else (32, 32, 8) if dim <= 64 else (16, 32, 8)
+        most, keys, warps, stages = (32, 16, 4, 2) if dim <= 32 else (32, 32, 8, 1) if dim <= 64 else (16, 32, 8, 1)
+    elif dim > 64 and capability >= HOPPER and clusters <= 128:
+        return 128, 32, 8, 1
+    elif dim > 64:
+        return 64, 32, 8, 1
     elif capability >= HOPPER:
-        most, keys, warps = (128, 64, 8) if dim <= 64 else (128, 32, 8)
+        most, keys, warps, stages = 128, 64 if clusters > 64 else 32, 8, 1
     else:
-        most, keys, warps = (128, 32, 8) if dim <= 64 and clusters <= 128 else (64, 32, 8)
-    return min(padded(clusters), most), keys, warps
+        most, keys, warps, stages = (128 if clusters <= 128 else 64), 32, 8, 1
+    held = min(padded(clusters), most)
+    return held, keys, 4 if held <= 32 and element_size < 4 else warps, stages
 
 
 def key_parts(time: int, groups: int, tile_size: int) -> int:
-    """Parts that the keys are divided into: enough programs to keep a GPU busy, ending at about the same time."""
+    """Parts that the keys are divided into: few, as each has a sum to write, but so that a GPU's processors end together."""
     most = max(1, min(MOST_PARTS, cdiv(time, 4 * tile_size), cdiv(8 * PROCESSORS, groups)))
-
-    def idle(parts: int) -> float:
-        waves = groups * parts / PROCESSORS
-        return cdiv(groups * parts, PROCESSORS) / waves
-
-    return min(range(1, most + 1), key=lambda parts: (round(idle(parts), 1), -parts))
+    idle = {parts: cdiv(groups * parts, PROCESSORS) * PROCESSORS / (groups * parts) for parts in range(1, most + 1)}
+    return next(parts for parts in idle if idle[parts] <= 1.05 * min(idle.values()))
 
 
 def centroid_gradients(
@@ -172,7 +175,7 @@ def centroid_gradients(
     batch, heads, time, dim = keys.shape
     value_dim, groups, clusters = values.shape[3], batch * heads, means.shape[2]
     block_dim, block_value_dim = padded(dim), padded(value_dim)
-    held, tile_size, warps = backward_tiles(
+    held, tile_size, warps, stages = backward_tiles(
         max(block_dim, block_value_dim), keys.element_size(), clusters, capability_of(keys.device)
     )
     parts = key_parts(time, groups, tile_size)
@@ -208,7 +211,7 @@ def centroid_gradients(
             clusters=clusters, first_cluster=block * held, keys_each=keys_each, entries=entries, bins=bins,
             keys_per_bin=keys_per_bin, DIM=dim, BLOCK_DIM=block_dim, VALUE_DIM=value_dim,
             BLOCK_VALUE_DIM=block_value_dim, CLUSTERS=held, KEYS=tile_size, ENTRIES=32, FIRST=block == 0,
-            PRECISION=precision(keys.dtype), warps=warps,
+            PRECISION=precision(keys.dtype), warps=warps, stages=stages,
         )  # fmt: skip
     shares = shifts.new_empty(groups, clusters, dim)
     launch(

@@ -19,11 +19,12 @@ from kernels.gpu.hashing import hash_queries
 from kernels.gpu.kmeans import INDEX_SCALE, MAXIMUM_CLUSTERS, cluster_codes, table_size
 from kernels.gpu.launch import LARGEST_DIM, along_dim, heads_last, padded
 from kernels.gpu.members import member_attention, member_gradients
-from kernels.gpu.selection import Attended, attend_rows
+from kernels.gpu.selection import MAXIMUM_TOPK, Attended, attend_rows
 from kernels.hashing import Planes
 
 MAXIMUM_BITS = 63
-MAXIMUM_TOPK = 128
+# Of a grid's second and third side.
+MOST_GROUPS = 65535
 LARGEST_OFFSET = 2**31 - 1
 
 
@@ -53,7 +54,7 @@ def clustered_op(
     labels, counts = cluster_codes(codes, centroids, lengths, heads, clusters, iterations, bits)
     order, start = place(labels, counts)
     means = cluster_means(queries, order, start)
-    attended = attend_rows(means, keys, values, key_lengths, topk, start.diff(dim=1))
+    attended = attend_rows(means, keys, values, key_lengths, topk, start)
     if topk:
         output = member_attention(queries, keys, values, lengths, order, start, attended)
     else:
@@ -136,11 +137,15 @@ def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> t
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     queries, keys, values, _, key_lengths = inputs[:5]
     ctx.topk = inputs[-1]
+    # Without this the backward pass is handed zeros for all of the other outputs.
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*output[1:])
     ctx.save_for_backward(queries, keys, values, key_lengths, *output[1:])
 
 
-def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 11
     gradients = clustered_backward_op(grad, *ctx.saved_tensors, ctx.topk)
     return *gradients, *[None] * 8
 
@@ -211,6 +216,9 @@ def refusal(
             return f"{name} has dim {x.shape[3]}, expected at most {LARGEST_DIM} for Triton kernels"
         if x.shape[2] * max(x.stride(2), x.shape[1] * x.shape[3]) > LARGEST_OFFSET:
             return f"{name} has time {x.shape[2]}, too long for the 32-bit offsets of Triton kernels"
+    groups = queries.shape[0] * queries.shape[1]
+    if groups > MOST_GROUPS:
+        return f"queries has {groups} heads of sequences, expected at most {MOST_GROUPS} for Triton kernels"
     if clusters > MAXIMUM_CLUSTERS:
         return f"clusters is {clusters}, expected at most {MAXIMUM_CLUSTERS} for Triton kernels"
     if planes.bits > MAXIMUM_BITS:

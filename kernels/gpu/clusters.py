@@ -7,14 +7,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import group_start, tile
+from kernels.gpu.common import OF_LENGTH, group_start, tile
 from kernels.gpu.launch import cdiv, heads_last, launch, padded
 
 MEMBERS = 32
 ROWS = 64
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def mean_kernel(
     x, batch_stride, head_stride, time_stride, order, start, output, outputs, dots, heads, time, clusters,
     DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, MEMBERS: tl.constexpr, MEAN: tl.constexpr,
@@ -44,7 +44,7 @@ def mean_kernel(
         tl.store(dots + row, tl.sum(attended * total.to(tl.float32), 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def spread_kernel(
     table, labels, output, batch_stride, head_stride, time_stride, added, added_batch_stride, added_head_stride,
     added_time_stride, heads, time, clusters, DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, ROWS: tl.constexpr,

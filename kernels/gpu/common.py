@@ -8,6 +8,13 @@ import triton.language as tl
 # exp(x) = exp2(x * LOG2E), and exp2 is what the hardware has.
 LOG2E = tl.constexpr(1.4426950408889634)
 
+# Arguments that grow with a sequence. Triton would compile a kernel anew for multiples of 16 and for 1, which batches of
+# any length meet again and again, for seconds each; what aligns loads are the strides.
+OF_LENGTH = [
+    "time", "rows", "tiles", "items", "bins", "words", "entries", "splits", "count", "width", "first_cluster",
+    "rows_each", "keys_each", "keys_per_bin", "keys_per_split",
+]  # fmt: skip
+
 
 @triton.jit
 def group_start(pointer, group, heads, batch_stride, head_stride):
@@ -19,12 +26,12 @@ def group_start(pointer, group, heads, batch_stride, head_stride):
 def group_length(lengths, group, heads, time):
     """Valid steps of the group's sequence; `lengths` is (batch,) int64, or None when all `time` steps are.
 
-    Lengths on a GPU cannot be checked without waiting for it: what is beyond `time` reads no further than that.
+    Lengths on a GPU cannot be checked without waiting for it: those that are not from 0 to `time` count as the nearest that is.
     """
     if lengths is None:
         return time
     else:
-        return tl.minimum(tl.load(lengths + group // heads).to(tl.int32), time)
+        return tl.minimum(tl.maximum(tl.load(lengths + group // heads), 0), time).to(tl.int32)
 
 
 @triton.jit

@@ -7,14 +7,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels.gpu.common import OF_LENGTH
 from kernels.gpu.launch import cdiv, launch, padded
 
 # Items that are ranked among each other at a time; their comparisons are a square of this side.
-ITEMS = 64
+ITEMS = 32
 SMALLEST_CHUNK, MOST_CHUNKS = 512, 32
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def count_kernel(labels, counts, items, bins, width, CHUNK: tl.constexpr, ITEMS: tl.constexpr, ALL_BINS: tl.constexpr):
     """How many items of a chunk have each label; negative labels count nowhere."""
     chunk, group = tl.program_id(0), tl.program_id(1)
@@ -29,7 +30,7 @@ def count_kernel(labels, counts, items, bins, width, CHUNK: tl.constexpr, ITEMS:
     tl.store(counts + row * bins + place, found, mask=place < bins)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def place_kernel(
     labels, counts, places, order, start, items, bins, width,
     CHUNK: tl.constexpr, ITEMS: tl.constexpr, ALL_BINS: tl.constexpr,
@@ -82,7 +83,7 @@ def count(labels: Tensor, bins: int, width: int = 1) -> Tensor:
     counts = torch.empty(groups, cdiv(items, chunk), bins, dtype=torch.int32, device=labels.device)
     launch(
         count_kernel, (cdiv(items, chunk), groups), labels=labels, counts=counts, items=items, bins=bins, width=width,
-        CHUNK=chunk, ITEMS=ITEMS, ALL_BINS=padded(bins),
+        CHUNK=chunk, ITEMS=128, ALL_BINS=padded(bins),
     )  # fmt: skip
     return counts
 
@@ -96,7 +97,7 @@ def place(labels: Tensor, counts: Tensor, width: int = 1) -> tuple[Tensor, Tenso
     launch(
         place_kernel, (chunks, groups), labels=labels, counts=counts, places=torch.empty_like(counts),
         order=order, start=start, items=items, bins=bins, width=width,
-        CHUNK=chunk_size(items), ITEMS=ITEMS, ALL_BINS=padded(bins),
+        CHUNK=chunk_size(items), ITEMS=ITEMS, ALL_BINS=padded(bins), warps=1,
     )  # fmt: skip
     return order, start
 

@@ -7,12 +7,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import group_length, group_start, tile
+from kernels.gpu.common import OF_LENGTH, group_length, group_start, tile
 from kernels.gpu.launch import HOPPER, capability_of, cdiv, launch, padded
 from kernels.hashing import Planes
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def hash_kernel(
     queries, batch_stride, head_stride, time_stride, normals, offsets, lengths, codes, centroids, heads, time, clusters, tiles,
     DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, ROWS: tl.constexpr,
@@ -31,7 +31,8 @@ def hash_kernel(
     x = tl.load(tile(start, rows, time_stride, columns), mask=valid[:, None] & (columns < DIM)[None, :], other=0.0)
     planes = tl.load(normals + bits[None, :] * DIM + columns[:, None], mask=(columns < DIM)[:, None], other=0.0)
     projections = tl.dot(x.to(tl.float32), planes, input_precision="tf32x3") + tl.load(offsets + bits)[None, :]
-    signs = tl.where(projections > 0, 1.0, -1.0)
+    # Queries that are not numbers have -1 for bits, and the spare slots are +1 all the same.
+    signs = tl.where((projections > 0) | (bits >= BITS)[None, :], 1.0, -1.0)
     if seeding:
         # The spare slots hold no bit; the last one holds the index, and puts clusters that do not exist behind all others.
         index = tl.where(place < clusters, place.to(tl.float32) * (-1.0 / INDEX_SCALE), -1000.0)

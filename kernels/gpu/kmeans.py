@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import group_length
+from kernels.gpu.common import OF_LENGTH, group_length
 from kernels.gpu.grouping import chunk_size
 from kernels.gpu.launch import cdiv, launch, padded
 
@@ -25,7 +25,7 @@ CLUSTER_BLOCK = 128
 RESIDENT = 396
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def vote_kernel(
     codes, centroids, votes, arrived, settled, labels, time, rows_each,
     BLOCK: tl.constexpr, ALL_CLUSTERS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, ROWS: tl.constexpr,
@@ -43,7 +43,7 @@ def vote_kernel(
     if tl.load(settled + group) == 0:
         columns = tl.load(centroids + cluster[None, :] * WIDTH + bits[:, None])
         codes += group.to(tl.int64) * time * WIDTH
-        sums = tl.zeros([BLOCK, WIDTH], tl.float32)
+        sums = tl.zeros([WIDTH, BLOCK], tl.float32)
         for row in range(part * rows_each, tl.minimum(time, (part + 1) * rows_each), ROWS):
             rows = row + tl.arange(0, ROWS)
             code = tl.load(codes + rows[:, None] * WIDTH + bits[None, :], mask=(rows < time)[:, None], other=0.0)
@@ -54,13 +54,16 @@ def vote_kernel(
                 label = tl.load(labels + group.to(tl.int64) * time + rows, mask=rows < time, other=-1)
                 member = label[:, None] == cluster[None, :]
             # A padded code is the member of every cluster, and all zeros.
-            sums = tl.dot(tl.trans(member.to(tl.float16)), code, sums)
-        tl.atomic_add(votes + table, sums, sem="relaxed")
+            # This way around the products need not wait for each other on Hopper.
+            sums = tl.dot(tl.trans(code), member.to(tl.float16), sums)
+        tl.atomic_add(votes + table, tl.trans(sums), sem="relaxed")
         tl.debug_barrier()
         ticket = tl.atomic_add(arrived + group * tl.num_programs(2) + block, 1)
         if ticket % tl.num_programs(0) == tl.num_programs(0) - 1:
             centroid = tl.load(centroids + table)
             found = tl.load(votes + table, cache_modifier=".cg")
+            # Other threads than those that read a vote may write the zero.
+            tl.debug_barrier()
             tl.store(votes + table, tl.zeros([BLOCK, WIDTH], tl.float32))
             moved = tl.where(found > 0, 1.0, tl.where(found < 0, -1.0, centroid.to(tl.float32))).to(tl.float16)
             moved = tl.where((bits < BITS)[None, :], moved, centroid)
@@ -70,7 +73,7 @@ def vote_kernel(
                 tl.store(settled + group, 1 - changed)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def assign_kernel(
     codes, centroids, lengths, labels, counts, heads, time, clusters,
     CHUNK: tl.constexpr, BLOCK: tl.constexpr, ALL_CLUSTERS: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr,
@@ -84,13 +87,18 @@ def assign_kernel(
     labels += group.to(tl.int64) * time
     length = group_length(lengths, group, heads, time)
     found = tl.zeros([ALL_CLUSTERS], tl.int32)
+    if BLOCK == ALL_CLUSTERS:
+        held = tl.load(centroids + inside[None, :] * WIDTH + bits[:, None])
     for row in range(chunk * CHUNK, tl.minimum(time, (chunk + 1) * CHUNK), ROWS):
         rows = row + tl.arange(0, ROWS)
         code = tl.load(codes + rows[:, None] * WIDTH + bits[None, :], mask=(rows < time)[:, None], other=0.0)
         best = tl.full([ROWS], -2000.0, tl.float32)
-        for block in range(0, ALL_CLUSTERS, BLOCK):
-            centroid = tl.load(centroids + (block + inside)[None, :] * WIDTH + bits[:, None])
-            best = tl.maximum(best, tl.max(tl.dot(code, centroid), 1))
+        if BLOCK == ALL_CLUSTERS:
+            best = tl.max(tl.dot(code, held), 1)
+        else:
+            for block in range(0, ALL_CLUSTERS, BLOCK):
+                centroid = tl.load(centroids + (block + inside)[None, :] * WIDTH + bits[:, None])
+                best = tl.maximum(best, tl.max(tl.dot(code, centroid), 1))
         label = ((tl.ceil(best) - best) * INDEX_SCALE).to(tl.int32)
         label = tl.where(rows < length, label, -1)
         tl.store(labels + rows, label, mask=rows < time)
@@ -134,15 +142,20 @@ def cluster_codes(
     block, all_clusters = table_size(clusters)
     blocks = all_clusters // block
     rows_each = cdiv(cdiv(time, max(1, RESIDENT // groups)), 2 * ROWS) * 2 * ROWS
-    votes = torch.zeros(groups, all_clusters, width, device=codes.device)
-    # Arrivals are counted on from one iteration to the next: what matters is the remainder.
-    flags = torch.zeros(groups * (blocks + 1), dtype=torch.int32, device=codes.device)
-    for _ in range(iterations):
-        labels = None if blocks == 1 else assign(codes, centroids, lengths, heads, clusters, counted=False)[0]
-        launch(
-            vote_kernel, (cdiv(time, rows_each), groups, blocks),
-            codes=codes, centroids=centroids, votes=votes, arrived=flags[groups:], settled=flags[:groups], labels=labels,
-            time=time, rows_each=rows_each,
-            BLOCK=block, ALL_CLUSTERS=all_clusters, WIDTH=width, BITS=bits, ROWS=ROWS, stages=3,
-        )  # fmt: skip
+    # Arrivals are counted on from one iteration to the next: what matters is the remainder. Parts begin at 16 bytes.
+    sizes = [cdiv(size, 4) * 4 for size in (groups * all_clusters * width, groups * blocks, groups)]
+    zeros = torch.zeros(sum(sizes), dtype=torch.int32, device=codes.device)
+    votes, arrived, settled = zeros.split(sizes)
+    voting = {
+        "codes": codes, "centroids": centroids, "votes": votes.view(torch.float32), "arrived": arrived, "settled": settled,
+        "time": time, "rows_each": rows_each,
+        "BLOCK": block, "ALL_CLUSTERS": all_clusters, "WIDTH": width, "BITS": bits, "ROWS": ROWS,
+    }  # fmt: skip
+    grid = cdiv(time, rows_each), groups, blocks
+    if blocks == 1 and iterations:
+        launch(vote_kernel, grid, stages=3, times=iterations, labels=None, **voting)
+    elif blocks > 1:
+        for _ in range(iterations):
+            labels = assign(codes, centroids, lengths, heads, clusters, counted=False)[0]
+            launch(vote_kernel, grid, stages=3, labels=labels, **voting)
     return assign(codes, centroids, lengths, heads, clusters, counted=True)

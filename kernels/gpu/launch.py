@@ -33,14 +33,25 @@ _capability: int | None = None
 HOPPER = 90
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *, warps: int = 4, stages: int = 2, **arguments: Any) -> None:
-    """Starts a kernel on the current stream of its tensors' device; `arguments` are all of the kernel's, by name."""
+def launch(
+    kernel: Any, grid: tuple[int, ...], *, warps: int = 4, stages: int = 2, times: int = 1, **arguments: Any
+) -> None:
+    """Starts a kernel on the current stream of its tensors' device; `arguments` are all of the kernel's, by name.
+
+    times: how often, one after the other. All but the first start without looking at the arguments again, which takes longer
+    than a small kernel runs.
+    """
     if _recorder is not None:
         _recorder(Launch(kernel, grid, arguments, warps, stages))
         return
     device = next(x.device for x in arguments.values() if isinstance(x, Tensor))
     with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-        kernel[grid](**arguments, num_warps=warps, num_stages=stages)
+        compiled = kernel[grid](**arguments, num_warps=warps, num_stages=stages)
+        for _ in range(times - 1):
+            if INTERPRETED:
+                kernel[grid](**arguments, num_warps=warps, num_stages=stages)
+            else:
+                compiled[(*grid, 1, 1)[:3]](*(arguments[name] for name in kernel.arg_names))
 
 
 @contextlib.contextmanager

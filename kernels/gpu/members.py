@@ -6,8 +6,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import LOG2E, group_length, group_start, tile
-from kernels.gpu.launch import heads_last, launch, padded, precision
+from kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
+from kernels.gpu.launch import HOPPER, capability_of, heads_last, launch, padded, precision
 from kernels.gpu.selection import Attended
 
 
@@ -22,7 +22,7 @@ def own_attention(queries, keys, selected, score_scale, PRECISION: tl.constexpr)
     return scores / tl.maximum(tl.sum(scores, 1), 1e-30)[:, None]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def member_kernel(
     queries, query_batch_stride, query_head_stride, query_time_stride, keys, key_batch_stride, key_head_stride,
     key_time_stride, values, value_batch_stride, value_head_stride, value_time_stride, output, output_batch_stride,
@@ -70,7 +70,7 @@ def member_kernel(
             tl.store(rows, result.to(output.dtype.element_ty), mask=valid & value_exists[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def member_backward_kernel(
     queries, query_batch_stride, query_head_stride, query_time_stride, keys, key_batch_stride, key_head_stride,
     key_time_stride, values, value_batch_stride, value_head_stride, value_time_stride, grad, grad_batch_stride,
@@ -103,6 +103,10 @@ def member_backward_kernel(
     begin = tl.load(start + group * (clusters + 1) + cluster)
     end = tl.load(start + group * (clusters + 1) + cluster + 1)
     order += group.to(tl.int64) * time
+    # What only the end needs: on its way while the members are attended for.
+    top_weights = tl.load(weights + row * TOPK + slots)
+    mean_values = tl.load(attended + row * VALUE_DIM + value_columns, mask=value_exists, other=0.0)
+    mean = tl.load(means + row * DIM + columns, mask=exists, other=0.0).to(tl.float32)
     grad_key = tl.zeros([TOPK, BLOCK_DIM], tl.float32)
     grad_value = tl.zeros([TOPK, BLOCK_VALUE_DIM], tl.float32)
     grad_sum = tl.zeros([BLOCK_VALUE_DIM], tl.float32)
@@ -131,9 +135,6 @@ def member_backward_kernel(
     grad_sum = grad_sum.to(grad_sums.dtype.element_ty)
     tl.store(grad_sums + row * VALUE_DIM + value_columns, grad_sum, mask=value_exists)
     grad_sum = grad_sum.to(tl.float32)
-    top_weights = tl.load(weights + row * TOPK + slots)
-    mean_values = tl.load(attended + row * VALUE_DIM + value_columns, mask=value_exists, other=0.0)
-    mean = tl.load(means + row * DIM + columns, mask=exists, other=0.0).to(tl.float32)
     grad_of_mass = tl.sum(grad_mass, 0)
     along = tl.sum(top_values.to(tl.float32) * grad_sum[None, :], 1)
     shift = tl.sum(grad_sum * mean_values, 0) - tl.sum(top_weights * along, 0) + top_mass * grad_of_mass
@@ -154,12 +155,13 @@ def member_tile(time: int, clusters: int, most: int) -> int:
     return min(most, 64 if time > 32 * clusters else 32 if time > 16 * clusters else 16)
 
 
-def backward_tiles(time: int, clusters: int, dim: int, element_size: int) -> tuple[int, int, str, int]:
-    """(members, warps, precision, stages) of the backward pass: the largest that compile without spilling registers."""
+def backward_tiles(time: int, clusters: int, dim: int, element_size: int, capability: int) -> tuple[int, int, str]:
+    """(members, warps, precision) of the backward pass: the largest that compile without spilling registers."""
     if element_size == 4:
-        return (16, 8, "tf32x3", 2) if dim <= 64 else (16, 8, "ieee", 1)
-    members = member_tile(time, clusters, 64 if dim <= 64 else 32)
-    return members, 8 if members * dim > 32 * 64 else 4, "tf32", 2
+        return 16, 4 if dim <= 64 else 8, "ieee"
+    if dim > 64:
+        return 16, 4, "tf32"
+    return member_tile(time, clusters, 64 if capability >= HOPPER else 32), 4, "tf32"
 
 
 def member_attention(
@@ -227,8 +229,8 @@ def member_gradients(
         values.new_empty(groups, clusters, topk, value_dim),
     )
     block_dim, block_value_dim = padded(dim), padded(value_dim)
-    members, warps, rounding, stages = backward_tiles(
-        time, clusters, max(block_dim, block_value_dim), queries.element_size()
+    members, warps, rounding = backward_tiles(
+        time, clusters, max(block_dim, block_value_dim), queries.element_size(), capability_of(queries.device)
     )
     launch(
         member_backward_kernel, (clusters, groups),
@@ -243,6 +245,6 @@ def member_gradients(
         weights=attended.weights, mass=attended.mass, grad_sums=grad_sums, shifts=shifts, grad_top_keys=grad_top_keys,
         grad_top_values=grad_top_values, grad_means=grad_means, scale=dim**-0.5, score_scale=dim**-0.5 * LOG2E.value,
         heads=heads, time=time, clusters=clusters, DIM=dim, BLOCK_DIM=block_dim, VALUE_DIM=value_dim,
-        BLOCK_VALUE_DIM=block_value_dim, TOPK=topk, PRECISION=rounding, MEMBERS=members, warps=warps, stages=stages,
+        BLOCK_VALUE_DIM=block_value_dim, TOPK=topk, PRECISION=rounding, MEMBERS=members, warps=warps, stages=1,
     )  # fmt: skip
     return grad_queries, grad_sums, shifts, grad_top_keys, grad_top_values, grad_means

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import LOG2E, group_length, group_start, tile
+from kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
 from kernels.gpu.launch import cdiv, launch, padded, precision
 
 MAXIMUM_TOPK = 128
@@ -93,11 +93,12 @@ def choose_splits(programs: int, tiles: int) -> int:
 
 
 @triton.jit
-def occupied_rows(counts, row_lengths, group, row, rows, heads):
+def occupied_rows(starts, row_lengths, group, row, rows, heads):
     """Which of these rows matter: those of sequences that long, of clusters that have members."""
     occupied = row < group_length(row_lengths, group, heads, rows)
-    if counts is not None:
-        occupied &= tl.load(counts + group.to(tl.int64) * rows + row, mask=occupied, other=0) > 0
+    if starts is not None:
+        first = starts + group.to(tl.int64) * (rows + 1) + row
+        occupied &= tl.load(first + 1, mask=occupied, other=0) > tl.load(first, mask=occupied, other=0)
     return occupied
 
 
@@ -112,7 +113,7 @@ def part_of_keys(
     return first, tl.where(needed, stop, first)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def scan_kernel(
     rows_in, rows_batch, rows_head, rows_time, keys, keys_batch, keys_head, keys_time,
     values, values_batch, values_head, values_time, row_lengths, key_lengths, peaks, totals, sums, maxima,
@@ -169,16 +170,16 @@ def scan_kernel(
         tl.store(tile(maxima, part, KEYS, key_place), highest, mask=stored[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def merge_kernel(
-    peaks, totals, sums, maxima, counts, row_lengths, output, lse, thresholds, rows, heads, splits,
+    peaks, totals, sums, maxima, starts, row_lengths, output, lse, thresholds, rows, heads, splits,
     ALL_SPLITS: tl.constexpr, TOPK: tl.constexpr, KEYS: tl.constexpr,
     VALUE_DIM: tl.constexpr, BLOCK_VALUE_DIM: tl.constexpr,
 ):  # fmt: skip
     """The parts of one row together: its output and log-sum-exp, and the threshold that its highest keys reach."""
     row, group = tl.program_id(0), tl.program_id(1)
     here = group.to(tl.int64) * rows + row
-    occupied = occupied_rows(counts, row_lengths, group, row, rows, heads)
+    occupied = occupied_rows(starts, row_lengths, group, row, rows, heads)
     split = tl.arange(0, ALL_SPLITS)
     exists = (split < splits) & occupied
     part = here * splits + split
@@ -200,10 +201,12 @@ def merge_kernel(
         highest = tl.max(of_parts, 0)
         higher = tl.sum((highest[:, None] > highest[None, :]).to(tl.int32), 0)
         threshold = tl.min(tl.where(higher < TOPK, highest, float("inf")), 0)
+        # A hair lower, should the same products come out otherwise in the last bits of another kernel.
+        threshold -= tl.abs(threshold) * 1e-6
         tl.store(thresholds + here, tl.where(occupied, threshold, float("inf")))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def mark_kernel(
     rows_in, rows_batch, rows_head, rows_time, keys, keys_batch, keys_head, keys_time,
     row_lengths, key_lengths, thresholds, marks, rows, time, heads, keys_per_split, words,
@@ -293,10 +296,10 @@ def keep_highest(
     return tl.minimum(count, TOPK)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=OF_LENGTH)
 def collect_kernel(
     rows_in, rows_batch, rows_head, rows_time, keys, keys_batch, keys_head, keys_time,
-    counts, row_lengths, key_lengths, marks, lse, pools, selected, weights, mass,
+    starts, row_lengths, key_lengths, marks, lse, pools, selected, weights, mass,
     rows, time, heads, words, scale,
     DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, WORDS: tl.constexpr, SCORED: tl.constexpr, COMPARED: tl.constexpr,
     CAPACITY: tl.constexpr, TOPK: tl.constexpr, SLOTS: tl.constexpr,
@@ -305,7 +308,7 @@ def collect_kernel(
     row, group = tl.program_id(0), tl.program_id(1)
     here = group.to(tl.int64) * rows + row
     columns, slot = tl.arange(0, BLOCK_DIM), tl.arange(0, SLOTS)
-    occupied = occupied_rows(counts, row_lengths, group, row, rows, heads)
+    occupied = occupied_rows(starts, row_lengths, group, row, rows, heads)
     marked = tl.where(occupied, tl.cdiv(group_length(key_lengths, group, heads, time), WORD), 0)
     rows_in = group_start(rows_in, group, heads, rows_batch, rows_head)
     keys = group_start(keys, group, heads, keys_batch, keys_head)
@@ -354,15 +357,16 @@ def collect_kernel(
 
 
 def attend_rows(
-    rows: Tensor, keys: Tensor, values: Tensor, key_lengths: Tensor | None, topk: int, counts: Tensor | None
+    rows: Tensor, keys: Tensor, values: Tensor, key_lengths: Tensor | None, topk: int, starts: Tensor | None
 ) -> Attended:
     """Every row attends to all keys of its group, and selects the highest if `topk` is not 0.
 
     rows: (batch, heads, rows, dim), not scaled, taken in the dtype of keys; keys: (batch, heads, time, dim), values: (batch,
-    heads, time, value dim), key_lengths: (batch,) int64 or None. counts: (groups, rows) int32, the members of each row's
-    cluster, or None; rows of clusters without members are not occupied, and attend to nothing.
+    heads, time, value dim), key_lengths: (batch,) int64 or None. starts: (groups, rows + 1) int32, where the members of each
+    row's cluster begin, see `kernels.gpu.grouping`, or None; rows of clusters without members are not occupied, and attend
+    to nothing.
     """
-    return _run(rows, keys, values, None, key_lengths, topk, counts)
+    return _run(rows, keys, values, None, key_lengths, topk, starts)
 
 
 def select_rows(
@@ -380,7 +384,7 @@ def _run(
     row_lengths: Tensor | None,
     key_lengths: Tensor | None,
     topk: int,
-    counts: Tensor | None,
+    starts: Tensor | None,
 ) -> Attended:
     batch, heads, count, dim = rows.shape
     time, groups = keys.shape[2], batch * heads
@@ -419,7 +423,7 @@ def _run(
     )  # fmt: skip
     launch(
         merge_kernel, (count, groups), warps=1 if tiles.keys == 64 else 4,
-        peaks=peaks, totals=totals, sums=sums, maxima=maxima, counts=counts, row_lengths=row_lengths,
+        peaks=peaks, totals=totals, sums=sums, maxima=maxima, starts=starts, row_lengths=row_lengths,
         output=output, lse=lse, thresholds=thresholds, rows=count, heads=heads, splits=splits,
         ALL_SPLITS=max(2, triton.next_power_of_2(splits)), TOPK=topk, KEYS=tiles.keys,
         VALUE_DIM=value_dim, BLOCK_VALUE_DIM=value_block,
@@ -441,7 +445,7 @@ def _run(
     mass = empty(needed=attends)
     launch(
         collect_kernel, (count, groups), warps=1,
-        rows_in=rows, keys=keys, **strides, counts=counts, row_lengths=row_lengths, key_lengths=key_lengths,
+        rows_in=rows, keys=keys, **strides, starts=starts, row_lengths=row_lengths, key_lengths=key_lengths,
         marks=marks, lse=lse, pools=empty(capacity, dtype=torch.int64),
         selected=selected, weights=weights, mass=mass, rows=count, time=time, heads=heads, words=words, scale=scale,
         DIM=dim, BLOCK_DIM=padded(dim), WORDS=min(MOST_WORDS, max(FEWEST_WORDS, triton.next_power_of_2(words))),
