@@ -31,6 +31,15 @@ class TradeOffPoint:
     interval: tuple[float, float] | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class GrowthPanel:
+    """One panel of a growth plot. quantity: what stands at the vertical axis; lines: name → {length: value}."""
+
+    title: str
+    quantity: str
+    lines: Mapping[str, Mapping[int, float]]
+
+
 def plot_learning_curves(metrics: Path | str, png: Path | str) -> Path:
     """Draws the loss and the error rate over the optimizer's steps from the `metrics.csv` of Lightning's CSVLogger.
 
@@ -139,6 +148,91 @@ def plot_trade_off(points: Sequence[TradeOffPoint], png: Path | str) -> Path:
     if len(lines) > 1:
         axes.legend(frameon=False)
     return _save(figure, png)
+
+
+def plot_growth(
+    panels: Sequence[GrowthPanel],
+    png: Path | str,
+    names: Sequence[str],
+    references: Sequence[str] = (),
+    columns: int = 3,
+) -> Path:
+    """Draws quantities over the sequence length, both on logarithmic axes, in rows of panels under one legend.
+
+    names: of the lines in the order of the legend; a line looks the same in every panel. references: those to compare with,
+    drawn dashed and grey. Panels of one row with the same quantity share their vertical range. Raises UserError if no
+    panel has a value above zero.
+    """
+    drawn = [
+        {name: {x: y for x, y in line.items() if (_number(y) or 0) > 0} for name, line in panel.lines.items()}
+        for panel in panels
+    ]
+    values = [[y for line in lines.values() for y in line.values()] for lines in drawn]
+    if not any(values):
+        raise UserError("There is nothing to draw over the sequence length: no value is above zero.")
+    rows = math.ceil(len(panels) / columns)
+    figure = _figure(4.1 * min(columns, len(panels)) + 1.7, 3.5 * rows + 0.2)
+    all_axes = figure.subplots(rows, min(columns, len(panels)), squeeze=False).flatten()
+    styles = _growth_styles(names, references)
+    handles = {}
+    for number, (panel, axes) in enumerate(zip(panels, all_axes)):
+        for name in names:
+            points = sorted(drawn[number].get(name, {}).items())
+            if points:
+                (handles[name],) = axes.plot(*zip(*points), label=name, markersize=5, linewidth=1.5, **styles[name])
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        lengths = sorted({length for line in drawn[number].values() for length in line})
+        axes.set_xticks(lengths, [_short_length(length) for length in lengths])
+        axes.tick_params(axis="x", which="minor", length=0)
+        alike = [
+            other
+            for other in range(number // columns * columns, min((number // columns + 1) * columns, len(panels)))
+            if panels[other].quantity == panel.quantity
+        ]
+        together = [value for other in alike for value in values[other]]
+        if together:
+            axes.set_ylim(min(together) / 1.4, max(together) * 1.4)
+        _finish(axes, "Sequence length", panel.quantity)
+        _plain_numbers(axes.yaxis, together)
+        axes.set_title(panel.title, fontsize=10)
+    for axes in all_axes[len(panels) :]:
+        axes.set_visible(False)
+    figure.legend(
+        [handles[name] for name in names if name in handles], [name for name in names if name in handles],
+        loc="outside right upper", frameon=False, handlelength=2.8,
+    )  # fmt: skip
+    return _save(figure, png)
+
+
+def _growth_styles(names: Sequence[str], references: Sequence[str]) -> dict[str, dict[str, object]]:
+    """What is compared in colour with full lines; what it is compared with dashed, from black to grey."""
+    styles: dict[str, dict[str, object]] = {}
+    for name in names:
+        number = sum(other in styles and (other in references) == (name in references) for other in names)
+        marker = MARKERS[number % len(MARKERS)]
+        if name in references:
+            grey = ("#000000", "#555555", "#888888", "#AAAAAA", "#333333")[number % 5]
+            styles[name] = {"color": grey, "marker": marker, "linestyle": "--", "fillstyle": "none"}
+        else:
+            colour = COLOURS[number % len(COLOURS)]
+            colour = COLOURS[-1] if colour == "#000000" else colour
+            styles[name] = {"color": colour, "marker": marker, "linestyle": "-"}
+    return styles
+
+
+def _short_length(length: int) -> str:
+    return f"{length // 1024}k" if length >= 1024 and length % 1024 == 0 else str(length)
+
+
+def _plain_numbers(axis, values: Sequence[float]) -> None:
+    """1, 10, 100 instead of powers of ten; 2 and 5 in between where the range is short."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    short = bool(values) and max(values) / min(values) < 300
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _read_metrics(path: Path) -> tuple[dict[str, tuple[list[float], list[float]]], tuple[list[float], list[float]]]:

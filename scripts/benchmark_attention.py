@@ -1,163 +1,632 @@
-"""Times every attention against torch's full attention over sequence lengths, as CSV and Markdown.
+"""Times attentions over sequence lengths beside PyTorch's fused full attention: the paper's Figure 4, and its modern version.
 
-    python scripts/benchmark_attention.py --shapes 8x250 1x2048 1x8192 --output results/attention_cpu
+    python scripts/benchmark_attention.py --output results/attention                                # on a GPU
+    python scripts/benchmark_attention.py --device cpu --lengths 512 1024 2048 --batch-heads 6 --dim 32 --dtype float32
 
-All attentions take turns in every round, so that what else the machine does falls on all alike; the median of the rounds
-counts, and ratios are medians of the ratio to full attention in the same round. Queries are smooth in time, like those of
-speech. The forward pass is timed without gradients, forward + backward with them.
+Every implementation is timed forward (without gradients) and forward + backward, in rounds in which all take turns, so that
+a clock that drifts does so for all alike; medians count. Queries, keys and values are smooth in time, like those of speech.
+On a GPU a sample is as many calls in a row as take about 2 ms, by CUDA events, over copies of the input that together exceed
+the L2 cache twice; --graphs times CUDA graphs of the same calls too, in which launching costs nothing.
+
+A speedup is the time of the fastest backend of scaled_dot_product_attention, at the same shape in the same run, divided by the
+implementation's own. Peak memory is that of forward + backward beyond the inputs, per element of batch * heads * length.
+
+Implementations: sdpa (PyTorch's choice), sdpa-flash, sdpa-cudnn, sdpa-efficient, full-math (softmax by matrix products), the
+labels of asr.attention (i_clustered-100), and module:callable for any other: called as callable(queries, keys, values) with
+(batch, heads, time, dim) tensors, it returns what each query attends to. What does not run stands as – with the reason.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import dataclasses
+import gc
+import importlib
+import itertools
+import math
 import platform
+import re
 import shlex
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
+
+from attention_roofline import roofline  # noqa: E402
 
 from asr.attention import attentions, parse_label  # noqa: E402
-from asr.errors import UserError  # noqa: E402
+from asr.calibration import calls_in_a_sample, like_speech, processor_name, sample  # noqa: E402
+from asr.errors import UserError, nearest  # noqa: E402
+from asr.memory import PeakMemory  # noqa: E402
+from asr.plots import GrowthPanel, plot_growth  # noqa: E402
 
-COLUMNS = ["attention", "batch", "time", "pass", "milliseconds", "fastest", "ratio"]
-PASSES = ("forward", "forward + backward")
+COLUMNS = [
+    *("implementation", "device", "dtype", "length", "batch_heads", "head_dim"),
+    *("forward_ms", "forward_backward_ms", "peak_bytes_per_element", "forward_speedup", "forward_backward_speedup"),
+]
+GRAPH_COLUMNS = [
+    *("forward_graph_ms", "forward_backward_graph_ms", "forward_graph_speedup", "forward_backward_graph_speedup"),
+]
+PASSES, GRAPH_PASSES = ("forward", "forward_backward"), ("forward_graph", "forward_backward_graph")
+TITLES = {
+    "forward": "Forward",
+    "forward_backward": "Forward + backward",
+    "forward_graph": "Forward, as a CUDA graph",
+    "forward_backward_graph": "Forward + backward, as a CUDA graph",
+    "memory": "Peak memory",
+}
+SDPA = {
+    "sdpa": None,
+    "sdpa-flash": SDPBackend.FLASH_ATTENTION,
+    "sdpa-cudnn": SDPBackend.CUDNN_ATTENTION,
+    "sdpa-efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
+FULL_MATH = "full-math"
+OURS = ["clustered-100", "i_clustered-100", "lsh-1", "lsh-4", "topk-32"]
+DEFAULT_HEADS = 6
+WARM_UPS, MOST_ROUNDS, MOST_COPIES = 3, 200, 64
+MEBIBYTE, GIBIBYTE = 2**20, 2**30
 
 
-def smooth(batch: int, heads: int, time: int, dim: int) -> torch.Tensor:
-    """Random vectors whose neighbours in time are alike: (batch, heads, time, dim), of unit variance."""
-    noise = torch.randn(batch * heads, dim, time + 4)
-    averaged = F.avg_pool1d(noise, 5, stride=1) * 5**0.5
-    return averaged.transpose(1, 2).reshape(batch, heads, time, dim).contiguous()
+@dataclasses.dataclass(frozen=True)
+class Implementation:
+    """call: (queries, keys, values) -> output, all (batch, heads, time, dim).
+
+    shared_qk: whether keys must be the queries. holds_scores: whether it holds a score for every pair of time steps.
+    """
+
+    name: str
+    call: Callable[[Tensor, Tensor, Tensor], Tensor]
+    shared_qk: bool = False
+    holds_scores: bool = False
 
 
-def runs(label: str, batch: int, time: int, arguments: argparse.Namespace) -> dict[str, Callable[[], None]]:
-    """The two passes of an attention as functions."""
-    attention = attentions.create(parse_label(label))
-    make = [smooth(batch, arguments.heads, time, arguments.dim) for _ in range(3)]
-    dtype = getattr(torch, arguments.dtype)
-    queries, keys, values = (x.to(arguments.device, dtype).requires_grad_() for x in make)
-    keys = queries if attention.shared_qk else keys
-    leaves = [queries, values] if attention.shared_qk else [queries, keys, values]
-    outgoing = torch.randn_like(values)
-    synchronize = torch.cuda.synchronize if arguments.device == "cuda" else lambda: None
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    batch: int
+    heads: int
+    length: int
+    dim: int
+
+    @property
+    def groups(self) -> int:
+        return self.batch * self.heads
+
+    @property
+    def elements(self) -> int:
+        return self.groups * self.length
+
+
+@dataclasses.dataclass
+class Result:
+    """An implementation at a shape. milliseconds: of its passes; peak: bytes per element; reasons: for passes without a time."""
+
+    name: str
+    shape: Shape
+    milliseconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    peak: float | None = None
+    reasons: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Task:
+    """A pass that runs. function makes `passes_each` passes."""
+
+    result: Result
+    name: str
+    function: Callable[[], object]
+    passes_each: int = 1
+    calls: int = 1
+    samples: list[float] = dataclasses.field(default_factory=list)
+
+
+def implementation(name: str) -> Implementation:
+    """What a name stands for. Raises UserError for one that stands for nothing, and whatever importing `module:` raises."""
+    if name in SDPA:
+        return Implementation(name, _sdpa(SDPA[name]))
+    if name == FULL_MATH:
+        return Implementation(name, _sdpa(SDPBackend.MATH), holds_scores=True)
+    if ":" in name:
+        module, _, path = name.partition(":")
+        found = importlib.import_module(module)
+        for part in path.split("."):
+            if not hasattr(found, part):
+                raise UserError(f"{module} has no {path}.")
+            found = getattr(found, part)
+        if not callable(found):
+            raise UserError(f"It cannot be called: it is of type {type(found).__name__}.")
+        return Implementation(name, found)
+    if name.partition("-")[0] not in attentions.names():
+        choices = [*SDPA, FULL_MATH, *attentions.names()]
+        raise UserError(f"There is no implementation called {name!r}: {nearest(name, choices)}, or module:callable.")
+    attention = attentions.create(parse_label(name))
+    quadratic = attention.complexity == "quadratic" and attention.name != "full"
+    return Implementation(name, attention, attention.shared_qk, quadratic)
+
+
+def _sdpa(backend: SDPBackend | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    def call(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        if backend is None:
+            return F.scaled_dot_product_attention(queries, keys, values)
+        with sdpa_kernel(backend):
+            return F.scaled_dot_product_attention(queries, keys, values)
+
+    return call
+
+
+def copies_of_inputs(bytes_each: int, device: torch.device) -> int:
+    """How many copies of the inputs exceed twice the L2 cache of a GPU; one on a CPU."""
+    if device.type != "cuda":
+        return 1
+    cache = torch.cuda.get_device_properties(device).L2_cache_size
+    return min(MOST_COPIES, max(1, math.ceil(2 * cache / bytes_each)))
+
+
+def make_inputs(
+    shape: Shape, dtype: torch.dtype, device: torch.device, generator: torch.Generator
+) -> list[list[Tensor]]:
+    """Copies of [queries, keys, values, outgoing gradient], all different."""
+
+    def make(requires_grad: bool) -> Tensor:
+        x = like_speech(shape.batch, shape.heads, shape.length, shape.dim, dtype, device, generator)
+        return x.requires_grad_(requires_grad)
+
+    copies = copies_of_inputs(3 * shape.elements * shape.dim * dtype.itemsize, device)
+    return [[make(True), make(True), make(True), make(False)] for _ in range(copies)]
+
+
+def passes_of(one: Implementation, inputs: list[list[Tensor]]) -> dict[str, Callable[[], object]]:
+    """Functions that make a pass over the next copy of the inputs."""
+    turns = {name: itertools.cycle(inputs) for name in PASSES}
 
     def forward() -> None:
+        queries, keys, values, _ = next(turns["forward"])
         with torch.no_grad():
-            attention(queries, keys, values)
-        synchronize()
+            one.call(queries, queries if one.shared_qk else keys, values)
 
-    def forward_and_backward() -> None:
-        output = attention(queries, keys, values)
+    def forward_backward() -> None:
+        queries, keys, values, outgoing = next(turns["forward_backward"])
+        output = one.call(queries, queries if one.shared_qk else keys, values)
+        leaves = [queries, values] if one.shared_qk else [queries, keys, values]
         torch.autograd.grad(output, leaves, outgoing, allow_unused=True)
-        synchronize()
 
-    return dict(zip(PASSES, (forward, forward_and_backward)))
-
-
-def measure(arguments: argparse.Namespace) -> list[dict[str, object]]:
-    """One row per attention, shape and pass."""
-    rows = []
-    for shape in arguments.shapes:
-        batch, time_steps = (int(number) for number in shape.split("x"))
-        labels = [
-            label
-            for label in arguments.attentions
-            if label == "full"
-            or attentions.get(parse_label(label)["name"]).complexity == "linear"
-            or time_steps <= arguments.longest_quadratic
-        ]
-        functions = {label: runs(label, batch, time_steps, arguments) for label in labels}
-        seconds: dict[tuple[str, str], list[float]] = {(label, name): [] for label in labels for name in PASSES}
-        for round_ in range(arguments.rounds + 1):
-            for label, name in seconds:
-                start = time.perf_counter()
-                functions[label][name]()
-                if round_ > 0:
-                    seconds[label, name].append(time.perf_counter() - start)
-        for (label, name), taken in seconds.items():
-            ratios = [one / full for one, full in zip(taken, seconds["full", name])]
-            row = [label, batch, time_steps, name, f"{statistics.median(taken) * 1e3:.2f}", f"{min(taken) * 1e3:.2f}"]
-            rows.append(dict(zip(COLUMNS, [*row, f"{statistics.median(ratios):.2f}"])))
-        print(f"{shape}: done", file=sys.stderr)
-    return rows
+    return {"forward": forward, "forward_backward": forward_backward}
 
 
-def markdown(rows: list[dict[str, object]], arguments: argparse.Namespace) -> str:
-    """A table with one line per attention and, for every shape and pass, milliseconds and the ratio to full attention."""
-    columns = list(dict.fromkeys((row["batch"], row["time"], row["pass"]) for row in rows))
-    cells = {(row["attention"], row["batch"], row["time"], row["pass"]): row for row in rows}
-    processor = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor() or "CPU"
-    lines = [
+def attempt(run: Callable[[], Any]) -> tuple[Any, str | None]:
+    """What it returns and None; or None and, in a sentence, why it failed."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            return run(), None
+        except Exception as error:
+            why = reason(error, [str(warning.message) for warning in warned])
+    # what was held when it failed is free again
+    gc.collect()
+    return None, why
+
+
+def reason(error: Exception, warned: Iterable[str] = ()) -> str:
+    """One line for what an implementation raised. Backends of PyTorch say why they refuse in warnings."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory"
+    lines = str(error).strip().splitlines()
+    text = lines[0].strip() if lines else ""
+    if "No available kernel" in text or "No viable backend" in text:
+        hints = [re.sub(r"\s*\(Triggered internally.*", "", line).strip() for line in warned]
+        hints = [hint for hint in hints if hint and not hint.endswith("because:") and "disabled" not in hint]
+        text = "; ".join(["this backend of PyTorch does not run here", *dict.fromkeys(hints)])
+    if not isinstance(error, UserError | RuntimeError):
+        text = f"{type(error).__name__}: {text}"
+    return text[:297] + "…" if len(text) > 298 else text
+
+
+def warm(function: Callable[[], object], device: torch.device, measure_memory: bool) -> tuple[int, int | None]:
+    """Compiles and caches what it needs. Returns how many calls make a sample, and the bytes that it held at its peak."""
+    for _ in range(WARM_UPS):
+        function()
+    if not measure_memory:
+        return calls_in_a_sample(function, device), None
+    with PeakMemory(device) as memory:
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    return calls_in_a_sample(function, device), memory.bytes
+
+
+def graph_of(function: Callable[[], object], calls: int, pool: tuple[int, int]) -> torch.cuda.CUDAGraph:
+    """A CUDA graph of so many calls. Graphs of one pool use the same memory: only one may run, and no output be kept."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UPS):
+            function()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool, stream=stream):
+        for _ in range(calls):
+            function()
+    graph.replay()
+    torch.cuda.synchronize()
+    return graph
+
+
+def tasks_of(
+    one: Implementation, result: Result, inputs: list[list[Tensor]], device: torch.device, pool: tuple[int, int] | None
+) -> list[Task]:
+    """The passes of an implementation that run, once they are warm; the others have their reason in the result.
+
+    pool: for CUDA graphs as well, or None.
+    """
+    tasks = []
+    for name, function in passes_of(one, inputs).items():
+        found, failed = attempt(partial(warm, function, device, name == "forward_backward"))
+        if found is None:
+            result.reasons |= {name: failed} | ({f"{name}_graph": failed} if pool is not None else {})
+            continue
+        calls, peak = found
+        tasks.append(Task(result, name, function, calls=calls))
+        if peak is not None:
+            result.peak = peak / result.shape.elements
+        if pool is not None:
+            graph, failed = attempt(partial(graph_of, function, len(inputs), pool))
+            if graph is None:
+                result.reasons[f"{name}_graph"] = failed
+            else:
+                calls = calls_in_a_sample(graph.replay, device)
+                tasks.append(Task(result, f"{name}_graph", graph.replay, len(inputs), calls))
+    return tasks
+
+
+def time_in_rounds(tasks: list[Task], device: torch.device, least_rounds: int, seconds: float) -> None:
+    """Puts the median of each task's samples into its result. seconds: for each, on average."""
+    start = time.monotonic()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(MOST_ROUNDS):
+            if number >= least_rounds and time.monotonic() - start > seconds * len(tasks):
+                break
+            for task in tasks:
+                if task.name not in task.result.reasons:
+                    try:
+                        task.samples.append(sample(task.function, task.calls, device) / task.passes_each)
+                    except RuntimeError as error:
+                        task.result.reasons[task.name] = reason(error)
+    finally:
+        gc.enable()
+    for task in tasks:
+        if task.name not in task.result.reasons:
+            task.result.milliseconds[task.name] = statistics.median(task.samples)
+
+
+def measure(
+    names: Sequence[str], shape: Shape, arguments: argparse.Namespace, generator: torch.Generator
+) -> list[Result]:
+    """Every implementation at one shape, in the order of `names`."""
+    device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
+    wanted = [*PASSES, *(GRAPH_PASSES if arguments.graphs else ())]
+    results = [Result(name, shape) for name in names]
+    pool = torch.cuda.graph_pool_handle() if arguments.graphs else None
+    inputs, no_inputs = attempt(partial(make_inputs, shape, dtype, device, generator))
+    tasks: list[Task] = []
+    for result in results:
+        one, failed = attempt(partial(implementation, result.name))
+        if no_inputs is not None:
+            failed = f"the inputs cannot be made: {no_inputs}"
+        elif one is not None and one.holds_scores:
+            failed = too_large(shape, arguments.limit_gib)
+        if failed is not None:
+            result.reasons |= dict.fromkeys(wanted, failed)
+        else:
+            tasks += tasks_of(one, result, inputs, device, pool)
+    time_in_rounds(tasks, device, arguments.runs, arguments.seconds)
+    return results
+
+
+def too_large(shape: Shape, limit_gib: float) -> str | None:
+    """Why a table of scores is not made, if it would be too large. It is one of several that are held at a time."""
+    gib = shape.groups * shape.length**2 * 4 / GIBIBYTE
+    return None if gib <= limit_gib else f"its scores would take {gib:.3g} GiB (--limit-gib {limit_gib:.3g})"
+
+
+def default_limit(device: torch.device) -> float:
+    """An eighth of the memory there is, in GiB."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 8 / GIBIBYTE
+    try:
+        found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf8"))
+        return int(found[1]) / 8 / 2**20 if found else 1.0
+    except OSError:
+        return 1.0
+
+
+def speedup(result: Result, name: str, results: Iterable[Result]) -> float | None:
+    """How many times as fast as the fastest backend of scaled_dot_product_attention at the same shape."""
+    best = [
+        other.milliseconds[name]
+        for other in results
+        if other.name in SDPA and other.shape == result.shape and name in other.milliseconds
+    ]
+    return min(best) / result.milliseconds[name] if best and name in result.milliseconds else None
+
+
+def rows(results: list[Result], arguments: argparse.Namespace) -> list[dict[str, object]]:
+    """The lines of the CSV; a field is empty where there is no number."""
+    passes = [*PASSES, *(GRAPH_PASSES if arguments.graphs else ())]
+    lines = []
+    for result in results:
+        line: dict[str, object] = {
+            "implementation": result.name,
+            "device": arguments.device,
+            "dtype": arguments.dtype,
+            "length": result.shape.length,
+            "batch_heads": result.shape.groups,
+            "head_dim": result.shape.dim,
+            "peak_bytes_per_element": "" if result.peak is None else f"{result.peak:.1f}",
+        }
+        for name in passes:
+            faster = speedup(result, name, results)
+            taken = result.milliseconds.get(name)
+            line[f"{name}_ms"] = "" if taken is None else f"{taken:.5g}"
+            line[f"{name}_speedup"] = "" if faster is None else f"{faster:.4g}"
+        lines.append(line)
+    return lines
+
+
+def write_csv(lines: list[dict[str, object]], path: Path, graphs: bool) -> None:
+    with open(path, "w", newline="", encoding="utf8") as file:
+        writer = csv.DictWriter(file, COLUMNS + (GRAPH_COLUMNS if graphs else []))
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def markdown(results: list[Result], arguments: argparse.Namespace) -> str:
+    """Tables with a line per implementation and a column per length, for every number of heads and every pass."""
+    lines = heading(arguments)
+    shapes = {shape.groups: shape for shape in (result.shape for result in results)}
+    for groups, shape in shapes.items():
+        here = [result for result in results if result.shape.groups == groups]
+        split = f"{shape.batch} x {shape.heads}"
+        for name in [*PASSES, *(GRAPH_PASSES if arguments.graphs else ()), "memory"]:
+            unit = "bytes per element, forward + backward" if name == "memory" else "ms (speedup over the best SDPA)"
+            lines += ["", f"**{TITLES[name]}, batch x heads = {split}**, {unit}:", ""]
+            lines += table(here, name, results)
+    gaps = notes(results)
+    lines += ["", "What stands as –:", "", *(f"- {note}" for note in gaps)] if gaps else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def table(here: list[Result], name: str, results: list[Result]) -> list[str]:
+    """Lines of one table."""
+    lengths = sorted({result.shape.length for result in here})
+    cells = {(result.name, result.shape.length): result for result in here}
+    lines = ["| | " + " | ".join(map(str, lengths)) + " |", "|---" * (len(lengths) + 1) + "|"]
+    for implementation_name in dict.fromkeys(result.name for result in here):
+        texts = []
+        for length in lengths:
+            result = cells.get((implementation_name, length))
+            if result is None:
+                texts.append("")
+            elif name == "memory":
+                texts.append("–" if result.peak is None else f"{result.peak:.0f}")
+            elif name not in result.milliseconds:
+                texts.append("–")
+            else:
+                faster = speedup(result, name, results)
+                ratio = "" if faster is None else f" ({faster:.2f})"
+                texts.append(f"{result.milliseconds[name]:.3g}{ratio}")
+        lines.append(f"| {implementation_name} | " + " | ".join(texts) + " |")
+    return lines
+
+
+def notes(results: list[Result]) -> list[str]:
+    """Why there are gaps: one line for every implementation and reason."""
+    where: dict[tuple[str, str], list[tuple[str, Shape]]] = {}
+    for result in results:
+        for name, why in result.reasons.items():
+            where.setdefault((result.name, why), []).append((name, result.shape))
+    lines = []
+    for (implementation_name, why), places in where.items():
+        shapes = dict.fromkeys(f"{shape.groups} x {shape.length}" for _, shape in places)
+        everywhere = len(shapes) == len({result.shape for result in results})
+        passes = dict.fromkeys(name for name, _ in places)
+        which = "" if "forward" in passes else f" ({', '.join(TITLES[name].lower() for name in passes)})"
+        lines.append(f"{implementation_name}{which}{'' if everywhere else ' at ' + ', '.join(shapes)}: {why}")
+    return lines
+
+
+def heading(arguments: argparse.Namespace) -> list[str]:
+    """The command, the machine and the versions."""
+    device = torch.device(arguments.device)
+    versions = [f"torch {torch.__version__}", f"Python {platform.python_version()}"]
+    try:
+        versions.insert(1, f"triton {importlib.import_module('triton').__version__}")
+    except ImportError:
+        pass
+    found = revision()
+    return [
         f"`{shlex.join(['python', *sys.argv])}`",
         "",
-        f"{processor}, {torch.get_num_threads()} threads, torch {torch.__version__}, {arguments.dtype}, {arguments.heads} heads, "
-        f"dim {arguments.dim}; milliseconds (ratio to full attention), medians of {arguments.rounds} rounds.",
-        "",
-        "| attention | " + " | ".join(f"{batch} x {steps} {name}" for batch, steps, name in columns) + " |",
-        "|---" * (len(columns) + 1) + "|",
+        f"{processor_name(device)}"
+        + (f", driver {driver()}" if device.type == "cuda" else f", {torch.get_num_threads()} threads")
+        + f"; {', '.join(versions)}"
+        + (f"; revision `{found}`" if found else "")
+        + f". {arguments.dtype}, dim {arguments.dim}; medians of at least {arguments.runs} rounds.",
     ]
-    for label in dict.fromkeys(row["attention"] for row in rows):
-        found = [cells.get((label, *column)) for column in columns]
-        texts = ["–" if row is None else f"{row['milliseconds']} ({row['ratio']})" for row in found]
-        lines.append(f"| {label} | " + " | ".join(texts) + " |")
-    return "\n".join(lines) + "\n"
 
 
-def parse_arguments() -> argparse.Namespace:
+def driver() -> str:
+    return _said_by("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "unknown"
+
+
+def revision() -> str | None:
+    """The commit of this checkout, with a + when something is changed."""
+    folder = str(Path(__file__).resolve().parent.parent)
+    commit = _said_by("git", "-C", folder, "rev-parse", "--short=12", "HEAD")
+    changed = _said_by("git", "-C", folder, "status", "--porcelain", "--untracked-files=no")
+    return commit and commit + ("+" if changed else "")
+
+
+def _said_by(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else None
+
+
+def draw(results: list[Result], path: Path) -> None:
+    """Time and memory per element over the length, one row of panels for every number of heads."""
+    panels = []
+    for groups in dict.fromkeys(result.shape.groups for result in results):
+        here = [result for result in results if result.shape.groups == groups]
+        for name in (*PASSES, "memory"):
+            lines: dict[str, dict[int, float]] = {}
+            for result in here:
+                value = result.peak if name == "memory" else result.milliseconds.get(name)
+                if value:
+                    per_element = value if name == "memory" else value * 1e6 / result.shape.elements
+                    lines.setdefault(result.name, {})[result.shape.length] = per_element
+            unit = "Bytes per element" if name == "memory" else "Time per element (ns)"
+            panels.append(GrowthPanel(f"{TITLES[name]}, batch × heads = {groups}", unit, lines))
+    names = list(dict.fromkeys(result.name for result in results))
+    if any(panel.lines for panel in panels):
+        plot_growth(panels, path, names, [name for name in names if name in SDPA or name == FULL_MATH])
+
+
+def shape_of(groups: int, length: int, arguments: argparse.Namespace) -> Shape:
+    """batch * heads split: into sequences of --heads heads, by default of 6 where that divides, else one sequence."""
+    heads = arguments.heads or (DEFAULT_HEADS if groups % DEFAULT_HEADS == 0 else groups)
+    return Shape(groups // heads, heads, length, arguments.dim)
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    on_gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--attentions", nargs="+", help="labels such as i_clustered-100; default: all of them")
-    parser.add_argument("--shapes", nargs="+", default=["8x250", "1x2048", "1x4096", "1x8192"], metavar="BATCHxTIME")
-    parser.add_argument("--heads", type=int, default=6)
-    parser.add_argument("--dim", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument(
-        "--longest-quadratic", type=int, default=2048, help="longest time for quadratic ones except full"
+        "--implementations", nargs="+", metavar="NAME",
+        help=f"see above; SDPA's come along for the ratios. Default: {' '.join([FULL_MATH, *SDPA, *OURS])}",
+    )  # fmt: skip
+    parser.add_argument("--device", default="cuda" if on_gpu else "cpu", choices=["cpu", "cuda"])
+    parser.add_argument(
+        "--lengths", nargs="+", type=int, metavar="N",
+        help="default: 512, doubling up to 32768 on a GPU and 4096 on a CPU",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batch-heads", nargs="+", type=int, metavar="N", help="batch * heads; default: 12 and 96 on a GPU, 6 on a CPU"
     )
-    parser.add_argument("--output", type=Path, help="writes OUTPUT.csv and OUTPUT.md as well")
-    arguments = parser.parse_args()
-    labels = arguments.attentions or [attentions.create({"name": name}).label() for name in attentions.names()]
-    for shape in arguments.shapes:
-        parts = shape.split("x")
-        if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
-            raise UserError(f"A shape is a batch size and a number of time steps, such as 8x250, not {shape!r}.")
-    if arguments.device == "cuda" and not torch.cuda.is_available():
+    parser.add_argument(
+        "--heads", type=int, help="heads of a sequence; default: 6 where that divides, else all of them"
+    )
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument(
+        "--dtype", choices=["float32", "float16", "bfloat16"], help="default: bfloat16 on a GPU, else float32"
+    )
+    parser.add_argument("--threads", type=int, help="threads on a CPU; default: PyTorch's choice")
+    parser.add_argument("--graphs", action="store_true", help="times CUDA graphs as well, in columns of their own")
+    parser.add_argument("--runs", type=int, default=10, help="rounds at least (10)")
+    parser.add_argument(
+        "--seconds", type=float, default=0.3, help="to spend on each pass, on average, if rounds are short"
+    )
+    parser.add_argument("--minutes", type=float, help="begin no shape after so many; what is missing stands as –")
+    parser.add_argument(
+        "--limit-gib", type=float,
+        help="skip what holds a score for every pair when those take more; default: an eighth of the memory",
+    )  # fmt: skip
+    parser.add_argument("--roofline", action="store_true", help="floors of clustered and i_clustered by stage, as well")
+    parser.add_argument("--seed", type=int, default=0, help="of the inputs")
+    parser.add_argument("--output", type=Path, help="writes OUTPUT.csv, OUTPUT.md and OUTPUT.png as well")
+    arguments = parser.parse_args(argv)
+    cuda = arguments.device == "cuda"
+    if cuda and not on_gpu:
         raise UserError("There is no GPU here that torch can use: leave out --device cuda.")
-    for label in labels:
-        parse_label(label)
-    arguments.attentions = ["full", *(label for label in labels if label != "full")]
+    if arguments.graphs and not cuda:
+        raise UserError("--graphs is for CUDA graphs: it needs --device cuda.")
+    arguments.dtype = arguments.dtype or ("bfloat16" if cuda else "float32")
+    arguments.lengths = arguments.lengths or [512 << n for n in range(7 if cuda else 4)]
+    arguments.batch_heads = arguments.batch_heads or ([12, 96] if cuda else [6])
+    for option in ("lengths", "batch_heads", "heads", "dim", "runs", "threads"):
+        value = getattr(arguments, option)
+        for number in value if isinstance(value, list) else [value]:
+            if number is not None and number < 1:
+                raise UserError(f"--{option.replace('_', '-')} takes whole numbers of 1 or more, not {number}.")
+    for groups in arguments.batch_heads:
+        if arguments.heads and groups % arguments.heads:
+            raise UserError(f"--batch-heads {groups} cannot be split into sequences of {arguments.heads} heads.")
+    if arguments.limit_gib is None:
+        arguments.limit_gib = default_limit(torch.device(arguments.device))
+    for name in arguments.implementations or ():
+        if ":" not in name:
+            implementation(name)
+    names = arguments.implementations or [FULL_MATH, *SDPA, *OURS]
+    missing = [] if any(name in SDPA for name in names) else list(SDPA)
+    arguments.implementations = list(dict.fromkeys([*missing, *names]))
     return arguments
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def save(results: list[Result], text: str, arguments: argparse.Namespace) -> None:
+    """Everything so far: a run that is cut short leaves what it measured."""
+    if arguments.output:
+        output = arguments.output
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(rows(results, arguments), output.with_name(output.name + ".csv"), arguments.graphs)
+        output.with_name(output.name + ".md").write_text(text, encoding="utf8")
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """Measures, writes and returns the tables."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    rows = measure(arguments)
-    table = markdown(rows, arguments)
-    print(table)
+    device = torch.device(arguments.device)
+    generator = torch.Generator(device).manual_seed(arguments.seed)
+    start = time.monotonic()
+    results: list[Result] = []
+    begun: list[Shape] = []
+    shapes = [shape_of(*pair, arguments) for pair in itertools.product(arguments.batch_heads, arguments.lengths)]
+    for shape in shapes:
+        if arguments.minutes is not None and time.monotonic() - start > arguments.minutes * 60:
+            passes = [*PASSES, *(GRAPH_PASSES if arguments.graphs else ())]
+            why = f"not begun within --minutes {arguments.minutes:g}"
+            results += [Result(name, shape, reasons=dict.fromkeys(passes, why)) for name in arguments.implementations]
+        else:
+            begun.append(shape)
+            results += measure(arguments.implementations, shape, arguments, generator)
+            gc.collect()
+            if device.type == "cuda":
+                with contextlib.suppress(RuntimeError):
+                    torch.cuda.empty_cache()
+        save(results, markdown(results, arguments), arguments)
+        print(f"{shape.groups} x {shape.length}: {time.monotonic() - start:.0f} s", file=sys.stderr)
+    text = markdown(results, arguments)
     if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        with open(arguments.output.with_suffix(".csv"), "w", newline="", encoding="utf8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-        arguments.output.with_suffix(".md").write_text(table, encoding="utf8")
+        draw(results, arguments.output.with_name(arguments.output.name + ".png"))
+    if arguments.roofline:
+        labels = [name for name in arguments.implementations if name.partition("-")[0] in ("clustered", "i_clustered")]
+        sizes = [(shape.batch, shape.heads, shape.length, shape.dim) for shape in begun]
+        for part in roofline(labels, sizes, getattr(torch, arguments.dtype), device, generator):
+            text += "\n" + part
+            save(results, text, arguments)
+        print(f"roofline: {time.monotonic() - start:.0f} s", file=sys.stderr)
+    return text
 
 
 if __name__ == "__main__":
     try:
-        main()
+        print(run(parse_arguments()))
     except UserError as mistake:
         sys.exit(f"benchmark_attention.py: {mistake}")

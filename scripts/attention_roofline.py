@@ -1,0 +1,306 @@
+"""How fast clustered attention could be, stage by stage, beside how fast it is; `benchmark_attention.py --roofline` shows it.
+
+The floor of a stage is the longer of its arithmetic at the rate of a large matrix product and its memory traffic at the rate
+of a large copy, both measured on the spot. It counts every number once that a stage must read or write, and products of the
+real sizes: kernels pad to powers of two, and read again what does not stay in a cache. Only a stage whose input is in a cache
+already can be faster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import kernels.clustered  # noqa: E402
+from asr.attention import attentions, parse_label  # noqa: E402
+from asr.calibration import like_speech, time_in_turns  # noqa: E402
+
+CODE_WIDTH = 64
+PASSES = 5
+
+
+class Stage(NamedTuple):
+    """flops: two for a multiply-add; of_codes: with numbers that are exact in half precision. kernels: what runs it on a GPU, in
+    this pass; step: what does on a CPU, a function of `kernels.clustered`."""
+
+    name: str
+    flops: float
+    bytes: float
+    kernels: tuple[str, ...]
+    step: str | None = None
+    of_codes: bool = False
+
+
+class Rates(NamedTuple):
+    """A second. code_flops: of products of codes, which are exact in half precision."""
+
+    flops: float
+    code_flops: float
+    bytes: float
+
+
+def stages(
+    groups: int, length: int, dim: int, clusters: int, topk: int, iterations: float, element: int, on_gpu: bool
+) -> dict[str, list[Stage]]:
+    """The stages of both passes; `topk` 0 is clustered attention.
+
+    iterations: of k-means until it settles, on average. element: bytes of a number of the inputs. An iteration compares all
+    codes with all centroids and adds up the members' codes, on a GPU by another product; a last comparison gives the labels.
+    Codes are 64 numbers, of 2 bytes on a GPU and 4 on a CPU.
+    """
+    clusters, topk = min(clusters, length), min(topk, length)
+    steps, rows = groups * length, groups * clusters
+    vectors = steps * dim * element  # queries, or keys, or values, or gradients of one
+    means = rows * dim * 4
+    codes = steps * CODE_WIDTH * (2 if on_gpu else 4)
+    comparison = 2 * steps * clusters * CODE_WIDTH
+    products = 2 * rows * length * dim  # of means and keys
+    tops = 2 * steps * topk * dim  # of members and top keys
+    top_vectors = 2 * rows * topk * dim * element
+    forward = [
+        Stage("hash", 2 * steps * dim * CODE_WIDTH, vectors + codes, ("hash_kernel",), "hash_codes"),
+        Stage(
+            f"k-means, {iterations:.3g} iterations", ((2 if on_gpu else 1) * iterations + 1) * comparison,
+            (iterations + 1) * codes + 4 * steps, ("vote_kernel", "assign_kernel"), "hamming_kmeans", True,
+        ),
+        Stage("grouping", 0, 8 * steps, ("count_kernel", "place_kernel")),
+        Stage("means", steps * dim, vectors + means, ("mean_kernel",), "cluster_means"),
+        Stage(
+            "centroid attention", 2 * products, 2 * vectors + 2 * means,
+            ("scan_kernel", "partial_kernel", "merge_kernel"), "centroid_attention" if topk else None,
+        ),
+    ]  # fmt: skip
+    backward = []
+    if topk:
+        forward += [
+            Stage("selection", products, vectors + rows * length / 8, ("mark_kernel", "collect_kernel")),
+            Stage("members", 2 * tops, 2 * vectors + top_vectors + means, ("member_kernel",), "member_attention"),
+        ]
+        backward += [
+            Stage("members", 5 * tops, 3 * vectors + 2 * top_vectors + 2 * means, ("member_backward_kernel",)),
+            Stage("grouping of top keys", 0, 8 * rows * topk, ("count_kernel", "place_kernel")),
+        ]
+    else:
+        forward.append(Stage("to members", 0, vectors + means, ("spread_kernel",), "broadcast"))
+        backward.append(Stage("sums of members", steps * dim, vectors + means, ("mean_kernel",)))
+    backward += [
+        Stage(
+            "centroid attention", 5 * products, 4 * vectors + 4 * means + top_vectors,
+            ("centroid_backward_kernel", "share_kernel"),
+        ),
+        Stage(
+            "to members", steps * dim if topk else 0, (2 if topk else 1) * vectors + means,
+            ("spread_kernel", "spread_backward_kernel"),
+        ),
+    ]  # fmt: skip
+    return {"forward": forward, "backward": backward}
+
+
+def measured_rates(dtype: torch.dtype, device: torch.device) -> Rates:
+    """Of products of two large square matrices, and of a large copy, which reads and writes."""
+    on_gpu = device.type == "cuda"
+    side, numbers = (8192, 2**28) if on_gpu else (1536, 2**25)
+    matrix = torch.ones(side, side, dtype=dtype, device=device)
+    codes = matrix.to(torch.float16 if on_gpu else torch.bfloat16)
+    source = torch.ones(numbers, dtype=torch.float32, device=device)
+    target = torch.empty_like(source)
+    functions = [lambda: matrix @ matrix, lambda: codes @ codes, lambda: target.copy_(source)]
+    product, code_product, copy = (milliseconds * 1e-3 for milliseconds in time_in_turns(functions, device))
+    return Rates(2 * side**3 / product, 2 * side**3 / code_product, 2 * source.nbytes / copy)
+
+
+def floor_ms(stage: Stage, rates: Rates) -> tuple[float, str]:
+    """The floor and what sets it."""
+    arithmetic = stage.flops / (rates.code_flops if stage.of_codes else rates.flops)
+    memory = stage.bytes / rates.bytes
+    return max(arithmetic, memory) * 1e3, "arithmetic" if arithmetic > memory else "memory"
+
+
+@torch.no_grad()
+def iterations_until_settled(attention: Any, queries: Tensor) -> float:
+    """How many iterations of k-means a head of a sequence needs on average, by plain PyTorch.
+
+    An iteration that changes no label is the last; one more may be needed to see that no centroid changes either.
+    """
+    plain = partial(kernels.clustered.cluster_queries, queries, None, attention.planes(queries), attention.clusters)
+    labels, unsettled, total = plain(0), None, 0.0
+    for iteration in range(1, attention.iterations + 1):
+        before, labels = labels, plain(iteration)
+        total += 1.0 if unsettled is None else float(unsettled.double().mean())
+        changed = (before != labels).any(-1)
+        unsettled = changed if unsettled is None else unsettled & changed
+        if not unsettled.any():
+            break
+    return total
+
+
+def stage_times(
+    passes: dict[str, list[Stage]], kernels_ms: dict[str, dict[str, float]]
+) -> dict[str, list[float | None]]:
+    """Milliseconds of every stage, None if nothing of it was seen; then those of all other kernels.
+
+    kernels_ms: {pass: {name of a kernel: milliseconds}}; names may end in what a compiler adds.
+    """
+    found = {}
+    for name, here in passes.items():
+        owner = {kernel: number for number, stage in enumerate(here) for kernel in stage.kernels}
+        taken: list[float | None] = [None] * len(here)
+        others = 0.0
+        for kernel, milliseconds in kernels_ms[name].items():
+            number = owner.get(re.sub(r"_kernel_.*", "_kernel", kernel))
+            if number is None:
+                others += milliseconds
+            else:
+                taken[number] = (taken[number] or 0.0) + milliseconds
+        found[name] = [*taken, others]
+    return found
+
+
+def kernel_times(run: Callable[[], object], passes: int = PASSES) -> dict[str, float]:
+    """Milliseconds that each kernel takes in a pass on a GPU, by torch's profiler."""
+    run()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        for _ in range(passes):
+            run()
+        torch.cuda.synchronize()
+    taken: dict[str, float] = defaultdict(float)
+    for event in profiler.events():
+        if event.device_type == torch.autograd.DeviceType.CUDA:
+            taken[event.name] += event.time_range.elapsed_us() / 1e3 / passes
+    return dict(taken)
+
+
+@contextlib.contextmanager
+def timed_steps(names: Sequence[str]) -> Iterator[dict[str, float]]:
+    """Adds up the milliseconds that functions of `kernels.clustered` take while it is entered, those that exist."""
+    taken: dict[str, float] = {}
+    originals = {name: getattr(kernels.clustered, name) for name in names if hasattr(kernels.clustered, name)}
+
+    def timed(name: str) -> Callable:
+        def call(*arguments, **keywords):
+            start = time.perf_counter()
+            try:
+                return originals[name](*arguments, **keywords)
+            finally:
+                taken[name] = taken.get(name, 0.0) + (time.perf_counter() - start) * 1e3
+
+        return call
+
+    try:
+        for name in originals:
+            setattr(kernels.clustered, name, timed(name))
+        yield taken
+    finally:
+        for name, original in originals.items():
+            setattr(kernels.clustered, name, original)
+
+
+def times_on_cpu(run: Callable[[], object], here: list[Stage]) -> list[float | None]:
+    """Milliseconds of the stages of a forward pass; None for what is not a function of its own."""
+    steps = [stage.step for stage in here if stage.step]
+    run()
+    with timed_steps(steps) as taken:
+        for _ in range(PASSES):
+            run()
+    return [taken[stage.step] / PASSES if stage.step in taken else None for stage in here]
+
+
+def roofline(
+    labels: Sequence[str],
+    shapes: Sequence[tuple[int, int, int, int]],
+    dtype: torch.dtype,
+    device: torch.device,
+    generator: torch.Generator | None = None,
+) -> Iterator[str]:
+    """Markdown, in parts as they are measured. labels: of clustered and i_clustered; shapes: (batch, heads, length, dim)."""
+    rates = measured_rates(dtype, device)
+    name = str(dtype).removeprefix("torch.")
+    yield (
+        "## Floors by stage\n\n"
+        f"Measured here: {rates.flops / 1e12:.3g} TFLOP/s in a matrix product ({name}), {rates.code_flops / 1e12:.3g} in one in "
+        f"half precision, as codes are multiplied, {rates.bytes / 1e12:.3g} TB/s in a copy. k-means stops when it has settled.\n"
+    )
+    explained: list[tuple[str, float]] = []
+    for shape in shapes:
+        for label in labels:
+            section, share = one_roofline(label, shape, dtype, device, rates, generator)
+            explained.append((f"{label} at {shape[0] * shape[1]} x {shape[2]}", share))
+            yield "\n".join(section) + "\n"
+    lines = ["The floor explains of the time of forward + backward:", ""]
+    yield "\n".join([*lines, *(f"- {case}: {share:.0%}" for case, share in explained)]) + "\n"
+
+
+def one_roofline(
+    label: str,
+    shape: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+    rates: Rates,
+    generator: torch.Generator | None,
+) -> tuple[list[str], float]:
+    """The lines of one case, and the share of forward + backward that its floor is."""
+    batch, heads, length, dim = shape
+    attention = attentions.create(parse_label(label))
+    on_gpu = device.type == "cuda"
+    inputs = [like_speech(*shape, dtype, device, generator) for _ in range(4)]
+    iterations = iterations_until_settled(attention, inputs[0])
+    topk = getattr(attention, "topk", 0)
+    passes = stages(batch * heads, length, dim, attention.clusters, topk, iterations, dtype.itemsize, on_gpu)
+    run = {"forward": forward_of(attention, inputs), "backward": backward_of(attention, inputs)}
+    totals = dict(zip(run, time_in_turns(list(run.values()), device)))
+    if on_gpu:
+        times = stage_times(passes, {name: kernel_times(function) for name, function in run.items()})
+    else:
+        times = {
+            "forward": [*times_on_cpu(run["forward"], passes["forward"]), 0.0],
+            "backward": [None] * (len(passes["backward"]) + 1),
+        }
+    lines = [f"**{label} at {batch * heads} x {length}**", ""]
+    lines += ["| pass | stage | GFLOP | MB | bound | floor ms | measured ms | floor / measured |", "|---" * 8 + "|"]
+    floors = {}
+    for name, here in passes.items():
+        floors[name] = 0.0
+        for stage, measured in zip(here, times[name]):
+            floor, bound = floor_ms(stage, rates)
+            floors[name] += floor
+            lines.append(
+                f"| {name} | {stage.name} | {stage.flops / 1e9:.3g} | {stage.bytes / 1e6:.3g} | {bound} | "
+                + compared(floor, measured)
+            )
+        if times[name][-1]:
+            lines.append(f"| {name} | other kernels | | | | | {times[name][-1]:.3g} | |")
+        lines.append(f"| {name} | **all**, from beginning to end | | | | {compared(floors[name], totals[name])}")
+    return lines, sum(floors.values()) / sum(totals.values())
+
+
+def compared(floor: float, measured: float | None) -> str:
+    """The last three cells of a line."""
+    return f"{floor:.3g} | " + ("not timed | |" if measured is None else f"{measured:.3g} | {floor / measured:.0%} |")
+
+
+def forward_of(attention: torch.nn.Module, inputs: list[Tensor]) -> Callable[[], object]:
+    def forward() -> None:
+        with torch.no_grad():
+            attention(*inputs[:3])
+
+    return forward
+
+
+def backward_of(attention: torch.nn.Module, inputs: list[Tensor]) -> Callable[[], object]:
+    """The backward pass by itself; the forward pass is made here, once."""
+    leaves = [x.detach().requires_grad_() for x in inputs[:3]]
+    output = attention(*leaves)
+    return lambda: torch.autograd.grad(output, leaves, inputs[3], retain_graph=True)
