@@ -151,7 +151,10 @@ def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, 
 def recognize(
     model: Model, units: Units, decoder: Decoder, split: CheckedSplit, device: str, batch_frames: int
 ) -> Recognition:
-    """Recognizes every utterance of a split. The hypotheses do not depend on `batch_frames`."""
+    """Recognizes every utterance of a split.
+
+    The hypotheses do not depend on `batch_frames`, except with attention=auto, which looks at the padded time of a batch.
+    """
     place = choose_device(device)
     model = model.to(place).eval()
     loader = evaluation_loader(Utterances(split.cuts, split.labels), split.frames, batch_frames)

@@ -125,7 +125,7 @@ def whole():
 
 
 @pytest.mark.parametrize(
-    "pieces", [{"MARKS": 1, "FEWEST_QUERIES": 8}, {"ENTRIES_BYTES": 1}, {"MOST_BINS": 2}, {"MOST_BINS": 1}]
+    "pieces", [{"SCRATCH": 1, "FEWEST_QUERIES": 8}, {"ENTRIES_BYTES": 1}, {"MOST_BINS": 2}, {"MOST_BINS": 1}]
 )
 def test_the_result_is_the_same_in_chunks_of_queries_slices_of_heads_and_coarser_bins(monkeypatch, whole, pieces):
     for name, value in pieces.items():

@@ -11,21 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.dispatch import DTYPES
 from kernels.gpu.centroids import TopGradients, centroid_gradients
 from kernels.gpu.clusters import cluster_means, cluster_sums, spread
 from kernels.gpu.grouping import place
 from kernels.gpu.hashing import hash_queries
 from kernels.gpu.kmeans import INDEX_SCALE, MAXIMUM_CLUSTERS, cluster_codes, table_size
-from kernels.gpu.launch import LARGEST_DIM, along_dim, heads_last, padded
+from kernels.gpu.launch import along_dim, heads_last, in_row, padded, refusal_of
 from kernels.gpu.members import member_attention, member_gradients
 from kernels.gpu.selection import MAXIMUM_TOPK, Attended, attend_rows
 from kernels.hashing import Planes
 
 MAXIMUM_BITS = 63
-# Of a grid's second and third side.
-MOST_GROUPS = 65535
-LARGEST_OFFSET = 2**31 - 1
 
 
 @torch.library.custom_op("asr::clustered", mutates_args=())
@@ -181,7 +177,9 @@ def improved_clustered_attention(
     topk: int,
 ) -> Tensor:
     """As `kernels.clustered.improved_clustered_attention`."""
-    topk = min(topk, keys.shape[2])
+    # Only if it must be: what depends on the time is compiled for every time.
+    topk = topk if topk <= MAXIMUM_TOPK else min(topk, keys.shape[2])
+    lengths, key_lengths = in_row(lengths), in_row(key_lengths)
     return clustered_op(
         queries,
         keys,
@@ -209,16 +207,9 @@ def refusal(
     topk: int = 0,
 ) -> str | None:
     """Why the kernels do not cover these arguments, in a sentence; None if they do."""
-    for name, x in (("queries", queries), ("keys", keys), ("values", values)):
-        if x.dtype not in DTYPES:
-            return f"{name} has dtype {x.dtype}, expected float32, float16 or bfloat16 for Triton kernels"
-        if x.shape[3] > LARGEST_DIM:
-            return f"{name} has dim {x.shape[3]}, expected at most {LARGEST_DIM} for Triton kernels"
-        if x.shape[2] * max(x.stride(2), x.shape[1] * x.shape[3]) > LARGEST_OFFSET:
-            return f"{name} has time {x.shape[2]}, too long for the 32-bit offsets of Triton kernels"
-    groups = queries.shape[0] * queries.shape[1]
-    if groups > MOST_GROUPS:
-        return f"queries has {groups} heads of sequences, expected at most {MOST_GROUPS} for Triton kernels"
+    refused = refusal_of(queries=queries, keys=keys, values=values)
+    if refused is not None:
+        return refused
     if clusters > MAXIMUM_CLUSTERS:
         return f"clusters is {clusters}, expected at most {MAXIMUM_CLUSTERS} for Triton kernels"
     if planes.bits > MAXIMUM_BITS:

@@ -11,7 +11,11 @@ import torch
 import triton
 from torch import Tensor
 
+from kernels.dispatch import DTYPES
+
 LARGEST_DIM = 128
+# Inside a group offsets have 32 bits. Groups are the second or third side of a grid, which ends there.
+LARGEST_OFFSET, MOST_GROUPS = 2**31 - 1, 65535
 # Triton's matrix products need at least this much of every side.
 SMALLEST_SIDE = 16
 # Set before anything is decorated, Triton's interpreter runs kernels on a CPU.
@@ -94,8 +98,34 @@ def precision(dtype: torch.dtype) -> str:
 
 
 def along_dim(x: Tensor) -> Tensor:
-    """x, copied if its last dimension is not dense: what kernels read may have any other strides."""
-    return x if x.stride(-1) == 1 or x.shape[-1] == 1 else x.contiguous()
+    """x, copied if its last dimension is not dense or its steps lie too far apart: other strides may be any."""
+    dense = x.stride(-1) == 1 or x.shape[-1] == 1
+    return x if dense and x.shape[2] * x.stride(2) <= LARGEST_OFFSET else x.contiguous()
+
+
+def in_row(lengths: Tensor | None) -> Tensor | None:
+    """Lengths as kernels read them, one after the other; None stays None."""
+    return None if lengths is None else lengths.contiguous()
+
+
+def refusal_of(**arguments: Tensor) -> str | None:
+    """Why kernels do not cover tensors (batch, heads, time, dim) of these names, in a sentence; None if they do."""
+    widest = max(x.shape[3] for x in arguments.values())
+    dtype = next(iter(arguments.values())).dtype
+    for name, x in arguments.items():
+        if x.dtype not in DTYPES:
+            return f"{name} has dtype {x.dtype}, expected float32, float16 or bfloat16 for Triton kernels"
+        if x.dtype != dtype:
+            return f"{name} has dtype {x.dtype}, expected that of {next(iter(arguments))}, {dtype}, for Triton kernels"
+        if x.shape[3] > LARGEST_DIM:
+            return f"{name} has dim {x.shape[3]}, expected at most {LARGEST_DIM} for Triton kernels"
+        if x.shape[2] * max(x.stride(2), x.shape[1] * widest) > LARGEST_OFFSET:
+            return f"{name} has time {x.shape[2]}, too long for the 32-bit offsets of Triton kernels"
+        if x.shape[0] * x.shape[1] > MOST_GROUPS:
+            return f"{name} has {x.shape[0] * x.shape[1]} heads of sequences, expected at most {MOST_GROUPS} for Triton kernels"
+        if 0 in x.shape:
+            return f"{name} has shape {tuple(x.shape)}, expected no empty dimension for Triton kernels"
+    return None
 
 
 def heads_last(batch: int, heads: int, time: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -11,14 +11,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.dispatch import DTYPES
 from kernels.gpu.common import OF_LENGTH, group_length, group_start, tile
-from kernels.gpu.launch import LARGEST_DIM, along_dim, cdiv, heads_last, launch, padded, precision
+from kernels.gpu.launch import (
+    LARGEST_OFFSET,
+    along_dim,
+    cdiv,
+    heads_last,
+    in_row,
+    launch,
+    padded,
+    precision,
+    refusal_of,
+)
 from kernels.gpu.lsh_backward import gradients
 from kernels.gpu.lsh_forward import attention_in_order
-
-# Groups are an axis of the grid.
-MOST_GROUPS = 65535
 
 
 @triton.jit(do_not_specialize=[*OF_LENGTH, "columns"])
@@ -139,9 +145,13 @@ def save_for_backward(ctx, inputs, output):
     queries, values, lengths, _, ctx.chunk = inputs
     ctx.save_for_backward(queries, values, lengths, *output)
     ctx.mark_non_differentiable(*output[1:])
+    # Without this the backward pass is handed zeros for all of the other outputs.
+    ctx.set_materialize_grads(False)
 
 
 def backward(ctx, output_grad, *_):
+    if output_grad is None:
+        return (None,) * 5
     queries, values, lengths, output, lse, order, chunk_of = ctx.saved_tensors
     grads = attend_backward(queries, values, lengths, output, lse, order, chunk_of, output_grad, ctx.chunk)
     return *grads, None, None, None
@@ -152,19 +162,14 @@ attend.register_autograd(backward, setup_context=save_for_backward)
 
 def lsh_attention(queries: Tensor, values: Tensor, lengths: Tensor | None, rotations: Tensor, chunk: int) -> Tensor:
     """As `kernels.lsh.lsh_attention`; padded steps of queries and values may hold anything, and those of the output are 0."""
-    return attend(queries, values, lengths, rotations, chunk)[0]
+    return attend(queries, values, in_row(lengths), rotations, chunk)[0]
 
 
 def refusal(queries: Tensor, values: Tensor, lengths: Tensor | None, rotations: Tensor, chunk: int) -> str | None:
-    """Why these kernels cannot compute this, or None if they can."""
-    for argument, x in (("queries", queries), ("values", values)):
-        if x.dtype not in DTYPES:
-            return f"{argument} has dtype {x.dtype}, the kernels take float32, float16 and bfloat16"
-        if x.shape[3] > LARGEST_DIM:
-            return f"{argument} has dim {x.shape[3]}, the kernels take dims up to {LARGEST_DIM}"
-    if values.dtype != queries.dtype:
-        return f"values has dtype {values.dtype}, the kernels take that of queries, {queries.dtype}"
-    groups = queries.shape[0] * queries.shape[1]
-    if groups > MOST_GROUPS:
-        return f"queries has {groups} heads in all sequences, the kernels take up to {MOST_GROUPS}"
+    """Why the kernels do not cover these arguments, in a sentence; None if they do."""
+    refused = refusal_of(queries=queries, values=values)
+    if refused is not None:
+        return refused
+    if queries.shape[2] * rotations.shape[1] > LARGEST_OFFSET:
+        return f"queries has time {queries.shape[2]}, too long for the 32-bit offsets of Triton kernels"
     return None

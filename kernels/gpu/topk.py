@@ -13,16 +13,24 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.dispatch import DTYPES
 from kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
 from kernels.gpu.grouping import group_by
-from kernels.gpu.launch import LARGEST_DIM, along_dim, cdiv, heads_last, launch, padded, precision
+from kernels.gpu.launch import (
+    LARGEST_OFFSET,
+    along_dim,
+    cdiv,
+    heads_last,
+    in_row,
+    launch,
+    padded,
+    precision,
+    refusal_of,
+)
 from kernels.gpu.selection import MAXIMUM_TOPK, WORD, select_rows
 
-LARGEST_OFFSET = 2**31 - 1
-# Bytes of marked keys at a time, of fewer queries at a time than which there is nothing to gain; bytes of what the backward
+# Bytes of what is needed to select, of fewer queries at a time than which there is nothing to gain; bytes of what the backward
 # pass writes down for every selected key (label, place, weight, gradient: 4 each), of as many groups as that allows.
-MARKS, FEWEST_QUERIES = 1 << 26, 128
+SCRATCH, FEWEST_QUERIES = 1 << 28, 128
 ENTRIES_BYTES, ENTRY_BYTES = 1 << 28, 16
 # Keys of a bin that entries are sorted into, unless that makes too many bins.
 BIN, MOST_BINS = 64, 1024
@@ -184,8 +192,9 @@ def topk_op(
     queries, keys, values = along_dim(queries), along_dim(keys), along_dim(values)
     batch, heads, time, _ = queries.shape
     output = heads_last(batch, heads, time, values.shape[3], values.dtype, values.device)
-    marks_of_query = batch * heads * cdiv(keys.shape[2], WORD.value) * 4
-    chunk = max(MARKS // marks_of_query // FEWEST_QUERIES, 1) * FEWEST_QUERIES
+    # Its marks, its pool, and its maxima of two parts of the keys.
+    scratch_of_query = cdiv(keys.shape[2], WORD.value) * 4 + 8 * max(64, 2 * padded(topk)) + 4 * 128 * 2
+    chunk = max(SCRATCH // (batch * heads * scratch_of_query) // FEWEST_QUERIES, 1) * FEWEST_QUERIES
     parts = []
     for first in range(0, time, chunk):
         some = slice(first, min(first + chunk, time))
@@ -280,11 +289,15 @@ def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> t
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    # Without this the backward pass is handed zeros for the selection.
+    ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(*inputs[:4], output[1])
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 6
     return *topk_backward_op(grad, *ctx.saved_tensors), None, None, None
 
 
@@ -295,20 +308,20 @@ def topk_attention(
     queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None, topk: int
 ) -> Tensor:
     """As `kernels.topk.topk_attention`; padded steps may hold anything."""
-    return topk_op(queries, keys, values, lengths, key_lengths, min(topk, keys.shape[2]))[0]
+    # Only if it must be: what depends on the time is compiled for every time.
+    topk = topk if topk <= MAXIMUM_TOPK else min(topk, keys.shape[2])
+    return topk_op(queries, keys, values, in_row(lengths), in_row(key_lengths), topk)[0]
 
 
 def refusal(
     queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None, topk: int
 ) -> str | None:
     """Why the kernels do not cover these arguments, in a sentence; None if they do."""
-    for name, x in (("queries", queries), ("keys", keys), ("values", values)):
-        if x.dtype not in DTYPES:
-            return f"{name} has dtype {x.dtype}, expected float32, float16 or bfloat16 for Triton kernels"
-        if x.shape[3] > LARGEST_DIM:
-            return f"{name} has dim {x.shape[3]}, expected at most {LARGEST_DIM} for Triton kernels"
-        if x.shape[2] * max(x.stride(2), x.shape[1] * x.shape[3], padded(min(topk, MAXIMUM_TOPK))) > LARGEST_OFFSET:
-            return f"{name} has time {x.shape[2]}, too long for the 32-bit offsets of Triton kernels"
+    refused = refusal_of(queries=queries, keys=keys, values=values)
+    if refused is not None:
+        return refused
+    if queries.shape[2] * queries.shape[1] * max(values.shape[3], padded(min(topk, MAXIMUM_TOPK))) > LARGEST_OFFSET:
+        return f"queries has time {queries.shape[2]}, too long for the 32-bit offsets of Triton kernels"
     if min(topk, keys.shape[2]) > MAXIMUM_TOPK:
         return f"topk is {topk}, expected at most {MAXIMUM_TOPK} for Triton kernels"
     return None
