@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
 from kernels.gpu.grouping import group_by
-from kernels.gpu.launch import HOPPER, capability_of, cdiv, heads_last, launch, padded, precision
+from kernels.gpu.launch import HOPPER, capability_of, cdiv, heads_last, launch, padded
 
 MAXIMUM_BINS = 1024
 # Streaming multiprocessors of an H100; elsewhere the same numbers are a little less even.
@@ -129,20 +129,34 @@ def share_kernel(
     tl.store(tile(output + row * DIM, cluster, DIM, columns), total / members[:, None], mask=mask)
 
 
-def backward_tiles(dim: int, element_size: int, clusters: int, capability: int) -> tuple[int, int, int, int]:
-    """(clusters, keys) held at a time, warps and stages: the largest that compile without spilling registers."""
-    if element_size == 4:
-        most, keys, warps, stages = (32, 16, 4, 2) if dim <= 32 else (32, 32, 8, 1) if dim <= 64 else (16, 32, 8, 1)
-    elif dim > 64 and capability >= HOPPER and clusters <= 128:
-        return 128, 32, 8, 1
-    elif dim > 64:
-        return 64, 32, 8, 1
-    elif capability >= HOPPER:
-        most, keys, warps, stages = 128, 64 if clusters > 64 else 32, 8, 1
+class Tiles(NamedTuple):
+    """Clusters and keys that are held at a time, warps and stages, and how products are rounded."""
+
+    clusters: int
+    keys: int
+    warps: int
+    stages: int
+    precision: str
+
+
+def backward_tiles(dtype: torch.dtype, dim: int, clusters: int, capability: int, entries: bool) -> Tiles:
+    """The largest tiles that compile without spilling registers. entries: whether top keys have gradients to add."""
+    held = padded(clusters)
+    if dtype == torch.float32:
+        if dim <= 32:
+            return Tiles(min(held, 32), 32, 4 if dim <= 16 else 8, 1, "ieee")
+        return Tiles(min(held, 32 if dim <= 64 else 16), 32, 8, 1, "tf32x3")
+    # Without an inner loop over entries, loads can run ahead.
+    stages = 1 if entries or dim <= 16 else 2
+    if dim > 64:
+        if capability >= HOPPER and clusters <= 128:
+            return Tiles(128, 32, 8, stages, "tf32")
+        return Tiles(64, 32, 8, 2 if capability >= 100 else stages, "tf32")
+    if capability >= HOPPER:
+        held, keys = min(held, 128), 64 if clusters > 64 else 32
     else:
-        most, keys, warps, stages = (128 if clusters <= 128 else 64), 32, 8, 1
-    held = min(padded(clusters), most)
-    return held, keys, 4 if held <= 32 and element_size < 4 else warps, stages
+        held, keys = min(held, 128 if clusters <= 128 else 64), 32
+    return Tiles(held, keys, 4 if held <= 32 else 8, stages, "tf32")
 
 
 def key_parts(time: int, groups: int, tile_size: int) -> int:
@@ -175,9 +189,10 @@ def centroid_gradients(
     batch, heads, time, dim = keys.shape
     value_dim, groups, clusters = values.shape[3], batch * heads, means.shape[2]
     block_dim, block_value_dim = padded(dim), padded(value_dim)
-    held, tile_size, warps, stages = backward_tiles(
-        max(block_dim, block_value_dim), keys.element_size(), clusters, capability_of(keys.device)
+    tiles = backward_tiles(
+        keys.dtype, max(block_dim, block_value_dim), clusters, capability_of(keys.device), top is not None
     )
+    tile_size = tiles.keys
     parts = key_parts(time, groups, tile_size)
     keys_each = cdiv(cdiv(time, parts), tile_size) * tile_size
     parts = cdiv(time, keys_each)
@@ -190,7 +205,7 @@ def centroid_gradients(
         bins = cdiv(time, keys_per_bin)
         order, bins_start = group_by(top.selected.view(groups, entries), bins, keys_per_bin)
     # Several blocks of clusters add up in memory, which half precision is too coarse for.
-    blocks = cdiv(clusters, held)
+    blocks = cdiv(clusters, tiles.clusters)
     dtype = keys.dtype if blocks == 1 else torch.float32
     grad_keys = heads_last(batch, heads, time, dim, dtype, keys.device)
     grad_values = heads_last(batch, heads, time, value_dim, dtype, keys.device)
@@ -208,10 +223,10 @@ def centroid_gradients(
             grad_values=grad_values, grad_value_batch_stride=grad_values.stride(0),
             grad_value_head_stride=grad_values.stride(1), grad_value_time_stride=grad_values.stride(2),
             grad_means=partial, scale=dim**-0.5, score_scale=dim**-0.5 * LOG2E.value, heads=heads, time=time,
-            clusters=clusters, first_cluster=block * held, keys_each=keys_each, entries=entries, bins=bins,
+            clusters=clusters, first_cluster=block * tiles.clusters, keys_each=keys_each, entries=entries, bins=bins,
             keys_per_bin=keys_per_bin, DIM=dim, BLOCK_DIM=block_dim, VALUE_DIM=value_dim,
-            BLOCK_VALUE_DIM=block_value_dim, CLUSTERS=held, KEYS=tile_size, ENTRIES=32, FIRST=block == 0,
-            PRECISION=precision(keys.dtype), warps=warps, stages=stages,
+            BLOCK_VALUE_DIM=block_value_dim, CLUSTERS=tiles.clusters, KEYS=tile_size, ENTRIES=32, FIRST=block == 0,
+            PRECISION=tiles.precision, warps=tiles.warps, stages=tiles.stages,
         )  # fmt: skip
     shares = shifts.new_empty(groups, clusters, dim)
     launch(

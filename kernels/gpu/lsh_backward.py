@@ -165,10 +165,10 @@ def backward_kernel(
 def backward_tile(dtype: torch.dtype, dim: int) -> Tile:
     """As `forward_tile`, but with sums of three gradients besides, and so with less of everything else."""
     if dtype == torch.float32:
-        return Tile(rows=16, columns=32, piece=32 if dim <= 64 else 16, warps=8)
+        return Tile(rows=16, columns=32, piece=32 if dim <= 64 else 16, warps=8, stages=1)
     if dim <= 32:
-        return Tile(rows=32, columns=32, piece=LARGEST_DIM, warps=8)
-    return Tile(rows=32, columns=64, piece=LARGEST_DIM, warps=4 if dim <= 64 else 8)
+        return Tile(rows=32, columns=32, piece=LARGEST_DIM, warps=8, stages=1)
+    return Tile(rows=32, columns=64, piece=LARGEST_DIM, warps=4 if dim <= 64 else 8, stages=1)
 
 
 def gradients(
@@ -193,12 +193,12 @@ def gradients(
     if rounds > 1:
         query_sums = queries.new_empty(groups, time, dim, dtype=torch.float32)
         value_sums = values.new_empty(groups, time, value_dim, dtype=torch.float32)
-    rows, columns, piece, warps = backward_tile(queries.dtype, max(dim, value_dim))
+    rows, columns, piece, warps, stages = backward_tile(queries.dtype, max(dim, value_dim))
     block_dim, block_value_dim = padded_dim(queries.dtype, dim), padded_dim(values.dtype, value_dim)
     # Round after round, so that sums are the same whenever they are taken.
     for this_round in range(rounds):
         launch(
-            backward_kernel, (cdiv(time, rows), groups), warps=warps, stages=1,
+            backward_kernel, (cdiv(time, rows), groups), warps=warps, stages=stages,
             queries=queries, batch_stride=queries.stride(0), head_stride=queries.stride(1), time_stride=queries.stride(2),
             values=values, value_batch_stride=values.stride(0), value_head_stride=values.stride(1),
             value_time_stride=values.stride(2), output_grads=output_grad, output_batch_stride=output_grad.stride(0),

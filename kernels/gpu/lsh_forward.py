@@ -157,6 +157,7 @@ class Tile(NamedTuple):
     columns: int
     piece: int
     warps: int
+    stages: int
 
 
 def forward_tile(dtype: torch.dtype, dim: int) -> Tile:
@@ -165,8 +166,11 @@ def forward_tile(dtype: torch.dtype, dim: int) -> Tile:
     Products of float32 are three, whose operands are all held in registers: they spill unless dims are walked through too.
     """
     if dtype == torch.float32:
-        return Tile(rows=32, columns=32, piece=16, warps=8)
-    return Tile(rows=32, columns=64 if dim <= 64 else 32, piece=LARGEST_DIM, warps=8)
+        return Tile(rows=32, columns=32, piece=16, warps=8, stages=2)
+    if dim <= 64:
+        # All in one step, for which there is nothing to load ahead.
+        return Tile(rows=32, columns=64, piece=LARGEST_DIM, warps=8, stages=1)
+    return Tile(rows=32, columns=32, piece=LARGEST_DIM, warps=8, stages=2)
 
 
 def padded_dim(dtype: torch.dtype, dim: int) -> int:
@@ -188,10 +192,10 @@ def attention_in_order(
     else:
         outputs = values.new_empty(batch, heads, rounds, time, value_dim)
         lse = queries.new_empty(groups, rounds, time, dtype=torch.float32)
-    rows, columns, piece, warps = forward_tile(queries.dtype, max(dim, value_dim))
+    rows, columns, piece, warps, stages = forward_tile(queries.dtype, max(dim, value_dim))
     block_dim, block_value_dim = padded_dim(queries.dtype, dim), padded_dim(values.dtype, value_dim)
     launch(
-        attention_kernel, (cdiv(time, rows), rounds, groups), warps=warps,
+        attention_kernel, (cdiv(time, rows), rounds, groups), warps=warps, stages=stages,
         queries=queries, batch_stride=queries.stride(0), head_stride=queries.stride(1), time_stride=queries.stride(2),
         values=values, value_batch_stride=values.stride(0), value_head_stride=values.stride(1),
         value_time_stride=values.stride(2), lengths=lengths, order=order, chunk_of=chunk_of,
