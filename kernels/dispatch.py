@@ -14,6 +14,7 @@ from torch import Tensor
 
 VARIABLE = "ASR_KERNELS"
 CHOICES = ("auto", "triton", "pytorch")
+NO_GPU = "expected a GPU, or Triton's interpreter on a CPU (TRITON_INTERPRET=1)"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 _used: str | None = None
@@ -28,6 +29,17 @@ def setting() -> str:
     if chosen not in CHOICES:
         raise ValueError(f"{VARIABLE} is {chosen!r}, expected one of {', '.join(CHOICES)}")
     return chosen
+
+
+def check_environment() -> None:
+    """Raises ValueError, in a sentence, if what the environment asks for is unknown or cannot be had on this machine."""
+    if (
+        setting() == "triton"
+        and not _used
+        and not torch.cuda.is_available()
+        and os.environ.get("TRITON_INTERPRET") != "1"
+    ):
+        raise ValueError(f"{VARIABLE} is 'triton' and there is no GPU here, {NO_GPU}")
 
 
 @contextlib.contextmanager

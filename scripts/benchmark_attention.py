@@ -50,9 +50,11 @@ from attention_roofline import roofline  # noqa: E402
 
 from asr.attention import attentions, parse_label  # noqa: E402
 from asr.calibration import calls_in_a_sample, like_speech, processor_name, sample  # noqa: E402
+from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
 from asr.memory import PeakMemory  # noqa: E402
 from asr.plots import GrowthPanel, plot_growth  # noqa: E402
+from asr.run_folder import git_revision  # noqa: E402
 
 COLUMNS = [
     *("implementation", "device", "dtype", "length", "batch_heads", "head_dim"),
@@ -458,36 +460,23 @@ def heading(arguments: argparse.Namespace) -> list[str]:
         versions.insert(1, f"triton {importlib.import_module('triton').__version__}")
     except ImportError:
         pass
-    found = revision()
     return [
         f"`{shlex.join(['python', *sys.argv])}`",
         "",
         f"{processor_name(device)}"
         + (f", driver {driver()}" if device.type == "cuda" else f", {torch.get_num_threads()} threads")
         + f"; {', '.join(versions)}"
-        + (f"; revision `{found}`" if found else "")
-        + f". {arguments.dtype}, dim {arguments.dim}; medians of at least {arguments.runs} rounds.",
+        + f"; revision `{git_revision()}`. {arguments.dtype}, dim {arguments.dim}; medians of at least {arguments.runs} rounds.",
     ]
 
 
 def driver() -> str:
-    return _said_by("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") or "unknown"
-
-
-def revision() -> str | None:
-    """The commit of this checkout, with a + when something is changed."""
-    folder = str(Path(__file__).resolve().parent.parent)
-    commit = _said_by("git", "-C", folder, "rev-parse", "--short=12", "HEAD")
-    changed = _said_by("git", "-C", folder, "status", "--porcelain", "--untracked-files=no")
-    return commit and commit + ("+" if changed else "")
-
-
-def _said_by(*command: str) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.split()
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else None
+        said = []
+    return said[0] if said else "unknown"
 
 
 def draw(results: list[Result], path: Path) -> None:
@@ -626,7 +615,5 @@ def run(arguments: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_as_sentences("benchmark_attention.py"):
         print(run(parse_arguments()))
-    except UserError as mistake:
-        sys.exit(f"benchmark_attention.py: {mistake}")

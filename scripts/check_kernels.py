@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import kernels  # noqa: E402
+from asr.command import mistakes_as_sentences  # noqa: E402
 from kernels.clustered import clustered_attention, improved_clustered_attention  # noqa: E402
 from kernels.dispatch import Step, use  # noqa: E402
 from kernels.hashing import draw_planes  # noqa: E402
@@ -429,4 +430,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with mistakes_as_sentences("check_kernels.py"):
+        main()

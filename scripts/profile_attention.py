@@ -20,6 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.attention import attentions, parse_label  # noqa: E402
+from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError  # noqa: E402
 
 HEADS = 12
@@ -144,7 +145,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with mistakes_as_sentences("profile_attention.py"):
         main()
-    except UserError as error:
-        sys.exit(f"profile_attention.py: {error}")

@@ -283,7 +283,7 @@ def test_options_that_make_no_sense_are_refused_in_a_sentence(monkeypatch):
 def test_on_the_command_line_a_mistake_is_a_sentence():
     command = [sys.executable, str(SCRIPTS / "benchmark_attention.py"), *SMALL, "--implementations", "fool"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and not done.stdout
+    assert done.returncode == 2 and not done.stdout
     assert done.stderr.startswith("benchmark_attention.py: There is no implementation called 'fool': did you mean full")
 
 

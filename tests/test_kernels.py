@@ -11,6 +11,8 @@ import torch
 
 import kernels.lsh
 import kernels.topk
+from asr.attention import attentions
+from asr.errors import UserError
 from kernels import reference
 from kernels.centroids import centroid_attention, cluster_means
 from kernels.clustered import cluster_queries, clustered_attention, improved_clustered_attention
@@ -326,6 +328,19 @@ def test_a_gpu_gets_triton_and_everything_else_plain_pytorch_unless_one_is_force
         chosen(x)
     with pytest.raises(ValueError, match="choice is 'gpu', expected one of"), use("gpu"):
         pass
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it may be forced")
+@pytest.mark.parametrize(
+    "wanted, sentence", [("cuda", "expected one of auto, triton, pytorch"), ("triton", "there is no GPU here")]
+)
+def test_an_environment_that_asks_for_what_there_is_not_is_told_so_in_a_sentence(wanted, sentence, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setenv("ASR_KERNELS", wanted)
+    with pytest.raises(UserError, match=f"ASR_KERNELS is '{wanted}'.*{sentence}"):
+        attentions.create({"name": "clustered"})
+    with use("pytorch"):
+        attentions.create({"name": "clustered"})
 
 
 def test_the_triton_version_of_a_step_takes_its_place_where_it_covers_the_arguments(monkeypatch):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from asr.errors import ArgumentError
+from kernels.dispatch import check_environment
 
 
 class Attention(torch.nn.Module, abc.ABC):
@@ -31,6 +32,10 @@ class Attention(torch.nn.Module, abc.ABC):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
+        try:
+            check_environment()
+        except ValueError as error:
+            raise ArgumentError(str(error)) from None
         self.seed = seed
 
     @abc.abstractmethod

@@ -11,7 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
-from kernels.dispatch import DTYPES
+from kernels.dispatch import DTYPES, NO_GPU
 
 LARGEST_DIM = 128
 # Inside a group offsets have 32 bits. Groups are the second or third side of a grid, which ends there.
@@ -44,11 +44,15 @@ def launch(
 
     times: how often, one after the other. All but the first start without looking at the arguments again, which takes longer
     than a small kernel runs.
+
+    Raises ValueError for tensors on a CPU outside of the interpreter.
     """
     if _recorder is not None:
         _recorder(Launch(kernel, grid, arguments, warps, stages))
         return
     device = next(x.device for x in arguments.values() if isinstance(x, Tensor))
+    if device.type != "cuda" and not INTERPRETED:
+        raise ValueError(f"Triton kernels are forced and tensors are on {device}, {NO_GPU}")
     with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
         compiled = kernel[grid](**arguments, num_warps=warps, num_stages=stages)
         for _ in range(times - 1):
