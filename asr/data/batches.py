@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import dataclasses
+import hashlib
+import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,8 +14,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from asr.data.plan import plan_epoch, plan_in_order
+from asr.audio import unusable_samples
+from asr.data.plan import Batches, Bounds, batches_in_an_epoch, plan_epoch, plan_in_order, split_to
 from asr.errors import UserError
+from asr.stopping import SIGNALS
 
 
 class Batch(NamedTuple):
@@ -57,6 +64,9 @@ def load_waveform(cut) -> torch.Tensor:
             f"The audio of utterance {cut.id} in {source} has {waveform.shape[-1]} samples instead of {cut.num_samples}: "
             "the file is cut short or has changed; prepare the corpus again."
         )
+    problem = unusable_samples(waveform)
+    if problem:
+        raise UserError(f"The audio of utterance {cut.id} in {source} holds {problem}: record or convert it again.")
     return torch.from_numpy(np.ascontiguousarray(waveform[0], dtype=np.float32))
 
 
@@ -72,54 +82,126 @@ def collate(utterances: list[tuple[torch.Tensor, torch.Tensor, int]]) -> Batch:
     )
 
 
-class PlannedBatches(Sampler):
-    """A batch sampler that follows `plan(epoch)`; Lightning tells it the epoch."""
+class BatchStream(Sampler):
+    """A batch sampler of a whole training: epoch after epoch, from a position on.
 
-    def __init__(self, plan: Callable[[int], list[list[int]]]):
-        # Lightning calls `set_epoch` of a batch sampler's `sampler` only
-        self.sampler = self
-        self.plan, self.epoch = plan, 0
-        self._planned: tuple[int, list[list[int]]] | None = None
+    A position is the number of batches before it. Going to one costs the plan of a single epoch, however far it is.
+    """
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def batches(self) -> list[list[int]]:
-        if self._planned is None or self._planned[0] != self.epoch:
-            self._planned = (self.epoch, self.plan(self.epoch))
-        return self._planned[1]
+    def __init__(self, plan: Callable[[int], Sequence[list[int]]], per_epoch: int, epochs: int, start: int = 0):
+        """plan: epoch → its batches, `per_epoch` of them."""
+        self.plan, self.per_epoch, self.total, self.start = plan, per_epoch, per_epoch * epochs, start
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches())
+        planned, batches = None, []
+        for position in range(self.start, self.total):
+            epoch, place = divmod(position, self.per_epoch)
+            if epoch != planned:
+                planned, batches = epoch, self.plan(epoch)
+            yield batches[place]
 
     def __len__(self) -> int:
-        return len(self.batches())
+        return self.total - self.start
 
 
-def training_loader(
-    utterances: Utterances, frames: Sequence[int], settings, seed: int, ranks: int = 1, rank: int = 0
+class Listed(Sampler):
+    """A batch sampler of batches that are known."""
+
+    def __init__(self, batches: Sequence[list[int]]):
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+@dataclasses.dataclass
+class TrainingPlan:
+    """The batches of a whole training on one of `ranks` processes; a pure function of its fields.
+
+    frames: of every utterance. epochs is filled in when it is known.
+    """
+
+    frames: np.ndarray
+    bounds: Bounds
+    seed: int
+    ranks: int = 1
+    rank: int = 0
+    epochs: int = 1
+
+    def __post_init__(self):
+        self.frames = np.asarray(self.frames, dtype=np.int64)
+        self._number = batches_in_an_epoch(self.frames, self.bounds, self.ranks) if len(self.frames) else 0
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches of an epoch on each rank."""
+        return -(-self._number // self.ranks)
+
+    @property
+    def total(self) -> int:
+        """Batches of the whole training on each rank."""
+        return self.per_epoch * self.epochs
+
+    def epoch(self, epoch: int) -> Batches:
+        return plan_epoch(
+            self.frames, self.bounds, self.seed, epoch, self.ranks, self.rank, number=self._number
+        )  # fmt: skip
+
+    def as_data(self) -> dict:
+        """What a position in this plan depends on, as plain data."""
+        memory = self.bounds.memory
+        digest = hashlib.sha256(self.frames.tobytes()).hexdigest()[:16]
+        return {
+            "ranks": self.ranks, "seed": self.seed, "frames": digest, "batch_frames": self.bounds.frames,
+            "batch_utterances": self.bounds.utterances, "memory": memory.as_data() if memory else None,
+        }  # fmt: skip
+
+    def loader(self, utterances: Utterances, workers: int, start: int = 0) -> DataLoader:
+        """The batches from position `start` on, as one stream."""
+        return _loader(utterances, BatchStream(self.epoch, self.per_epoch, self.epochs, start), workers)
+
+
+def evaluation_loader(
+    utterances: Utterances,
+    frames: Sequence[int],
+    batch_frames: int,
+    workers: int = 0,
+    ranks: int = 1,
+    rank: int = 0,
+    batch_utterances: int | None = None,
 ) -> DataLoader:
-    """Batches of the training split, by the epoch's plan. settings: `conf/data`."""
-
-    def plan(epoch: int) -> list[list[int]]:
-        return plan_epoch(frames, settings.batch_frames, settings.batch_utterances, seed, epoch, ranks, rank)
-
-    return _loader(utterances, PlannedBatches(plan), settings.workers)
-
-
-def evaluation_loader(utterances: Utterances, frames: Sequence[int], batch_frames: int, workers: int = 0) -> DataLoader:
-    """Every utterance once, the longest first."""
-    batches = plan_in_order(frames, batch_frames)
-    return _loader(utterances, PlannedBatches(lambda epoch: batches), workers)
+    """Every utterance once on one of the ranks, the longest first; as many batches on each where there are utterances enough."""
+    batches = plan_in_order(frames, Bounds(batch_frames, batch_utterances))
+    if ranks > 1:
+        batches = split_to(min(len(frames), len(batches) + -len(batches) % ranks), batches)
+    return _loader(utterances, Listed(batches[rank::ranks]), workers)
 
 
-def _loader(utterances: Utterances, batches: PlannedBatches, workers: int) -> DataLoader:
+def _loader(utterances: Utterances, batches: Sampler, workers: int) -> DataLoader:
+    if workers:
+        atexit.unregister(end_workers)
+        atexit.register(end_workers)
     return DataLoader(
         utterances,
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=leave_signals_to_the_trainer,
     )
+
+
+def leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C and SLURM reach every process of a job: the trainer still needs this one's data to end its step."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_workers() -> None:
+    """Ends the readers of data that are left when the program ends: they would not hear the SIGTERM that Python sends them."""
+    for child in multiprocessing.active_children():
+        child.kill()
