@@ -1,0 +1,182 @@
+"""What the utterances of a split are like without their audio: how long, how fast spoken, writable in the units or not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy
+
+from asr.data.checks import check_split
+from asr.errors import UserError
+from asr.units import Units, UnknownUnit, build_units
+from asr.units.text import normalize
+
+QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
+# a rate is an outlier this many robust standard deviations from the median, in logarithms
+DEVIATIONS = 6.0
+# ... and at least this factor away from it
+FACTOR = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """How long utterances become on their way through the model, exactly: as `asr.data.checks.check_split` takes them."""
+
+    frames_of: Callable[[int], int]
+    fewest_frames_of: Callable[[int], int]
+    output_lengths: Callable[[int], int]
+    required_frames: Callable[[list[int]], int]
+
+    @classmethod
+    def of(cls, parts: dict[str, Any], sample_rate: int) -> Lengths:
+        """Those of the settings of `features`, `encoder` and `loss`, at a corpus's sample rate in Hz.
+
+        The encoder is built without its weights. Raises UserError for settings that do not work.
+        """
+        import torch
+
+        from asr.encoders import encoders
+        from asr.features import Features
+        from asr.losses import losses
+        from asr.model import attention_maker
+
+        try:
+            features = Features(**{**parts["features"], "sample_rate": sample_rate})
+            with torch.device("meta"):
+                encoder = encoders.create(
+                    {**parts["encoder"], "shared_qk": parts["encoder"]["shared_qk"] is True},
+                    input_dim=features.mels,
+                    create_attention=attention_maker({"name": "full"}),
+                )
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"These features or this encoder cannot be built: {error}") from None
+        loss = losses.create(parts["loss"])
+        return cls(features.frames_of, features.fewest_frames_of, encoder.output_lengths, loss.required_frames)
+
+
+@dataclasses.dataclass
+class SplitText:
+    """A split without its audio.
+
+    ids, durations (seconds), words and labels (units, None where they cannot be told) run side by side.
+    unknown: what the units cannot write → utterances that hold it. dropped: (utterance, reason), as training drops them.
+    repeated: utterances whose text another one of the split has. twice: ids that occur more than once in it.
+    """
+
+    name: str
+    ids: list[str]
+    durations: list[float]
+    words: list[int]
+    labels: list[int | None]
+    texts: list[str]
+    unknown: dict[str, list[str]]
+    dropped: list[tuple[str, str]]
+    repeated: int
+    twice: list[str]
+
+    def rates(self, per: str) -> dict[str, float]:
+        """Utterance → words or units (`per`: "words", "labels") a second."""
+        return {
+            name: count / seconds
+            for name, count, seconds in zip(self.ids, getattr(self, per), self.durations)
+            if count and seconds > 0
+        }
+
+
+def units_of(settings: dict[str, Any], corpus) -> tuple[Units | None, str | None]:
+    """The units of the training split, or the reason why there are none."""
+    try:
+        return build_units(settings, (cut.supervisions[0] for cut in corpus.splits["train"])), None
+    except UserError as error:
+        return None, str(error)
+
+
+def read_split(name: str, cuts: Iterable, units: Units | None, lengths: Lengths) -> SplitText:
+    """Goes through a split as training does before it begins: units, and enough frames for them where that counts."""
+    cuts = list(cuts)
+    split = SplitText(name, [], [], [], [], [], defaultdict(list), [], 0, [])
+    for cut in cuts:
+        supervision = cut.supervisions[0]
+        text = normalize(supervision.text or "")[0]
+        split.ids.append(cut.id)
+        split.durations.append(cut.duration)
+        split.words.append(len(text.split()))
+        split.texts.append(text)
+        labels = None
+        if units is not None:
+            try:
+                labels = len(units.encode(supervision))
+            except UnknownUnit as error:
+                for unit in unknown_units(units, supervision, error.unit):
+                    split.unknown[unit].append(cut.id)
+        split.labels.append(labels)
+    split.repeated = sum(count for count in Counter(split.texts).values() if count > 1)
+    split.twice = [name for name, count in Counter(split.ids).items() if count > 1]
+    if units is not None:
+        split.dropped = check_split(
+            name,
+            cuts,
+            units,
+            lengths.frames_of,
+            lengths.output_lengths,
+            # as in training: what is only scored needs no finite loss
+            lengths.required_frames if name != "test" else None,
+            lengths.fewest_frames_of if name == "train" else None,
+        ).dropped
+    return split
+
+
+def unknown_units(units: Units, supervision, first: str) -> set[str]:
+    """All that the units cannot write in an utterance; encoding it names only the `first`."""
+    found = {first}
+    for word in set(units.words(supervision)):
+        for part in (word, *word) if len(word) > 1 and units.name != "phonemes" else (word,):
+            try:
+                units.encode(dataclasses.replace(supervision, text=part, alignment=None))
+            except UnknownUnit as error:
+                found.add(error.unit)
+    return found
+
+
+def histogram(values: Iterable[float], edges: list[float]) -> list[int]:
+    """How many values lie between neighbouring edges."""
+    return numpy.histogram(list(values), edges)[0].tolist()
+
+
+def shared_edges(groups: Iterable[Iterable[float]]) -> list[float]:
+    """Edges of bars of equal width over the values of all groups; none where there are no values.
+
+    Bars as wide as the smallest group needs them: about twice the square root of its size, 8 to 40.
+    """
+    groups = [group for group in map(list, groups) if group]
+    if not groups:
+        return []
+    bars = min(40, max(8, round(2 * min(map(len, groups)) ** 0.5)))
+    return numpy.histogram_bin_edges([value for group in groups for value in group], bars).tolist()
+
+
+def quantiles(values: Iterable[float]) -> dict[str, float]:
+    """The values at `QUANTILES`, and their mean; nothing for no values."""
+    values = numpy.asarray(list(values), dtype=float)
+    if not len(values):
+        return {}
+    found = {name: float(numpy.quantile(values, share)) for name, share in QUANTILES.items()}
+    return {**found, "mean": float(values.mean())}
+
+
+def outliers(rates: dict[str, float], typical: Iterable[float]) -> dict[str, float]:
+    """The rates (a second) that are far from the `typical` ones, those of the training split; the furthest first.
+
+    Far: by `DEVIATIONS` robust standard deviations (1.4826 times the median absolute deviation) of the logarithm, and by
+    `FACTOR` at least. Such an utterance often has the transcript of another one.
+    """
+    logarithms = numpy.log(numpy.asarray(list(typical), dtype=float))
+    if len(logarithms) < 10:
+        return {}
+    median = float(numpy.median(logarithms))
+    limit = max(DEVIATIONS * 1.4826 * float(numpy.median(numpy.abs(logarithms - median))), float(numpy.log(FACTOR)))
+    far = {name: abs(float(numpy.log(rate)) - median) for name, rate in rates.items()}
+    return {name: rates[name] for name in sorted(far, key=far.get, reverse=True) if far[name] > limit}

@@ -1,0 +1,47 @@
+"""Checks a corpus before anything is trained on it: python scripts/check_data.py corpus=folder corpus.path=~/speech"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from asr.command import command  # noqa: E402
+
+
+@command("check_data")
+def check_data(config) -> None:
+    """Checks a corpus: leaks between its splits, odd utterances, units, enough frames for them, damaged audio.
+
+    python scripts/check_data.py corpus=folder corpus.path=~/speech
+
+    Writes report.html, report.md and findings.json into `output`. Exit code 0: good; 1: not good; 2: a mistake was made.
+    """
+    from omegaconf import OmegaConf
+
+    from asr.corpora import corpora
+    from asr.data.health.check import check_corpus
+    from asr.data.health.pages import show, write_reports
+    from asr.data.health.text import Lengths
+    from asr.report.page import refuse_unwritable
+    from asr.run_folder import command_line
+
+    output = Path(config.output or f"runs/check_data/{config.corpus.name}").expanduser()
+    refuse_unwritable(output, "output")
+    parts = {
+        part: OmegaConf.to_container(config[part], resolve=True)
+        for part in ("corpus", "features", "encoder", "units", "loss")
+    }
+    Lengths.of(parts, 16000)  # what cannot be built is said now, not after minutes of preparing a corpus
+    corpus = corpora.create(parts["corpus"]).load(Path(config.cache), config.workers)
+    lengths = Lengths.of(parts, corpus.sample_rate)
+    health = check_corpus(corpus, parts["units"], lengths, config.max_dropped, config.quick, config.workers)
+    write_reports(health, output, command_line())
+    show(health, output)
+    if health.problems:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    check_data()
