@@ -47,13 +47,22 @@ def plot_learning_curves(metrics: Path | str, png: Path | str) -> Path:
     on top). All but one curve may be missing, as may any field. Raises UserError when the file cannot be read or holds no
     curve.
     """
+    return save(draw_learning_curves(metrics), png)
+
+
+def draw_learning_curves(metrics: Path | str, learning_rate: bool = False):
+    """The matplotlib figure of `plot_learning_curves`; with the learning rate (train/learning_rate) in a panel of its own
+    where that is asked for and the file holds one.
+    """
     curves, seconds = _read_metrics(Path(metrics))
     panels = [
         ("Loss", 1, [("train/loss", "train", COLOURS[0]), ("dev/loss", "dev", COLOURS[1])]),
         ("Error rate on dev (%)", 100, [("dev/error_rate", "dev", COLOURS[1])]),
     ]
+    if learning_rate:
+        panels.append(("Learning rate", 1, [("train/learning_rate", "learning rate", COLOURS[2])]))
     panels = [panel for panel in panels if any(column in curves for column, _, _ in panel[2])]
-    figure = _figure(5.2 * len(panels), 3.8)
+    figure = new_figure((5.2 if len(panels) < 3 else 4.2) * len(panels), 3.8)
     all_axes = figure.subplots(1, len(panels), squeeze=False, sharex=True)[0]
     for axes, (title, factor, lines) in zip(all_axes, panels):
         drawn = []
@@ -62,12 +71,12 @@ def plot_learning_curves(metrics: Path | str, png: Path | str) -> Path:
                 steps, values = curves[column]
                 drawn += (values := [factor * value for value in values])
                 _draw_curve(axes, steps, values, label, colour)
-        _finish(axes, "Step", title)
+        finish(axes, "Step", title)
         axes.set_ylim(*_readable_limits(drawn))
         if len(axes.get_legend_handles_labels()[0]) > 1:
             axes.legend(frameon=False)
         _add_minutes(axes, seconds)
-    return _save(figure, png)
+    return figure
 
 
 def plot_heat_map(table: Mapping[str, Mapping[str, float | None]], png: Path | str) -> Path:
@@ -84,7 +93,7 @@ def plot_heat_map(table: Mapping[str, Mapping[str, float | None]], png: Path | s
         raise UserError("There is nothing to draw in the heat map: the table holds no error rate.")
     row_width = 0.085 * max(len(row) for row in rows)
     tilted = max(len(column) for column in columns) > 11
-    figure = _figure(1.6 + row_width + 0.95 * len(columns), 1.2 + 0.42 * len(rows) + (0.7 if tilted else 0))
+    figure = new_figure(1.6 + row_width + 0.95 * len(columns), 1.2 + 0.42 * len(rows) + (0.7 if tilted else 0))
     axes = figure.subplots()
     low, high = min(known), max(known)
     # Colours follow the logarithm: a point between 7 % and 8 % matters, one between 80 % and 81 % does not.
@@ -108,7 +117,7 @@ def plot_heat_map(table: Mapping[str, Mapping[str, float | None]], png: Path | s
     for side in axes.spines.values():
         side.set_visible(False)
     axes.set(xlabel="Trained with", ylabel="Scored with", title="Error rate (%)")
-    return _save(figure, png)
+    return save(figure, png)
 
 
 def plot_trade_off(points: Sequence[TradeOffPoint], png: Path | str) -> Path:
@@ -124,7 +133,7 @@ def plot_trade_off(points: Sequence[TradeOffPoint], png: Path | str) -> Path:
         raise UserError(
             "There is nothing to draw in the trade-off: no evaluation has both a forward time and an error rate."
         )
-    figure = _figure(6.4, 4.4)
+    figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
     for number, (attention, line) in enumerate(lines.items()):
         line = sorted(line, key=lambda point: (point.seconds, point.label))
@@ -143,11 +152,11 @@ def plot_trade_off(points: Sequence[TradeOffPoint], png: Path | str) -> Path:
     axes.set_xscale("log")
     axes.margins(x=0.12, y=0.12)
     _plain_seconds(axes)
-    _finish(axes, "Forward pass (seconds)", "Error rate (%)")
+    finish(axes, "Forward pass (seconds)", "Error rate (%)")
     axes.set_ylim(bottom=0)
     if len(lines) > 1:
         axes.legend(frameon=False)
-    return _save(figure, png)
+    return save(figure, png)
 
 
 def plot_growth(
@@ -171,7 +180,7 @@ def plot_growth(
     if not any(values):
         raise UserError("There is nothing to draw over the sequence length: no value is above zero.")
     rows = math.ceil(len(panels) / columns)
-    figure = _figure(4.1 * min(columns, len(panels)) + 1.7, 3.5 * rows + 0.2)
+    figure = new_figure(4.1 * min(columns, len(panels)) + 1.7, 3.5 * rows + 0.2)
     all_axes = figure.subplots(rows, min(columns, len(panels)), squeeze=False).flatten()
     styles = _growth_styles(names, references)
     handles = {}
@@ -193,7 +202,7 @@ def plot_growth(
         together = [value for other in alike for value in values[other]]
         if together:
             axes.set_ylim(min(together) / 1.4, max(together) * 1.4)
-        _finish(axes, "Sequence length", panel.quantity)
+        finish(axes, "Sequence length", panel.quantity)
         _plain_numbers(axes.yaxis, together)
         axes.set_title(panel.title, fontsize=10)
     for axes in all_axes[len(panels) :]:
@@ -202,7 +211,7 @@ def plot_growth(
         [handles[name] for name in names if name in handles], [name for name in names if name in handles],
         loc="outside right upper", frameon=False, handlelength=2.8,
     )  # fmt: skip
-    return _save(figure, png)
+    return save(figure, png)
 
 
 def _growth_styles(names: Sequence[str], references: Sequence[str]) -> dict[str, dict[str, object]]:
@@ -247,7 +256,7 @@ def _read_metrics(path: Path) -> tuple[dict[str, tuple[list[float], list[float]]
             f"The metrics {path} cannot be read: {error}. Expected the CSV file of a training run."
         ) from error
     curves: dict[str, tuple[list[float], list[float]]] = {}
-    for name in ("train/loss", "dev/loss", "dev/error_rate", "seconds"):
+    for name in ("train/loss", "dev/loss", "dev/error_rate", "train/learning_rate", "seconds"):
         pairs = [(_number(row.get("step")), _number(row.get(name))) for row in rows]
         if "step" not in header:
             pairs = [(float(number), value) for number, (_, value) in enumerate(pairs)]
@@ -256,7 +265,7 @@ def _read_metrics(path: Path) -> tuple[dict[str, tuple[list[float], list[float]]
         if kept:
             curves[name] = (list(kept), list(kept.values()))
     seconds = curves.pop("seconds", ([], []))
-    if not curves:
+    if curves.keys() <= {"train/learning_rate"}:
         found = ", ".join(header) or "none"
         raise UserError(
             f"The metrics {path} hold no curve: expected numbers under train/loss, dev/loss or dev/error_rate, "
@@ -294,7 +303,7 @@ def _readable_limits(values: list[float]) -> tuple[float, float]:
     ordered = sorted(values)
     high = ordered[min(len(ordered) - 1, int(0.98 * len(ordered)))]
     low = min(0.0, ordered[0])
-    return low * 1.05, max(high, 1e-3) * 1.08
+    return low * 1.05, (high if high > 0 else 1e-3) * 1.08
 
 
 def _add_minutes(axes, seconds: tuple[list[float], list[float]]) -> None:
@@ -338,7 +347,7 @@ def _colour_map():
     return colours.with_extremes(bad="#EEEEEE")
 
 
-def _finish(axes, x: str, y: str) -> None:
+def finish(axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(color="#E3E3E3", linewidth=0.7)
@@ -347,7 +356,7 @@ def _finish(axes, x: str, y: str) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _figure(width: float, height: float):
+def new_figure(width: float, height: float):
     """An empty figure of this size in inches, drawn by Agg: needs no display and changes no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -357,7 +366,7 @@ def _figure(width: float, height: float):
     return figure
 
 
-def _save(figure, png: Path | str) -> Path:
+def save(figure, png: Path | str) -> Path:
     """Writes the picture beside its place first, so that half a picture never lies there."""
     png = Path(png)
     temporary = png.with_name(f".{png.name}.{os.getpid()}")

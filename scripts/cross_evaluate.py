@@ -40,7 +40,9 @@ def cross_evaluate(config) -> None:
         evaluate_column(config, table, columns[path], path, checkpoint, attentions)
     corpora = {(scores["corpus"], scores["split"]) for scores in table.scores.values()}
     if len(corpora) > 1:
-        raise UserError(f"These checkpoints were trained on different corpora {sorted(corpora)}: name one with corpus=…")
+        raise UserError(
+            f"These checkpoints were trained on different corpora {sorted(corpora)}: name one with corpus=…"
+        )
     table.write()
     table.show()
 
@@ -86,6 +88,7 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
             max_dropped=config.max_dropped,
             cache=str(config.cache),
             output=str(table.folder(label, column)),
+            report=False,
         )
         try:
             refuse_unshared(settings, checkpoint.model.description["encoder"]["shared_qk"])

@@ -41,7 +41,7 @@ def test_learning_curves_show_loss_and_error_rate_side_by_side(tmp_path):
 
 def test_the_error_rate_is_drawn_in_percent_and_minutes_stand_on_top(tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr("asr.plots._save", lambda figure, png: figures.append(figure))
+    monkeypatch.setattr("asr.plots.save", lambda figure, png: figures.append(figure))
     text = HEADER + "0,10,60,2.0,2.5,0.5\n1,20,120,1.0,1.5,0.07\n"
     plot_learning_curves(metrics_file(tmp_path, text), tmp_path / "c.png")
     loss, rate = figures[0].axes

@@ -32,3 +32,6 @@ def show_scores(scores: dict[str, Any]) -> None:
     if scores["dropped"]:
         console.print(f"{len(scores['dropped'])} utterances could not be scored; scores.json names them.")
     console.print(f"tables in {scores['folder']}")
+    for name in (scores.get("report"), scores.get("attention_page")):
+        if name is not None:
+            console.print(f"page      {name}")

@@ -1,0 +1,129 @@
+"""Reading an evaluation's folder again: what `asr.scoring.files` wrote."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from asr.errors import UserError
+
+TABLE, SCORES = "hypotheses.tsv", "scores.json"
+COLUMNS = (
+    "utterance", "speaker", "duration", "reference_length", "substitutions", "deletions", "insertions", "reference",
+    "hypothesis",
+)  # fmt: skip
+ESCAPED = re.compile(r"\\([\\tnr])")
+MEANT = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadUtterance:
+    """One line of `hypotheses.tsv`. duration: seconds; reference, hypothesis: tokens in one line."""
+
+    utterance: str
+    speaker: str
+    duration: float
+    reference_length: int
+    substitutions: int
+    deletions: int
+    insertions: int
+    reference: str
+    hypothesis: str
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadEvaluation:
+    """An evaluation as it lies in a folder. scores: the content of `scores.json`; utterances: by id."""
+
+    folder: Path
+    scores: dict[str, Any]
+    utterances: dict[str, ReadUtterance]
+
+
+def find_evaluation(path: Path | str, split: str = "test") -> Path:
+    """The evaluation's folder that a user means by `path`: itself, or a run's evaluation of `split` with its own attention.
+
+    Raises UserError if there is none, naming the evaluations that the run has.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"There is no folder {path}. Name a run's folder or the folder of an evaluation.")
+    if (path / SCORES).is_file():
+        return path
+    found = sorted((path / "evaluation").glob(f"*/*/{SCORES}"))
+    if not found:
+        raise UserError(
+            f"{path} is neither an evaluation's folder nor a run with evaluations: run python evaluate.py checkpoint={path}"
+        )
+    for file in found:
+        scores = read_json(file)
+        if file.parent.parent.name == split and scores.get("attention") == scores.get("trained_with"):
+            return file.parent
+    others = ", ".join(str(file.parent) for file in found)
+    raise UserError(
+        f"{path} has no evaluation of the {split} split with its own attention. Name one of those that it has ({others}), "
+        f"or run python evaluate.py checkpoint={path} split={split}"
+    )
+
+
+def read_evaluation(folder: Path | str) -> ReadEvaluation:
+    """Reads `scores.json` and `hypotheses.tsv`. Raises UserError, naming file and line, if they are cut short or of another
+    form, or do not belong together."""
+    folder = Path(folder)
+    scores = read_json(folder / SCORES)
+    path = folder / TABLE
+    try:
+        lines = path.read_bytes().decode("utf8").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    if tuple(lines[0].split("\t")) != COLUMNS:
+        raise UserError(f"{path} is no table of hypotheses: its first line must name {', '.join(COLUMNS)}.")
+    utterances: dict[str, ReadUtterance] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        utterance = read_line(line, f"{path}, line {number}")
+        if utterance.utterance in utterances:
+            raise UserError(f"{path}, line {number}: the utterance {utterance.utterance} stands there twice.")
+        utterances[utterance.utterance] = utterance
+    for key in ("substitutions", "deletions", "insertions", "reference_length"):
+        total = sum(getattr(utterance, key) for utterance in utterances.values())
+        if scores.get(key) != total:
+            raise UserError(
+                f"{path} and {SCORES} do not belong together: {key} add up to {total} in the table, but {SCORES} says "
+                f"{scores.get(key)}. Evaluate again."
+            )
+    return ReadEvaluation(folder, scores, utterances)
+
+
+def read_line(line: str, place: str) -> ReadUtterance:
+    fields = [ESCAPED.sub(lambda match: MEANT[match[1]], field) for field in line.split("\t")]
+    if len(fields) != len(COLUMNS):
+        raise UserError(
+            f"{place}: {len(fields)} fields instead of {len(COLUMNS)}; the file is cut short or was changed."
+        )
+    try:
+        counts = [int(field) for field in fields[3:7]]
+        duration = float(fields[2])
+    except ValueError as error:
+        raise UserError(f"{place}: {error}; expected a duration and four counts.") from None
+    if min(counts) < 0:
+        raise UserError(f"{place}: a count is below zero.")
+    return ReadUtterance(fields[0], fields[1], duration, *counts, fields[7], fields[8])
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): it is cut short or was changed.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no scores: expected an object.")
+    return content
