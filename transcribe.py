@@ -20,6 +20,7 @@ def transcribe(config) -> int:
         knobs=typed_knobs(config),
         decoder=plain(config.decoder),
         device=config.device,
+        longest_seconds=config.longest_seconds,
     )
 
 

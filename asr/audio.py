@@ -6,7 +6,11 @@ channels are mixed to one by their mean, whatever the format, so that one channe
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import math
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,35 +28,74 @@ CONTAINERS_WITH_LENGTH = {"mov", "matroska"}
 # A decoder's priming samples and a rounded header: up to this much (seconds) may lack from a whole file.
 LENGTH_TOLERANCE = 0.1
 OGG_LONGEST_PAGE = 65307  # bytes
+RATES = range(1000, 1_000_001)  # Hz: outside of them a header is broken
+# Full scale is 1, and decoders overshoot it a little: what is far above holds integers that were never scaled.
+LOUDEST = 64.0
+# What is longer than this is no utterance: a recording that was not cut, which would fill the memory.
+LONGEST_SECONDS = 600.0
+# Ratios of rates whose filters have more taps than this take gigabytes in torchaudio (44101 to 16000 takes three).
+MOST_TAPS = 10_000_000
 
 
 class _Unknown(Exception):
     """libsndfile does not know the format."""
 
 
-def read_audio(path: str | Path, sample_rate: int | None = None) -> tuple[numpy.ndarray, int]:
+class TooLong(UserError):
+    """Audio of more than the `longest` seconds that were asked for; `seconds` is how long it is, at least."""
+
+    def __init__(self, path: Path, seconds: float, longest: float):
+        super().__init__(f"{path} is longer than {longest:g} s: {seconds:.0f} s. Cut it into utterances first.")
+        self.seconds, self.longest = seconds, longest
+
+
+def read_audio(
+    path: str | Path, sample_rate: int | None = None, longest_seconds: float | None = None
+) -> tuple[numpy.ndarray, int]:
     """The waveform in the file `path`.
 
-    sample_rate: in Hz; where the file has another, it is resampled (band-limited interpolation, torchaudio).
+    sample_rate: in Hz; where the file has another, it is resampled (`resample`).
+    longest_seconds: what is longer raises TooLong, before it fills the memory. None: no bound.
 
     Returns (waveform (samples,) float32 within about [-1, 1], the mean of the channels; its sample rate in Hz).
-    Raises UserError, naming the file, if it is missing, empty, unreadable, holds no sound or non-numbers, or is shorter
-    than its header promises (as far as its format stores a length: headerless formats such as G.722 do not).
+    Raises UserError, naming the file, if it is missing, empty, unreadable, no regular file, holds no sound, non-numbers
+    or samples far above full scale, has a sample rate that cannot be, or is shorter than its header promises (as far as
+    its format stores a length: headerless formats such as G.722 do not).
     """
-    path = _existing(path)
-    try:
-        channels, rate = _read_with_soundfile(path)
-    except _Unknown:
-        channels, rate = _read_with_pyav(path)
-    if channels.shape[0] == 0:
-        raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
+    channels, rate = read_channels(path, longest_seconds)
     waveform = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
-    if not numpy.isfinite(waveform).all():
-        raise UserError(f"{path} holds samples that are not numbers (NaN or infinity): record or convert it again.")
     waveform = numpy.ascontiguousarray(waveform, dtype=numpy.float32)
     if sample_rate is not None and rate != sample_rate:
         waveform, rate = resample(waveform, rate, sample_rate), sample_rate
     return waveform, rate
+
+
+def read_channels(path: str | Path, longest_seconds: float | None = None) -> tuple[numpy.ndarray, int]:
+    """The waveforms in the file `path` as they are stored: (samples, channels) float32, and their sample rate in Hz.
+
+    Raises UserError as `read_audio` does.
+    """
+    path = _existing(path)
+    longest = math.inf if longest_seconds is None else longest_seconds
+    try:
+        channels, rate = _read_with_soundfile(path, longest)
+    except _Unknown:
+        channels, rate = _read_with_pyav(path, longest)
+    if channels.shape[0] == 0:
+        raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
+    problem = unusable_samples(channels)
+    if problem:
+        raise UserError(f"{path} holds {problem}: record or convert it again.")
+    return channels, rate
+
+
+def unusable_samples(samples: numpy.ndarray) -> str | None:
+    """What is wrong with samples, in words; None for those that may be sound. samples: float, any shape, not empty."""
+    lowest, highest = float(samples.min()), float(samples.max())  # NaN where one sample is
+    if not math.isfinite(lowest) or not math.isfinite(highest):
+        return "samples that are not numbers (NaN or infinity)"
+    peak = max(-lowest, highest)
+    return f"samples of {peak:.3g}, where full scale is 1" if peak > LOUDEST else None
 
 
 def audio_duration(path: str | Path) -> float:
@@ -72,6 +115,33 @@ def audio_duration(path: str | Path) -> float:
     return frames / rate
 
 
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a file's header says: its sample rate in Hz and its length in samples per channel; None where not known."""
+
+    sample_rate: int | None
+    samples: int | None
+
+
+def read_header(path: str | Path) -> Header:
+    """The header of the file `path`, without decoding. Raises UserError as `audio_duration` does."""
+    path = _existing(path)
+    try:
+        with _open_with_soundfile(path) as file:
+            return Header(file.samplerate, file.frames)
+    except _Unknown:
+        pass
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if container.streams.audio:
+                return Header(_rate(container.streams.audio[0], path), None)
+    except (av.error.FFmpegError, ValueError, OSError):
+        pass
+    raise UserError(f"{path} cannot be read as audio, neither by libsndfile nor by FFmpeg.")
+
+
 def is_mono_wav_or_flac(path: str | Path, sample_rate: int) -> bool:
     """Whether the file is what training reads fastest, as it is: one channel of WAV or FLAC at `sample_rate` Hz."""
     try:
@@ -82,19 +152,43 @@ def is_mono_wav_or_flac(path: str | Path, sample_rate: int) -> bool:
 
 
 def resample(waveform: numpy.ndarray, rate: int, new_rate: int) -> numpy.ndarray:
-    """waveform (samples,) float32 at `rate` Hz → (samples · new_rate / rate, rounded up,) float32 at `new_rate` Hz."""
+    """waveform (samples,) float32 at `rate` Hz → (samples · new_rate / rate, rounded up,) float32 at `new_rate` Hz.
+
+    By torchaudio (band-limited interpolation); between rates such as 44101 and 16000 Hz, where that would take gigabytes,
+    by FFmpeg.
+    """
+    common = math.gcd(rate, new_rate)
+    if (rate // common) * (new_rate // common) > MOST_TAPS:
+        return _resample_with_pyav(waveform, rate, new_rate)
     import torch
     import torchaudio
 
     return torchaudio.functional.resample(torch.from_numpy(waveform), rate, new_rate).numpy()
 
 
+def _resample_with_pyav(waveform: numpy.ndarray, rate: int, new_rate: int) -> numpy.ndarray:
+    import av
+
+    converter = av.AudioResampler(format="flt", layout="mono", rate=new_rate)
+    frame = av.AudioFrame.from_ndarray(waveform[None], format="flt", layout="mono")
+    frame.sample_rate = rate
+    blocks = [block.to_ndarray()[0] for piece in (frame, None) for block in converter.resample(piece)]
+    samples = -(-len(waveform) * new_rate // rate)
+    resampled = numpy.concatenate(blocks)[:samples] if blocks else numpy.zeros(0, numpy.float32)
+    return numpy.pad(resampled, (0, samples - len(resampled)))
+
+
 def write_flac(path: str | Path, waveform: numpy.ndarray, sample_rate: int) -> None:
-    """Writes waveform (samples,) float32 as 16-bit FLAC: 16-bit audio comes out bit for bit, above 1 it is clipped."""
+    """Writes waveform (samples,) float32 as 16-bit FLAC: 16-bit audio comes out bit for bit, above 1 it is clipped.
+
+    Raises OSError if it cannot be written.
+    """
     import soundfile
 
     samples = numpy.clip(numpy.rint(waveform * 32768.0), -32768, 32767).astype(numpy.int16)
-    soundfile.write(str(path), samples, sample_rate, format="FLAC", subtype="PCM_16")
+    file = io.BytesIO()  # libsndfile itself would not say why a file cannot be written
+    soundfile.write(file, samples, sample_rate, format="FLAC", subtype="PCM_16")
+    Path(path).write_bytes(file.getvalue())
 
 
 def _existing(path: str | Path) -> Path:
@@ -102,13 +196,17 @@ def _existing(path: str | Path) -> Path:
     try:
         if path.is_dir():
             raise UserError(f"{path} is a folder; an audio file was expected.")
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # a pipe would block, /dev/zero never end
+            raise UserError(f"{path} is no regular file (a pipe or a device): save the audio as a file first.")
+        if status.st_size == 0:
             raise UserError(f"{path} is empty (0 bytes): copy it again, or remove it.")
         path.open("rb").close()
     except FileNotFoundError:
         raise UserError(f"There is no audio file {path}.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be opened: {error.strerror or error}.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from None
     return path
 
 
@@ -119,6 +217,9 @@ def _open_with_soundfile(path: Path) -> soundfile.SoundFile:
         file = soundfile.SoundFile(str(path))
     except (soundfile.LibsndfileError, TypeError):  # TypeError: files named .raw have no header to read
         raise _Unknown from None
+    if file.samplerate not in RATES:
+        file.close()
+        raise UserError(f"{path} has a sample rate of {file.samplerate} Hz by its header, which must be damaged.")
     promised, there = _promised_and_there(file.extra_info)
     if there < promised:
         file.close()
@@ -153,12 +254,14 @@ def _last_ogg_page_is_whole(path: Path) -> bool:
     return len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
-def _read_with_soundfile(path: Path) -> tuple[numpy.ndarray, int]:
+def _read_with_soundfile(path: Path, longest: float) -> tuple[numpy.ndarray, int]:
     """(samples, channels) float32 and the sample rate."""
     import soundfile
 
     with _open_with_soundfile(path) as file:
         frames, rate = file.frames, file.samplerate
+        if frames / rate > longest:
+            raise TooLong(path, frames / rate, longest)
         try:
             channels = file.read(dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
@@ -170,7 +273,7 @@ def _read_with_soundfile(path: Path) -> tuple[numpy.ndarray, int]:
     return channels, rate
 
 
-def _read_with_pyav(path: Path) -> tuple[numpy.ndarray, int]:
+def _read_with_pyav(path: Path, longest: float = math.inf) -> tuple[numpy.ndarray, int]:
     """(samples, channels) float32 and the sample rate."""
     import av
 
@@ -179,10 +282,14 @@ def _read_with_pyav(path: Path) -> tuple[numpy.ndarray, int]:
             if not container.streams.audio:
                 raise UserError(f"{path} holds no audio: an audio file was expected.")
             stream = container.streams.audio[0]
-            rate = stream.rate
+            rate = _rate(stream, path)
             converter, blocks = av.AudioResampler(format="fltp"), []
+            samples = 0
             for frame in container.decode(stream):
                 blocks += [block.to_ndarray() for block in converter.resample(frame)]
+                samples += frame.samples
+                if samples / rate > longest:
+                    raise TooLong(path, max(samples / rate, (container.duration or 0) / 1e6), longest)
             if blocks:
                 blocks += [block.to_ndarray() for block in converter.resample(None)]
             promised = 0.0
@@ -200,6 +307,13 @@ def _read_with_pyav(path: Path) -> tuple[numpy.ndarray, int]:
     if promised - len(channels) / rate > LENGTH_TOLERANCE:
         raise _cut_short(path, promised, len(channels) / rate)
     return channels, rate
+
+
+def _rate(stream, path: Path) -> int:
+    rate = getattr(stream, "rate", None)  # where FFmpeg knows no decoder, there is none
+    if rate not in RATES:
+        raise UserError(f"{path} holds audio in a form that FFmpeg cannot decode, or with a damaged header.")
+    return rate
 
 
 def _cut_short(path: Path, promised: float, there: float) -> UserError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def open_file(file: Path, run: Path | None, path: Path) -> Checkpoint:
 
 def read_tensors(file: Path) -> dict[str, Any]:
     """Reads a PyTorch file as tensors and plain data only: `weights_only` refuses everything that would run code."""
+    refuse_inflated(file)
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -95,6 +97,20 @@ def read_tensors(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{file} is not a checkpoint: it holds a {type(content).__name__}.")
     return content
+
+
+def refuse_inflated(file: Path) -> None:
+    """Raises UserError for an archive whose records unpack to more than the file holds: PyTorch never writes such a one."""
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise UserError(f"{file} is not a checkpoint, or is cut short: {error}") from None
+    stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
+    if not stored or sum(record.file_size for record in records) > file.stat().st_size:
+        raise UserError(f"{file} is not a checkpoint: its records are compressed, or claim more than the file holds.")
 
 
 def pack_units(units: Units) -> dict[str, torch.Tensor]:
@@ -115,7 +131,12 @@ def unpack_units(files: dict[str, torch.Tensor], source: str) -> Units:
                 or name == ".."
                 or not torch.is_tensor(content)
                 or content.dtype != torch.uint8
+                # a view of one byte may say that it is a terabyte
+                or content.dim() != 1
+                or not content.is_contiguous()
             ):
-                raise UserError(f"{source}: the units carry a file called {name!r}, which is no plain file name.")
+                raise UserError(
+                    f"{source}: the units carry a file called {name!r}, which is no plain file name with plain bytes."
+                )
             (Path(folder) / name).write_bytes(bytes(content.tolist()))
         return load_units(Path(folder))

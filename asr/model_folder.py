@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from asr.encoders import encoders
 from asr.errors import UserError
 from asr.model import Model
 from asr.units import Units, load_units
@@ -66,7 +67,7 @@ def load_model(folder: Path) -> tuple[Model, Units, dict[str, Any]]:
             raise UserError(f"{folder} is no model folder: it has no {file}.")
     try:
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{folder / DESCRIPTION} is not JSON ({error}): the file is cut short or not a description."
         ) from None
@@ -106,7 +107,14 @@ def rebuild(description: dict[str, Any], units: Units, weights: dict[str, torch.
         raise UserError(
             f"{source}: the weights are for {description['units']} units but its units.json has {len(units.symbols)}."
         )
+    for name, tensor in weights.items():
+        if not torch.is_tensor(tensor) or not bool(torch.isfinite(tensor).all()):
+            raise UserError(
+                f"{source}: the weights {name} hold values that are not numbers: training had diverged by then. "
+                "Use an earlier checkpoint."
+            )
     try:
+        refuse_misfit(description, weights)
         model = Model(description)
         model.load_state_dict(weights)
     except UserError as error:
@@ -115,3 +123,24 @@ def rebuild(description: dict[str, Any], units: Units, weights: dict[str, torch.
         reason = str(error).strip().splitlines()
         raise UserError(f"{source}: the weights do not fit the description: {' '.join(reason[:2])}") from None
     return model.eval()
+
+
+def refuse_misfit(description: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
+    """Raises ValueError if the encoder of a description has other weights than these, before it takes any memory.
+
+    A stranger's description may ask for an encoder that no machine holds.
+    """
+    settings, mels = description["encoder"], description["features"].get("mels", 40)
+    if isinstance(settings.get("layers"), int) and settings["layers"] > len(weights):
+        raise ValueError(f"there are {len(weights)} tensors for {settings['layers']} layers")
+    with torch.device("meta"):
+        encoder = encoders.create(
+            settings, input_dim=mels, create_attention=lambda layer, head_dim: torch.nn.Identity()
+        )
+        head = torch.nn.Linear(encoder.output_dim, description["units"])
+    for part, module in (("encoder", encoder), ("head", head)):
+        for name, expected in module.state_dict().items():
+            found = weights.get(f"{part}.{name}")
+            if found is None or found.shape != expected.shape:
+                shape = "missing" if found is None else tuple(found.shape)
+                raise ValueError(f"{part}.{name} is {shape}, not {tuple(expected.shape)}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from asr.audio import read_audio
+from asr.audio import LONGEST_SECONDS, read_audio
 from asr.checkpoint import open_checkpoint
 from asr.decoders import decoders
 from asr.errors import UserError
@@ -22,9 +23,11 @@ def transcribe_files(
     knobs: dict[str, int] | None = None,
     decoder: dict[str, Any] | None = None,
     device: str = "auto",
+    longest_seconds: float = LONGEST_SECONDS,
 ) -> int:
-    """Prints `file<TAB>transcript` for every file and returns how many could not be read; those are named on standard error.
+    """Prints `file<TAB>transcript` for every file and returns how many could not be used; those are named on standard error.
 
+    longest_seconds: longer files are not recognized: they take memory and time without bound.
     Raises UserError if there are no files, or if the checkpoint cannot be opened or served.
     """
     if not files:
@@ -37,16 +40,26 @@ def transcribe_files(
     failed = 0
     for file in files:
         try:
-            waveform, _ = read_audio(file, model.features.filter_bank.sample_rate)
+            waveform, rate = read_audio(file, model.features.filter_bank.sample_rate, longest_seconds)
+            if model.features.frames_of(len(waveform)) < 1:
+                raise UserError(f"{file} is shorter than one frame: {len(waveform) / rate:.4f} s.")
         except UserError as error:
             print(f"transcribe.py: {error}", file=sys.stderr)
             failed += 1
             continue
-        tokens: list[str] = []
-        if model.features.frames_of(len(waveform)) > 0:
-            with torch.inference_mode():
-                samples = torch.tensor([len(waveform)], device=place)
-                emissions, lengths = model(torch.from_numpy(waveform)[None].to(place), samples)
-            tokens = opened.units.decode(decode(emissions, lengths)[0][0].ids)
-        print(f"{file}\t{opened.units.text(tokens)}", flush=True)
+        with torch.inference_mode():
+            samples = torch.tensor([len(waveform)], device=place)
+            emissions, lengths = model(torch.from_numpy(waveform)[None].to(place), samples)
+        tokens = opened.units.decode(decode(emissions, lengths)[0][0].ids)
+        say(f"{file}\t{opened.units.text(tokens)}")
     return failed
+
+
+def say(line: str) -> None:
+    """Prints a line at once. Raises UserError if standard output takes no more: its disk is full, or its reader has gone."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        # what is left unsaid would fail once more when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UserError(f"The transcripts cannot be written to standard output: {error.strerror}.") from None

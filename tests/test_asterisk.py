@@ -252,7 +252,7 @@ def test_an_interruption_leaves_nothing_behind(tree, tmp_path, monkeypatch):
     monkeypatch.setattr("asr.corpora.asterisk.write_manifests", interrupted)
     with pytest.raises(KeyboardInterrupt):
         AsteriskCorpus(packages=str(tree)).load(tmp_path / "cache")
-    assert list((tmp_path / "cache/asterisk").iterdir()) == []
+    assert not (tmp_path / "cache").exists()
 
 
 def test_packages_that_are_not_there_are_asked_for_in_a_sentence(tree, debs, tmp_path):

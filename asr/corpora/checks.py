@@ -63,10 +63,12 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
     written.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    new = [above for above in temporary.parents if not above.exists()]
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     except OSError as error:
+        _remove_empty(new)
         raise UserError(
             f"The cache folder {folder.parent} cannot be written ({error.strerror}): choose another with cache=FOLDER."
         ) from None
@@ -80,10 +82,19 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
             shutil.rmtree(temporary)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        _remove_empty(new)
         raise UserError(f"Writing {folder} failed: {error}. Nothing was kept.") from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        _remove_empty(new)
         raise
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Removes folders, the innermost first, as far as they are there and empty."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def utterance_cut(

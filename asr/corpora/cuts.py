@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import logging
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lhotse.cut import Cut
 
 NO_SPEAKER = "unknown"
+LONGEST_TIME = 1e9  # seconds, thirty years: beyond it times are no times
 log = logging.getLogger(__name__)
 
 
@@ -103,7 +105,43 @@ def read_cuts(file: Path, split: str) -> Iterator[Cut]:
                 f"{file}:{number}: the cut {cut.id!r} has no recording; training reads audio, not features."
             )
         refuse_commands(cut.recording, f"{file}:{number}")
+        refuse_nonsense(cut, f"{file}:{number}")
         yield cut
+
+
+def refuse_nonsense(cut: Cut, place: str) -> None:
+    """Raises UserError for times, channels and texts that cannot be, naming the field."""
+
+    def check(field: str, value: Any, valid: bool, expected: str) -> None:
+        if not valid:
+            raise UserError(f"{place}: {field} of the cut {cut.id!r} is {value!r}; {expected} was expected.")
+
+    def check_times(what: str, start: Any, duration: Any, lowest: float = 0.0) -> None:
+        check(f"{what}start", start, is_number(start) and lowest <= start < LONGEST_TIME, "a time in seconds")
+        check(f"{what}duration", duration, is_number(duration) and 0 < duration < LONGEST_TIME, "a duration in seconds")
+
+    check("the id", cut.id, isinstance(cut.id, str), "text")
+    check_times("the ", cut.start, cut.duration)
+    recording = cut.recording
+    check_times("the recording's ", 0.0, recording.duration)
+    for field in ("sampling_rate", "num_samples"):
+        value = getattr(recording, field)
+        check(f"the recording's {field}", value, isinstance(value, int) and value > 0, "a positive whole number")
+    channels = cut.channel if isinstance(cut.channel, list) else [cut.channel]
+    known = recording.channel_ids
+    check(
+        "the channel", cut.channel, bool(channels) and set(channels) <= set(known), f"one of the recording's, {known},"
+    )
+    for supervision in cut.supervisions:
+        check_times("the supervision's ", supervision.start, supervision.duration, lowest=-LONGEST_TIME)
+        outside = supervision.start >= cut.duration or supervision.start + supervision.duration <= 0
+        check("the supervision's start", supervision.start, not outside, f"a time within its {cut.duration:g} s")
+        text = supervision.text
+        check("the supervision's text", text, text is None or isinstance(text, str), "text")
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def refuse_commands(recording, place: str) -> None:
@@ -129,7 +167,7 @@ def _json_lines(file: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
                     continue
                 try:
                     data = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise UserError(
                         f"{file}:{number}: this line is no whole JSON ({error}): make the file again."
                     ) from None

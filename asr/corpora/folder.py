@@ -64,6 +64,7 @@ class FolderCorpus(CorpusSource):
     sample_rate: Hz; mono WAV and FLAC files at this rate are used in place, all others are converted to FLAC in the cache.
     dev_fraction, test_fraction: held out where the table has no column `split`: of the speakers where there are ten or
         more, else of the utterances; chosen by a stable hash of (seed, speaker or file).
+    longest_seconds: longer recordings are left out by name, before they fill the memory.
     language: an eSpeak code such as "en-us", used for words outside the lexicon; None where not known.
     """
 
@@ -76,12 +77,14 @@ class FolderCorpus(CorpusSource):
     test_fraction: float = 0.15
     language: str | None = None
     seed: int = 1
+    longest_seconds: float = 600.0
 
     def load(self, cache: Path, workers: int = 2) -> Corpus:
         """Reads every audio file once, by `workers` threads, and returns the corpus; made anew when a file changed.
 
-        Audio without a transcript is left out and named in `Corpus.dropped`. Raises UserError for a missing or malformed
-        table, for a transcript whose audio is missing, listed twice, unreadable or cut short, and for an empty corpus.
+        Audio without a transcript, or longer than `longest_seconds`, is left out and named in `Corpus.dropped`. Raises UserError
+        for a missing or malformed table, for a transcript whose audio is missing, outside the folder, listed twice,
+        unreadable or cut short, and for an empty corpus.
         """
         check_fractions(self.dev_fraction, self.test_fraction)
         rate = self.sample_rate
@@ -104,16 +107,23 @@ class FolderCorpus(CorpusSource):
         if not folder.is_dir():
             split_of = self._splits(transcripts, table)
             with whole_or_not_at_all(folder) as part:
-                cuts = self._convert(transcripts, files, part, workers)
-                splits = {name: [cut for cut, at in zip(cuts, split_of) if at == name] for name in SPLITS}
-                dropped = [(name, "audio without transcript") for name in untranscribed]
+                cuts, dropped = self._convert(transcripts, files, part, workers)
+                splits = {name: [cut for cut, at in zip(cuts, split_of) if cut and at == name] for name in SPLITS}
+                dropped += [(name, "audio without transcript") for name in untranscribed]
                 write_manifests(part, splits, dropped, {"settings": settings, "sample_rate": rate})
         splits, dropped, _ = read_manifests(folder)
         return Corpus(self.name, splits, rate, dropped)
 
     def _files(self, root: Path, table: Path, transcripts: list[Transcript]) -> list[Path]:
-        files = [(root / transcript.file).resolve() for transcript in transcripts]
-        missing = [transcript for transcript, file in zip(transcripts, files) if not file.exists()]
+        for transcript in transcripts:
+            if Path(os.path.normpath(root / transcript.file)).parts[: len(root.parts)] != root.parts:
+                raise UserError(
+                    f"{table}:{transcript.line}: {transcript.file} lies outside the folder: put the file, or a link to "
+                    "it, into the folder."
+                )
+        # realpath, because Path.resolve raises RuntimeError for a link to itself
+        files = [Path(os.path.realpath(root / transcript.file)) for transcript in transcripts]
+        missing = [transcript for transcript, file in zip(transcripts, files) if not os.path.lexists(file)]
         if missing:
             first = "; ".join(f"line {transcript.line}: {transcript.file}" for transcript in missing[:5])
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
@@ -152,10 +162,17 @@ class FolderCorpus(CorpusSource):
         split_of = split_by_hash(keys, self.dev_fraction, self.test_fraction, self.seed)
         return [split_of[key] for key in keys]
 
-    def _convert(self, transcripts: list[Transcript], files: list[Path], part: Path, workers: int) -> list[MonoCut]:
-        """The cuts, in the order of the transcripts. Raises UserError that lists all files that are broken."""
+    def _convert(
+        self, transcripts: list[Transcript], files: list[Path], part: Path, workers: int
+    ) -> tuple[list[MonoCut | None], list[tuple[str, str]]]:
+        """(cuts in the order of the transcripts, None for those left out; these with reasons).
+
+        Raises UserError that lists all files that are broken.
+        """
         from rich.console import Console
         from rich.progress import track
+
+        from asr.audio import TooLong
 
         stems = [Path(transcript.file).with_suffix("").as_posix() for transcript in transcripts]
         count = collections.Counter(stems)
@@ -171,17 +188,24 @@ class FolderCorpus(CorpusSource):
                     disable=not sys.stderr.isatty(),
                 )
             )
-        broken = [f"  {result}" for result in results if isinstance(result, UserError)]
+        broken = [
+            f"  {result}" for result in results if isinstance(result, UserError) and not isinstance(result, TooLong)
+        ]
         if broken:
             raise UserError("\n".join([f"{len(broken)} of {len(files)} audio files are broken:", *broken]))
-        return results
+        dropped = [
+            (transcript.file, f"longer than {result.longest:g} s: {result.seconds:.0f} s")
+            for transcript, result in zip(transcripts, results)
+            if isinstance(result, TooLong)
+        ]
+        return [None if isinstance(result, TooLong) else result for result in results], dropped
 
     def _convert_one(self, transcript: Transcript, file: Path, utterance: str, part: Path) -> MonoCut | UserError:
         from asr.audio import is_mono_wav_or_flac, read_audio, write_flac
 
         try:
             in_place = is_mono_wav_or_flac(file, self.sample_rate)
-            waveform, _ = read_audio(file, self.sample_rate)
+            waveform, _ = read_audio(file, self.sample_rate, self.longest_seconds)
         except UserError as error:
             return error
         if in_place:
@@ -197,6 +221,8 @@ class FolderCorpus(CorpusSource):
 
 def read_table(table: Path) -> list[Transcript]:
     """The lines of a table of transcripts. Raises UserError, with the line's number, for a line that is not as expected."""
+    if table.exists() and not table.is_file():
+        raise UserError(f"{table} is no regular file: a table of transcripts was expected.")
     try:
         lines = table.read_bytes().decode("utf-8-sig").split("\n")
     except FileNotFoundError:
@@ -213,6 +239,8 @@ def read_table(table: Path) -> list[Transcript]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if "\0" in line:
+            raise UserError(f"{table}:{number}: there is a NUL character: save the table as UTF-8 (UTF-16 has many).")
         cells = [cell.strip() for cell in line.split("\t")]
         if columns is None:
             columns = _header(cells, table, number)
@@ -259,14 +287,18 @@ def _audio_below(root: Path, cache: Path) -> list[tuple[str, Path]]:
     """(path from `root`, resolved path) of all files named like audio; hidden ones and those of the cache left aside."""
     found = []
     for folder, below, files in os.walk(root):
-        below[:] = [name for name in below if not name.startswith(".") and Path(folder, name).resolve() != cache]
+        below[:] = [name for name in below if not name.startswith(".") and _real(folder, name) != cache]
         for file in files:
             path = Path(folder, file)
             if path.suffix.lower() in AUDIO_SUFFIXES and not file.startswith("."):
-                found.append((path.relative_to(root).as_posix(), path.resolve()))
+                found.append((path.relative_to(root).as_posix(), _real(folder, file)))
     return sorted(found)
 
 
+def _real(folder: str, name: str) -> Path:
+    return Path(os.path.realpath(os.path.join(folder, name)))
+
+
 def _size_and_time(file: Path) -> tuple[int, int]:
-    status = file.stat()
+    status = file.lstat()
     return status.st_size, status.st_mtime_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -43,16 +44,18 @@ def check_split(
     output_lengths: Callable[[int], int],
     required_frames: Callable[[list[int]], int] | None,
     fewest_frames_of: Callable[[int], int] | None = None,
+    longest_seconds: float | None = None,
 ) -> CheckedSplit:
     """Sorts the cuts of a split into usable ones and others, each of those with its reason.
 
     frames_of: samples → feature frames; output_lengths: feature frames → encoder outputs; required_frames: labels → the
     fewest encoder outputs that the loss can align them to, exactly; None where nothing is trained, and labels are empty.
     fewest_frames_of: samples → feature frames at the fastest that speed perturbation plays them; `frames_of` by default.
+    longest_seconds: longer utterances are left out; None for the usual bound, which keeps a mistake from filling the memory.
     """
     split = CheckedSplit(name, [], [], [], [], [])
     for cut in cuts:
-        reason = unusable_audio(cut)
+        reason = unusable_audio(cut) or unusable_times(cut, longest_seconds)
         if reason is None:
             try:
                 # where nothing is trained, a word that the units cannot write is an error to count, not to leave out
@@ -94,6 +97,52 @@ def unusable_audio(cut) -> str | None:
             return f"missing audio: {source.source}"
         if source.type == "file" and Path(source.source).stat().st_size == 0:
             return f"empty audio: {source.source}"
+    return unreadable_audio(cut)
+
+
+def unreadable_audio(cut) -> str | None:
+    """Why the headers of a cut's files tell that its audio cannot be read, or is not what its recording says."""
+    from asr.audio import LENGTH_TOLERANCE
+
+    recording = cut.recording
+    changes = recording.transforms or ()
+    resampled = all(hasattr(change, "source_sampling_rate") for change in changes)
+    rate = changes[0].source_sampling_rate if changes and resampled else recording.sampling_rate
+    for source in recording.sources:
+        if source.type != "file":
+            continue
+        try:
+            header = header_of(source.source)
+        except UserError as error:
+            return f"unreadable audio: {error}"
+        if not resampled:
+            continue
+        if header.sample_rate != rate:
+            return f"another sample rate than its manifest says: {header.sample_rate} Hz, not {rate}"
+        if header.samples is not None:
+            there = header.samples / header.sample_rate
+            if there + LENGTH_TOLERANCE < recording.duration:
+                return f"shorter than its manifest says: {there:.3f} s, not {recording.duration:.3f}"
+    return None
+
+
+@functools.lru_cache(maxsize=64)  # the cuts of a recording follow each other
+def header_of(path: str):
+    from asr.audio import read_header
+
+    return read_header(path)
+
+
+def unusable_times(cut, longest_seconds: float | None = None) -> str | None:
+    """Why a cut's times do not fit: beyond the end of its recording, or too long for one utterance (by default 600 s)."""
+    from asr.audio import LENGTH_TOLERANCE, LONGEST_SECONDS
+
+    longest_seconds = LONGEST_SECONDS if longest_seconds is None else longest_seconds
+
+    if cut.end > cut.recording.duration + LENGTH_TOLERANCE:
+        return f"beyond its recording: it ends at {cut.end:.3f} s of {cut.recording.duration:.3f}"
+    if cut.duration > longest_seconds:
+        return f"longer than {longest_seconds:g} s: {cut.duration:.0f} s"
     return None
 
 

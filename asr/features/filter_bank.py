@@ -13,6 +13,7 @@ from asr.errors import UserError
 
 PRE_EMPHASIS = torch.tensor(0.97).item()  # as rounded to float32, so that 1 - 0.97 is as exact as the product
 LOWEST_FREQUENCY = 20.0  # Hz
+LONGEST_WINDOW = 10.0  # seconds
 INT16_SCALE = 32768.0  # Kaldi computes on 16-bit integers: it floors energies, and adds dither, at that scale
 CPU_CHUNK, DEVICE_CHUNK = 256, 65536  # frames worked on at once: on a CPU what stays in its cache
 
@@ -41,6 +42,13 @@ class FilterBank(torch.nn.Module):
         Raises UserError for more triangles than the spectrum can tell apart, and for windows of less than two samples.
         """
         super().__init__()
+        if not isinstance(sample_rate, int) or not 1000 <= sample_rate <= 1_000_000:
+            raise UserError(f"features.sample_rate={sample_rate!r} is not a sample rate in Hz, such as 16000.")
+        if hop_seconds > LONGEST_WINDOW or window_seconds > LONGEST_WINDOW:
+            raise UserError(
+                f"features.window_seconds={window_seconds} and features.hop_seconds={hop_seconds}: more "
+                f"than {LONGEST_WINDOW:g} s is no frame of speech (0.025 and 0.010 are usual)."
+            )
         self.sample_rate, self.mels, self.dither = sample_rate, mels, dither
         self.window_samples = math.floor(sample_rate * window_seconds + 1e-6)
         self.hop_samples = math.floor(sample_rate * hop_seconds + 1e-6)
@@ -50,8 +58,8 @@ class FilterBank(torch.nn.Module):
                 "set features.window_seconds and features.hop_seconds in seconds (0.025 and 0.010)."
             )
         self.fft_size = 2 ** math.ceil(math.log2(self.window_samples))
-        triangles = mel_triangles(sample_rate, self.fft_size, mels)
-        if not triangles.any(dim=0).all():
+        triangles = mel_triangles(sample_rate, self.fft_size, min(mels, self.fft_size))
+        if mels > self.fft_size or not triangles.any(dim=0).all():
             raise UserError(
                 f"features.mels={mels} is too many at {sample_rate} Hz: some triangles hold no bin of the spectrum. "
                 "Use fewer."

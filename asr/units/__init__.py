@@ -138,13 +138,17 @@ def load_units(folder: Path) -> Units:
     """
     folder = Path(folder)
     path = folder / UNITS_FILE
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if not file.is_file() and not file.is_dir():
+            # reading a pipe would block, reading /dev/zero never end
+            raise UserError(f"{file} is no regular file: the units are files that are saved with the model.")
     try:
         fields = json.loads(path.read_bytes().decode("utf8"))
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error.strerror}): the units are saved there with the model."
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}): it is damaged, take it from the model again.") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
         raise UserError(f"{path} must hold an object with the units' name ({', '.join(units.names())}).")
