@@ -9,29 +9,40 @@ def evaluate(config) -> None:
 
     python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00
     python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00 attention=clustered clusters=200
+    python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00 plot_attention=UTTERANCE clusters=25
     """
+    from hydra.core.hydra_config import HydraConfig
+
     from asr.command import typed_knobs
     from asr.evaluation import Request, evaluate
+    from asr.processes import joined, launch, place
     from asr.scoring.show import show_scores
     from asr.training import plain
 
-    scores = evaluate(
-        Request(
-            checkpoint=str(config.checkpoint),
-            split=config.split,
-            attention=plain(config.attention) if config.get("attention") else None,
-            knobs=typed_knobs(config),
-            corpus=plain(config.corpus) if config.get("corpus") else None,
-            decoder=plain(config.decoder),
-            device=config.device,
-            batch_frames=config.batch_frames,
-            bootstrap=config.bootstrap,
-            max_dropped=config.max_dropped,
-            cache=str(config.cache),
-            output=config.output,
-        )
+    if config.devices > 1 and place().ranks == 1:
+        return launch(config.devices, list(HydraConfig.get().overrides.task))
+    request = Request(
+        checkpoint=str(config.checkpoint),
+        split=config.split,
+        attention=plain(config.attention) if config.get("attention") else None,
+        knobs=typed_knobs(config),
+        corpus=plain(config.corpus) if config.get("corpus") else None,
+        decoder=plain(config.decoder),
+        device=config.device,
+        batch_frames=config.batch_frames,
+        batch_utterances=config.batch_utterances,
+        bootstrap=config.bootstrap,
+        longest_seconds=config.longest_seconds,
+        max_dropped=config.max_dropped,
+        cache=str(config.cache),
+        output=config.output,
+        report=config.report,
+        plot_attention=None if config.plot_attention is None else str(config.plot_attention),
     )
-    show_scores(scores)
+    with joined(config.device, max(config.devices, place().ranks)) as together:
+        scores = evaluate(request, together)
+    if together.place.rank == 0:
+        show_scores(scores)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """Trains a recognizer: python train.py attention=i_clustered clusters=100"""
 
 from asr.command import command
+from asr.resuming import with_run
 
 
-@command("train")
+@command("train", arguments=with_run)
 def train(config) -> float:
     """Trains a speech recognizer and scores it on the test split.
 
     python train.py attention=i_clustered clusters=100
     python train.py corpus=asterisk attention=full max_minutes=10
+    python train.py resume=runs/spoken/full/2026-01-31_12-00-00
     """
     import os
 
@@ -18,7 +20,7 @@ def train(config) -> float:
 
     # in a multirun every job has a folder of its own
     config.run = os.path.relpath(HydraConfig.get().runtime.output_dir)
-    return train(config)
+    return train(config, list(HydraConfig.get().overrides.task))
 
 
 if __name__ == "__main__":

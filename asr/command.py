@@ -14,16 +14,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from asr.errors import UserError
+from asr.errors import Stopped, UserError
 from asr.help import help_text
 from asr.settings import CONF, all_knobs, check_overrides
 
 
-def command(config_name: str, files: bool = False, aliases: dict[str, str] | None = None) -> Callable:
+def command(
+    config_name: str,
+    files: bool = False,
+    aliases: dict[str, str] | None = None,
+    arguments: Callable[[list[str]], list[str]] | None = None,
+) -> Callable:
     """Makes `function(config)` a program configured by `conf/<config_name>.yaml`.
 
     files: arguments without a `=`, or that name an existing file, become `config.files`.
     aliases: keys that may be typed for others; a key that is the name of a group cannot be one of its own in Hydra.
+    arguments: changes what was typed before anything else looks at it.
     UserError ends the program with its sentence on standard error and exit code 2; Ctrl-C ends it with 130. A function of
     files returns how many of them failed; if any did, the exit code is 1.
     """
@@ -41,6 +47,8 @@ def command(config_name: str, files: bool = False, aliases: dict[str, str] | Non
                 named = take_files() if files else []
                 for key, meant in (aliases or {}).items():
                     sys.argv[1:] = [re.sub(rf"^{key}=", f"{meant}=", argument) for argument in sys.argv[1:]]
+                if arguments is not None:
+                    sys.argv[1:] = arguments(sys.argv[1:])
                 check_overrides(config_name, sys.argv[1:])
                 run_with_hydra(config_name, functools.partial(with_files, function, named) if files else function, name)
 
@@ -77,11 +85,18 @@ def typed_knobs(config) -> dict[str, int]:
 
 def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str) -> None:
     import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    jobs: list[dict[str, Any]] = []
+    sweep: list[Path] = []
 
     def guarded(config) -> Any:
-        from hydra.core.hydra_config import HydraConfig
-
         folder = Path(HydraConfig.get().runtime.output_dir)
+        if HydraConfig.get().mode == RunMode.MULTIRUN and "run" in config:
+            sweep[:] = [folder.parent]
+            with mistakes_as_sentences(name):
+                return one_of_several(function, config, folder, jobs, name)
         with mistakes_as_sentences(name):
             try:
                 return function(config)
@@ -89,14 +104,55 @@ def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str) 
                 remove_if_empty(folder)
                 raise
 
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
+    finally:
+        if jobs:
+            from asr.sweeps import show_sweep, write_sweep
+
+            show_sweep(sweep[0], write_sweep(sweep[0], jobs))
+    if any(job["failed"] for job in jobs):
+        raise SystemExit(1)
+
+
+def one_of_several(function: Callable[[Any], Any], config, folder: Path, jobs: list[dict[str, Any]], name: str) -> Any:
+    """Runs one job of a multirun: a mistake in it is said and does not keep the others from running."""
+    import os
+
+    from hydra.core.hydra_config import HydraConfig
+
+    from asr.sweeps import same_run
+
+    overrides = list(HydraConfig.get().overrides.task)
+    print(f"\n[{len(jobs) + 1}] {' '.join(overrides)}", flush=True)
+    job = {"overrides": overrides, "run": os.path.relpath(folder), "said": "stopped", "failed": True}
+    jobs.append(job)
+    same = same_run(folder, config)
+    if same is not None:
+        job |= {"run": os.path.relpath(same), "said": f"the same training as {same.name}", "failed": False}
+        print(f"the same training as {job['run']}: its attention does not read what differs; not run again")
+        remove_if_empty(folder)
+        return None
+    try:
+        result = function(config)
+        job |= {"said": "", "failed": False}
+        return result
+    except UserError as error:
+        job["said"] = str(error)
+        print(f"{name}: {error}", file=sys.stderr)
+        return None
+    finally:
+        remove_if_empty(folder)
 
 
 def remove_if_empty(folder: Path) -> None:
     """Removes `folder` and the empty folders above it, up to the working directory."""
     folder, here = folder.resolve(), Path.cwd().resolve()
     while folder != here and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+        try:
+            folder.rmdir()
+        except OSError:  # where a disk is mounted
+            return
         folder = folder.parent
 
 
@@ -115,6 +171,9 @@ class mistakes_as_sentences:  # noqa: N801 - reads as a phrase where it is used:
             message = str(error).rsplit("UserError: ", 1)[-1].strip()
             print(f"{self.name}: {message}", file=sys.stderr)
             raise SystemExit(2) from None
+        if isinstance(error, Stopped):
+            print(f"{self.name}: {error}", file=sys.stderr)
+            raise SystemExit(error.exit_code) from None
         if isinstance(error, KeyboardInterrupt):
             print(f"{self.name}: stopped by Ctrl-C.", file=sys.stderr)
             raise SystemExit(130) from None

@@ -25,3 +25,11 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     if close:
         return f"did you mean {' or '.join(close)}" + (f"? (one of: {', '.join(choices)})" if few else "")
     return f"one of: {', '.join(choices)}" if few else "--help lists what there is"
+
+
+class Stopped(Exception):
+    """A program that was asked to stop by a signal and has kept what it had. exit_code: 128 and the signal's number."""
+
+    def __init__(self, sentence: str, exit_code: int):
+        super().__init__(sentence)
+        self.exit_code = exit_code

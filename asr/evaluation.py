@@ -20,6 +20,10 @@ from asr.decoders import Decoder, decoders
 from asr.errors import UserError
 from asr.memory import PeakMemory
 from asr.model import Model, refuse_unshared
+from asr.processes import Alone, Together
+from asr.report.attention import knobs_of_pictures, utterance_called, write_attention_pictures
+from asr.report.evaluation import NAME as REPORT
+from asr.report.evaluation import write_report
 from asr.run_folder import command_line
 from asr.scoring import EvaluationFacts, UtteranceScore, score_utterance, summarize, write_evaluation
 from asr.scoring.files import scores_as_data
@@ -34,7 +38,8 @@ class Request:
     attention: settings of another attention than the checkpoint's own; knobs: settings to change in it.
     corpus: settings of another corpus than the one it was trained on. max_dropped: share of utterances that may be unusable
     before nothing is scored. output: folder for the tables; by default
-    `evaluation/<split>/<attention>` beside the model.
+    `evaluation/<split>/<attention>` beside the model. report: whether `report.html` is written beside the tables.
+    plot_attention: the id of an utterance whose attention matrices are drawn; knobs that only these read are allowed then.
     """
 
     checkpoint: str
@@ -45,42 +50,72 @@ class Request:
     decoder: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "greedy"})
     device: str = "auto"
     batch_frames: int = 16000
+    batch_utterances: int | None = None
     bootstrap: int = 2000
+    longest_seconds: float | None = None
     max_dropped: float = 0.01
     cache: str = ".cache"
     output: str | None = None
+    report: bool = True
+    plot_attention: str | None = None
 
 
 @dataclasses.dataclass
 class Recognition:
-    """What came out of a split: scored utterances, seconds spent in the model, and the most memory it needed, in bytes."""
+    """What came out of a split: scored utterances, seconds spent in the model by all processes together, and the most memory that
+    one of them needed, in bytes.
+    """
 
     utterances: list[UtteranceScore]
     forward_seconds: float
     peak_memory_bytes: int | None
 
 
-def evaluate(request: Request) -> dict[str, Any]:
-    """Scores a checkpoint, writes the tables, and returns the content of `scores.json` with `folder` and `tokens` beside it.
+def evaluate(request: Request, together: Alone | Together | None = None) -> dict[str, Any]:
+    """Scores a checkpoint, writes the tables, and returns the content of `scores.json` with `folder`, `tokens` and `report` (its
+    path or None) beside it, and `attention_page` where matrices were drawn.
+
+    together: the processes that share the work, if there are several; only rank 0 writes.
 
     Raises UserError if the checkpoint, the attention or the corpus cannot be had; nothing is written then.
     """
+    together = together or Alone()
     checkpoint = open_checkpoint(request.checkpoint)
-    request.attention = choose_attention(checkpoint.model, request.attention, request.knobs)
+    own_knobs = request.knobs
+    if request.plot_attention is not None:
+        read = knobs_of((request.attention or checkpoint.model.description["attention"])["name"])
+        own_knobs = {k: v for k, v in request.knobs.items() if k in read or k not in knobs_of_pictures()}
+    request.attention = choose_attention(checkpoint.model, request.attention, own_knobs)
     if request.attention is not None:
         refuse_unshared(request.attention, checkpoint.model.description["encoder"]["shared_qk"])
-    return score_checkpoint(request, checkpoint, *load_split(checkpoint, request))
+    split, corpus, own = together.first(lambda: load_split(checkpoint, request))
+    drawn = None if request.plot_attention is None else utterance_called(request.plot_attention, split.cuts)
+    scores = score_checkpoint(request, checkpoint, split, corpus, own, together)
+    if drawn is not None and together.place.rank == 0:
+        evaluated = scores["attention_settings"]
+        scores["attention_page"] = write_attention_pictures(
+            scores["folder"], drawn, checkpoint.model, evaluated, request.knobs, scores["command"]
+        )
+    return scores
 
 
 def score_checkpoint(
-    request: Request, checkpoint: Checkpoint, split: CheckedSplit, corpus: str, own: bool
+    request: Request,
+    checkpoint: Checkpoint,
+    split: CheckedSplit,
+    corpus: str,
+    own: bool,
+    together: Alone | Together | None = None,
 ) -> dict[str, Any]:
     """`evaluate` for a checkpoint that is open and a split that is read. own: whether it was trained on that corpus."""
+    together = together or Alone()
     model, units = checkpoint.model, checkpoint.units
     if request.attention is not None:
         model = model.with_attention(request.attention)
     decoder = decoders.create(request.decoder)
-    recognition = recognize(model, units, decoder, split, request.device, request.batch_frames)
+    recognition = recognize(
+        model, units, decoder, split, request.device, request.batch_frames, together, request.batch_utterances
+    )
     score = summarize(recognition.utterances, resamples=request.bootstrap)
     label = model.attention_label()
     facts = EvaluationFacts(
@@ -104,9 +139,17 @@ def score_checkpoint(
     )
     place = request.split if own else f"{corpus}-{request.split}"
     folder = Path(request.output) if request.output else output_folder(checkpoint) / place / label
-    write_evaluation(folder, score, facts)
     tokens = "phonemes" if units.metric == "per" else "words"
-    return {**scores_as_data(score, facts), "folder": folder, "tokens": tokens}
+    scores = {**scores_as_data(score, facts), "folder": folder, "tokens": tokens, "report": None}
+    if together.place.rank > 0:
+        return scores
+    write_evaluation(folder, score, facts)
+    if request.report:
+        scores["report"] = write_report(folder, score, scores_as_data(score, facts), split.cuts, model, checkpoint.run)
+    else:
+        # one that an earlier evaluation left here would show other scores
+        (folder / REPORT).unlink(missing_ok=True)
+    return scores
 
 
 def choose_attention(model: Model, attention: dict[str, Any] | None, knobs: dict[str, int]) -> dict[str, Any] | None:
@@ -142,22 +185,43 @@ def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, 
     if corpus.sample_rate != wanted:
         cuts = cuts.resample(wanted)
     split = check_split(
-        request.split, cuts, checkpoint.units, model.features.frames_of, model.encoder.output_lengths, None
+        request.split,
+        cuts,
+        checkpoint.units,
+        model.features.frames_of,
+        model.encoder.output_lengths,
+        None,
+        longest_seconds=request.longest_seconds,
     )
     refuse_if_many(split, request.max_dropped, "max_dropped")
     return split, corpus.name, settings == trained_on
 
 
 def recognize(
-    model: Model, units: Units, decoder: Decoder, split: CheckedSplit, device: str, batch_frames: int
+    model: Model,
+    units: Units,
+    decoder: Decoder,
+    split: CheckedSplit,
+    device: str,
+    batch_frames: int,
+    together: Alone | Together | None = None,
+    batch_utterances: int | None = None,
 ) -> Recognition:
-    """Recognizes every utterance of a split.
+    """Recognizes every utterance of a split; several processes take turns at its batches and exchange what they recognized.
 
-    The hypotheses do not depend on `batch_frames`, except with attention=auto, which looks at the padded time of a batch.
+    The hypotheses do not depend on the batches, except with attention=auto, which looks at the padded time of a batch.
     """
     place = choose_device(device)
     model = model.to(place).eval()
-    loader = evaluation_loader(Utterances(split.cuts, split.labels), split.frames, batch_frames)
+    rank, ranks, _ = (together or Alone()).place
+    loader = evaluation_loader(
+        Utterances(split.cuts, split.labels),
+        split.frames,
+        batch_frames,
+        ranks=ranks,
+        rank=rank,
+        batch_utterances=batch_utterances,
+    )
     utterances, seconds = [], 0.0
     with torch.inference_mode(), PeakMemory(place) as memory:
         for step, batch in enumerate(loader):
@@ -181,7 +245,13 @@ def recognize(
                         cut.duration,
                     )
                 )
-    return Recognition(utterances, seconds, memory.bytes)
+    if ranks == 1:
+        return Recognition(utterances, seconds, memory.bytes)
+    parts: list = [None] * ranks
+    torch.distributed.all_gather_object(parts, (utterances, seconds, memory.bytes))
+    everything, times, peaks = zip(*parts)
+    known = [peak for peak in peaks if peak is not None]
+    return Recognition([one for part in everything for one in part], sum(times), max(known) if known else None)
 
 
 def choose_device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 
 class ShowProgress(Callback):
-    """Shows loss, error rate on dev, audio seconds per second and time left.
+    """Shows loss, error rate on dev, audio seconds per second, the share of time spent waiting for data, and time left.
 
     metric: `per` or `wer`. The bar goes to standard error and only to a terminal; the lines go to standard output.
     """
@@ -22,12 +22,14 @@ class ShowProgress(Callback):
             Console(stderr=True),
         )
         self.bar: Progress | None = None
-        self.loss, self.best, self.last = None, None, None
+        self.loss, self.silent = None, False
 
     def on_train_start(self, trainer, recognizer) -> None:
-        self.started = time.monotonic()
+        self.silent = not trainer.is_global_zero
+        self.started, self.began_at = time.monotonic(), recognizer.progress()
+        self.audio_before = recognizer.position.audio_seconds
         self.paused, self.pause_started = 0.0, None
-        if self.console.is_terminal and trainer.is_global_zero:
+        if self.console.is_terminal and not self.silent:
             # narrow enough for a terminal of 80 columns
             self.bar = Progress(
                 TextColumn("{task.fields[epoch]}"), BarColumn(bar_width=14), TextColumn("{task.fields[status]}"),
@@ -37,28 +39,28 @@ class ShowProgress(Callback):
             self.bar.start()
 
     def on_train_batch_end(self, trainer, recognizer, outputs, batch, index) -> None:
-        loss = float(outputs["loss"])
-        self.loss = loss if self.loss is None else 0.98 * self.loss + 0.02 * loss
-        if self.bar is not None:
+        if recognizer.stepped:
+            loss = recognizer.last_loss
+            self.loss = loss if self.loss is None or self.loss != self.loss else 0.98 * self.loss + 0.02 * loss
+        if self.bar is not None and self.loss is not None:
             self.bar.update(
-                self.task, completed=recognizer.progress(), status=self.status(recognizer, ""), epoch=self.epoch(trainer)
+                self.task,
+                completed=recognizer.progress(),
+                status=self.status(recognizer, ""),
+                epoch=self.epoch(recognizer),
             )
 
     def on_validation_start(self, trainer, recognizer) -> None:
         self.pause_started = time.monotonic()
 
     def on_validation_end(self, trainer, recognizer) -> None:
-        if trainer.sanity_checking or not trainer.is_global_zero or self.loss is None:
+        if trainer.state.fn != "fit" or self.silent:
             return
         self.paused += time.monotonic() - self.pause_started
-        self.last = float(trainer.callback_metrics["dev/error_rate"])
-        self.best = self.last if self.best is None else min(self.best, self.last)
-        best = f" (best {self.best:.2%})"
-        line = f"{self.epoch(trainer)}  step {trainer.global_step:5d}  {self.status(recognizer, best)}"
-        if self.bar is not None:
-            self.bar.console.print(line, highlight=False, soft_wrap=True)
-        else:
-            self.lines.print(line)
+        best = recognizer.position.best
+        best = recognizer.error_rate if best is None else min(best, recognizer.error_rate)
+        status = self.status(recognizer, f" (best {best:.2%})")
+        self.say(f"{self.epoch(recognizer)}  step {recognizer.position.steps:5d}  {status}")
 
     def on_train_end(self, trainer, recognizer) -> None:
         self.stop()
@@ -71,19 +73,30 @@ class ShowProgress(Callback):
             self.bar.stop()
             self.bar = None
 
+    def say(self, line: str) -> None:
+        """Prints a line above the bar, or where there is none on standard output."""
+        if self.silent:
+            return
+        if self.bar is not None:
+            self.bar.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        else:
+            self.lines.print(line)
+
     @staticmethod
-    def epoch(trainer) -> str:
-        return f"epoch {min(trainer.current_epoch + 1, trainer.max_epochs)}/{trainer.max_epochs}"
+    def epoch(recognizer) -> str:
+        return f"epoch {recognizer.epoch + 1}/{recognizer.plan.epochs}"
 
     def status(self, recognizer, best: str) -> str:
-        """`loss 0.412  dev PER 9.84% (best 9.80%)  231 audio s/s  3:12 left`."""
+        """`loss 0.412  dev PER 9.84% (best 9.80%)  231 audio s/s  waiting 1%  3:12 left`."""
         elapsed = time.monotonic() - self.started
-        share = recognizer.progress()
-        parts = [f"loss {self.loss:.3f}"]
-        if self.last is not None:
-            parts.append(f"dev {self.metric} {self.last:.2%}{best}")
-        parts.append(f"{recognizer.audio_seconds / max(1e-9, elapsed - self.paused):.0f} audio s/s")
+        share = recognizer.progress() - self.began_at
+        parts = [f"loss {self.loss:.3f}"] if self.loss is not None else []
+        if recognizer.error_rate is not None:
+            parts.append(f"dev {self.metric} {recognizer.error_rate:.2%}{best}")
+        audio = (recognizer.position.audio_seconds - self.audio_before) * recognizer.together.place.ranks
+        parts.append(f"{audio / max(1e-9, elapsed - self.paused):.0f} audio s/s")
+        parts.append(f"waiting {recognizer.waiting():.0%}")
         if share > 0:
-            left = elapsed * (1 - share) / share
+            left = elapsed * (1 - recognizer.progress()) / share
             parts.append(f"{int(left // 60)}:{int(left % 60):02d} left")
         return "  ".join(parts)

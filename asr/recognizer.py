@@ -2,73 +2,117 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from typing import Any
 
 import lightning
 import torch
 
+from asr.averaging import MovingAverage
 from asr.checkpoint import CARRIED, pack_units
-from asr.data.batches import Batch
+from asr.data.batches import Batch, TrainingPlan
+from asr.data.checks import CheckedSplit
+from asr.data.plan import worst_batches
 from asr.decoders import Decoder
+from asr.errors import UserError
 from asr.losses import Loss
 from asr.model import Model
 from asr.model_folder import FORMAT
+from asr.processes import Alone
 from asr.scoring import align
 from asr.units import Units
+from asr.watchdogs import Watchdogs
+
+
+@dataclasses.dataclass
+class Position:
+    """How far a training is, as plain data: with the weights and the optimizer all that it takes to go on.
+
+    batches: taken on each rank. steps: of the optimizer. seconds: spent training; audio_seconds: of speech trained on by this
+    rank. validations: how many there were; validated: the step of the last one. best: the best error rate on dev and
+    best_step where it was; candidates: (error rate, step) of the best validations. validation_due: the last step is to be
+    followed by a validation. over: no step is left to take.
+    """
+
+    batches: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    audio_seconds: float = 0.0
+    validations: int = 0
+    validated: int = -1
+    best: float | None = None
+    best_step: int = 0
+    candidates: list = dataclasses.field(default_factory=list)
+    validation_due: bool = False
+    over: bool = False
+
+
+@dataclasses.dataclass
+class Stepping:
+    """How a step is taken.
+
+    accumulate: batches to a step of the optimizer. clip: largest gradient norm, None for no bound. validations: in the whole
+    training. max_minutes: the time after which training stops, if it is bounded by time. average: decay of the moving average
+    of the weights, None for none. rehearse: whether the largest batches are tried before the first step.
+    """
+
+    accumulate: int = 1
+    clip: float | None = None
+    validations: int = 10
+    max_minutes: float | None = None
+    average: float | None = None
+    rehearse: bool = True
 
 
 class Recognizer(lightning.LightningModule):
     """Trains a `Model` and scores it on the dev split.
 
-    references: the tokens to score of every dev utterance, by the index that batches carry.
-    create_optimizer: parameters → torch optimizer; schedule: a part of `asr.schedules`.
-    max_minutes: the time after which training stops, if it is bounded by time.
+    plan: the batches of the training; train, dev: the splits. create_optimizer: parameters → torch optimizer; schedule: a part
+    of `asr.schedules`. together: the processes of the job. trained_on: plain data for the checkpoint.
+
+    Gradients are summed over processes and accumulated batches and divided by the number of labels in all of them, so that an
+    utterance counts the same wherever it lies. What is random in a step (masks, dropout) is seeded by the step itself.
     """
 
     def __init__(
-        self,
-        model: Model,
-        units: Units,
-        loss: Loss,
-        decoder: Decoder,
-        create_optimizer,
-        schedule,
-        references: list[list[str]],
-        trained_on: dict[str, Any],
-        max_minutes: float | None = None,
-    ):
+        self, model: Model, units: Units, loss: Loss, decoder: Decoder, create_optimizer, schedule, plan: TrainingPlan,
+        train: CheckedSplit, dev: CheckedSplit, trained_on: dict[str, Any], stepping: Stepping, watchdogs: Watchdogs,
+        together=None, stop=None,
+    ):  # fmt: skip
         super().__init__()
+        self.automatic_optimization = False
         self.model, self.loss, self.decoder, self.units = model, loss, decoder, units
-        self.create_optimizer, self.schedule = create_optimizer, schedule
-        self.references, self.trained_on, self.max_minutes = references, trained_on, max_minutes
-        self.started: float | None = None
-        self.audio_seconds = 0.0
-        self.validated_step: int | None = None
+        self.create_optimizer, self.schedule, self.plan = create_optimizer, schedule, plan
+        self.train_split, self.dev, self.trained_on = train, dev, trained_on
+        self.stepping, self.watchdogs = stepping, watchdogs
+        self.together, self.stop = together or Alone(), stop
+        self.position = Position()
+        self.average = MovingAverage(model, stepping.average) if stepping.average else None
+        self.error_rate = self.dev_loss = self.last_loss = None
+        self.stop_agreed = self.stepped = False
+        # whether weights, gradients and moments are spread over the processes (FSDP), which then sum gradients by themselves
+        self.sharded = False
+        self._started: float | None = None
+        self._held: list[tuple[float, float]] = []
+        # (utterances, losses) of what went into the step, to name the one that spoilt it
+        self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._idle_since, self._waited, self._working_since = None, 0.0, None
+        self._rank, self._ranks, self._local = self.together.place
 
     def forward(self, waveforms: torch.Tensor, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """waveforms (batch, samples), samples (batch,) → emissions (batch, time, units), their lengths."""
         return self.model(waveforms, samples)
 
-    def on_train_start(self) -> None:
-        self.started = time.monotonic()
-        self.total_steps = max(1, self.trainer.estimated_stepping_batches)
+    def configure_model(self) -> None:
+        """Spreads each layer over the processes, where that is asked for. Called again, it changes nothing."""
+        if self.sharded and not any(hasattr(layer, "unshard") for layer in self.model.encoder.layers):
+            from torch.distributed.fsdp import fully_shard
 
-    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
-        emissions, lengths = self.model(batch.waveforms, batch.samples)
-        losses = self.loss(emissions, lengths, batch.labels, batch.label_lengths)
-        # per label, so that the loss can be read without knowing how long the utterances are
-        loss = losses.sum() / batch.label_lengths.sum()
-        self.audio_seconds += float(batch.samples.sum()) / self.model.features.filter_bank.sample_rate
-        self.log("train/loss", loss.detach(), batch_size=len(batch.samples))
-        return loss
-
-    def progress(self) -> float:
-        """The share of the training that is over: of its steps, or of its minutes if they end first."""
-        share = self.trainer.global_step / self.total_steps
-        if self.max_minutes and self.started is not None:
-            share = max(share, (time.monotonic() - self.started) / 60 / self.max_minutes)
-        return min(1.0, share)
+            for layer in self.model.encoder.layers:
+                fully_shard(layer, mesh=self.device_mesh["data_parallel"])
+            fully_shard(self.model, mesh=self.device_mesh["data_parallel"])
 
     def configure_optimizers(self):
         decayed = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
@@ -79,42 +123,407 @@ class Recognizer(lightning.LightningModule):
             group["base_lr"] = group["lr"]
         return optimizer
 
-    def on_before_optimizer_step(self, optimizer) -> None:
-        factor = self.schedule.factor(self.trainer.global_step, self.progress())
+    def on_train_start(self) -> None:
+        if self.average is not None:
+            self.average.to(self.device)
+        if self.stop is not None:
+            # Lightning has taken SIGTERM for itself
+            self.stop.install()
+        if self.stepping.rehearse:
+            self.rehearse()
+        self._started = time.monotonic() - self.position.seconds
+        self._idle_since = self._working_since = time.monotonic()
+        if self.position.validation_due:
+            self._validate_first()
+
+    def _validate_first(self) -> None:
+        """The validation that a stop came before: as Lightning's loop runs it between two steps."""
+        self.trainer.validating = True
+        self.trainer.fit_loop.epoch_loop.val_loop.run()
+        self.trainer.training = True
+
+    def rehearse(self) -> None:
+        """Runs the batches that need the most memory before any other, forward and backward, and forgets them.
+
+        Raises UserError if one does not fit: at the first minute, not at the longest batch of the last epoch.
+        """
+        for utterances, frames in worst_batches(self.plan.frames, self.plan.bounds):
+            try:
+                with self.trainer.precision_plugin.train_step_context():
+                    rehearse(self.model, self.loss, utterances, frames, self.device)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                seconds = frames * self.model.features.frame_shift
+                raise UserError(
+                    f"The largest batch of this training does not fit into memory: {utterances} utterances of up to "
+                    f"{seconds:.1f} s. Lower data.batch_frames, or use trainer.find_batch=true, "
+                    "trainer.activation_checkpointing=true or another attention."
+                ) from None
+            finally:
+                self.zero_grad(set_to_none=True)
+
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        self._waited += time.monotonic() - self._idle_since
+
+    def training_step(self, batch: Batch, index: int) -> dict[str, torch.Tensor]:
+        position = self.position
+        torch.manual_seed(seed_of_batch(self.plan.seed, position.batches * self._ranks + self._rank))
+        before = self._set_gradients_aside() if self._held and not self.sharded else None
+        loss, labels = self.backward_whole_or_halved(batch)
+        if before is not None:
+            self._add_gradients(before, self._held[0][1] / labels)
+        self._held.append((loss, labels))
+        position.batches += 1
+        position.audio_seconds += float(batch.samples.sum()) / self.model.features.sample_rate
+        self.stepped = len(self._held) == self.stepping.accumulate or position.batches == self.plan.total
+        if self.stepped:
+            self.take_step()
+        return {"loss": torch.tensor(self.last_loss if self.last_loss is not None else math.nan)}
+
+    def backward_whole_or_halved(self, batch: Batch, whole: float | None = None) -> tuple[torch.Tensor, float]:
+        """Adds the gradient of `losses.sum() / labels`; returns that sum as a tensor (), and the number of labels.
+
+        A batch that does not fit into memory is taken in halves, which gives the same gradient. whole: the labels of the batch
+        that this is a part of. Raises UserError when a single utterance does not fit.
+        """
+        labels = float(batch.label_lengths.sum())
+        before = self._set_gradients_aside() if whole is not None else None
+        try:
+            emissions, lengths = self.model(batch.waveforms, batch.samples)
+            losses = self.loss(emissions, lengths, batch.labels, batch.label_lengths)
+            total = losses.sum()
+            self._backward(total if self.sharded else total / (whole or labels))
+            if before is not None:
+                self._add_gradients(before, 1.0)
+            self._seen.append((batch.indices, losses.detach()))
+            return total.detach(), labels
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # only here has the failed attempt's memory been let go of
+        self.zero_grad(set_to_none=True)
+        emissions = lengths = losses = total = None
+        first, second = self.halved(batch, "a batch")
+        loss, _ = self.backward_whole_or_halved(first, whole or labels)
+        if before is not None:
+            self._add_gradients(before, 1.0)
+        other, _ = self.backward_whole_or_halved(second, whole or labels)
+        return loss + other, labels
+
+    def halved(self, batch: Batch, kind: str) -> tuple[Batch, Batch]:
+        """The halves of a batch that does not fit into memory. Says so, and raises UserError where it cannot be halved."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        count, split = len(batch.samples), self.train_split if self.training else self.dev
+        named = ", ".join(split.cuts[index].id for index in batch.indices.tolist()[:3]) + (", …" if count > 3 else "")
+        seconds = float(batch.samples.max()) / self.model.features.sample_rate
+        if count == 1:
+            raise UserError(
+                f"step {self.position.steps + 1}: the utterance {named} ({seconds:.1f} s) alone does not fit into memory. Leave "
+                "it out, or use trainer.activation_checkpointing=true or another attention."
+            )
+        told = f"step {self.position.steps + 1}: out of memory on {kind} of {count} utterances of up to {seconds:.1f} s ({named})."
+        if self.sharded:
+            # the other processes would wait for the part that they hold of a forward pass that they do not take
+            raise UserError(f"{told} With weights that are sharded it cannot be halved: lower data.batch_frames.")
+        self.watchdogs.say(f"{told} It is taken in two halves.")
+        return halves(batch)
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        """Gradients of this process alone: they are summed over processes in `take_step`, all at once."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        with torch.autocast(loss.device.type, enabled=False):
+            (loss if scaler is None else scaler.scale(loss)).backward()
+
+    def take_step(self) -> None:
+        position, optimizer = self.position, self.optimizers(use_pl_optimizer=False)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        own = self._held[0][1]
+        labels = sum(labels for _, labels in self._held)
+        stopping = self.stop is not None and self.stop.received is not None
+        # the clock of one process, so that all take the same decisions
+        seconds = self.seconds() if self._rank == 0 else 0.0
+        facts = torch.tensor([0.0, labels, float(stopping), seconds], device=self.device)
+        facts[0] = sum(loss for loss, _ in self._held)
+        if self.sharded:
+            torch.distributed.all_reduce(facts)
+        elif self._ranks > 1:
+            for parameter in parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            facts = sum_over_processes([parameter.grad for parameter in parameters], own, facts)
+        if scaler is not None:
+            # after the sum, so that every process sees the same overflow and skips the same step
+            scaler.unscale_(optimizer)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self._ranks > 1 or len(self._held) > 1:
+            # sharded gradients are means over the processes
+            factor = self._ranks if self.sharded else 1 if self._ranks > 1 else own
+            torch._foreach_mul_(gradients, factor / float(facts[1]))
+        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = norm.full_tensor() if self.sharded else norm
+        loss, labels, stopping, seconds, size = torch.cat([facts, norm.float()[None]]).tolist()
+        self.last_loss, self._held = loss / labels, []
+        seen, self._seen = self._seen, []
+        self.stop_agreed = self.stop_agreed or stopping > 0
+        position.seconds = seconds
+        factor = self.schedule.factor(position.steps, self.progress())
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        rate = optimizer.param_groups[0]["lr"]
+        # a float16 scaler that is too high overflows now and then: it skips such steps itself
+        scaled = scaler is not None and math.isfinite(loss) and not math.isfinite(size) and scaler.get_scale() > 1
+        if scaled or self.watchdogs.finite(position.steps, self.last_loss, size, rate, lambda: self.suspects(seen)):
+            if self.stepping.clip:
+                torch.nn.utils.clip_grads_with_norm_(parameters, self.stepping.clip, norm)
+            if scaler is not None:
+                scaler.step(optimizer)
+            else:
+                optimizer.step()
+            if self.average is not None:
+                self.average.update()
+        if scaler is not None:
+            # after a step that was skipped as well: nothing can be unscaled twice
+            scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        position.steps += 1
+        position.validation_due = self._wants_validation()
+        if position.steps % self.trainer.log_every_n_steps == 0:
+            self.write(
+                {
+                    "train/loss": self.last_loss, "train/learning_rate": rate, "train/gradient_norm": size,
+                    "train/waiting": self.waiting(),
+                }
+            )  # fmt: skip
+
+    def _wants_validation(self) -> bool:
+        position, stepping = self.position, self.stepping
+        if position.batches >= self.plan.total or self.time_is_over():
+            return True
+        if stepping.max_minutes:
+            share = position.seconds / (60 * stepping.max_minutes)
+            return share * stepping.validations >= position.validations + 1
+        interval = validation_interval(self.plan.total, stepping.validations)
+        return position.batches // interval > (position.batches - stepping.accumulate) // interval
+
+    def time_is_over(self) -> bool:
+        return bool(self.stepping.max_minutes) and self.position.seconds >= 60 * self.stepping.max_minutes
+
+    def suspects(self, seen: list[tuple[torch.Tensor, torch.Tensor]]) -> list[str]:
+        """The utterances of a step on every rank, those with a loss that is no finite number first.
+
+        seen: (utterances, losses) of every batch, or part of one, that went into it.
+        """
+        named = [
+            (math.isfinite(loss), self.train_split.cuts[index].id)
+            for indices, losses in seen
+            for index, loss in zip(indices.tolist(), losses.tolist())
+        ]
+        if self._ranks > 1:
+            everyone: list = [None] * self._ranks
+            torch.distributed.all_gather_object(everyone, named)
+            named = [pair for pairs in everyone for pair in pairs]
+        return [name for _, name in sorted(named, key=lambda pair: pair[0])]
+
+    def on_train_batch_end(self, outputs, batch: Batch, index: int) -> None:
+        self._idle_since = time.monotonic()
+
+    def waiting(self) -> float:
+        """The share of the time since the last validation that was spent waiting for data."""
+        since = self._working_since
+        return self._waited / max(1e-9, time.monotonic() - since) if since is not None else 0.0
+
+    def seconds(self) -> float:
+        """Spent training, those before an interruption included."""
+        return self.position.seconds if self._started is None else time.monotonic() - self._started
+
+    @property
+    def epoch(self) -> int:
+        """The current pass over the training split, from 0."""
+        return min(self.position.batches // max(1, self.plan.per_epoch), self.plan.epochs - 1)
+
+    def progress(self) -> float:
+        """The share of the training that is over: of its batches, or of its minutes if they end first."""
+        share = self.position.batches / max(1, self.plan.total)
+        if self.stepping.max_minutes:
+            share = max(share, self.position.seconds / 60 / self.stepping.max_minutes)
+        return min(1.0, share)
 
     def on_validation_epoch_start(self) -> None:
-        self._totals = torch.zeros(4, dtype=torch.float64)
+        if self.average is not None and self.trainer.state.fn == "fit":
+            self.average.swap()
+        self._totals = torch.zeros(6, dtype=torch.float64)
 
     def validation_step(self, batch: Batch, index: int) -> None:
+        """Scores a batch, in halves where it does not fit into memory. Raises UserError when a single utterance does not."""
+        try:
+            self._totals += self.scored(batch)
+            return
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        for half in self.halved(batch, "a batch of dev"):
+            self.validation_step(half, index)
+
+    def scored(self, batch: Batch) -> torch.Tensor:
+        """(6,) float64: sums of loss, labels, errors, tokens, empty hypotheses and utterances."""
         emissions, lengths = self.model(batch.waveforms, batch.samples)
         losses = self.loss(emissions, lengths, batch.labels, batch.label_lengths)
-        errors = reference_length = 0
+        errors = reference_length = empty = 0
         for row, hypotheses in zip(batch.indices.tolist(), self.decoder(emissions, lengths)):
-            reference = self.references[row]
+            reference = self.dev.references[row]
             errors += align(reference, self.units.decode(hypotheses[0].ids)).errors
             reference_length += len(reference)
+            empty += not hypotheses[0].ids
         labels = float(batch.label_lengths.sum())
-        self._totals += torch.tensor([float(losses.sum()), labels, errors, reference_length], dtype=torch.float64)
+        return torch.tensor(
+            [float(losses.double().sum()), labels, errors, reference_length, empty, len(batch.samples)],
+            dtype=torch.float64,
+        )
 
     def on_validation_epoch_end(self) -> None:
-        totals = self.all_gather(self._totals.float()).double().view(-1, 4).sum(0)
-        loss, error_rate = (totals[0] / totals[1]).item(), (totals[2] / max(1.0, totals[3])).item()
-        self.log("dev/loss", loss)
-        self.log("dev/error_rate", error_rate)
-        self.validated_step = self.trainer.global_step
-        self.schedule.observe(loss)
-        if self.started is not None:
-            self.log("seconds", time.monotonic() - self.started)
+        totals = self._totals
+        if self._ranks > 1:
+            everyone: list = [None] * self._ranks
+            torch.distributed.all_gather_object(everyone, totals)
+            totals = torch.stack(everyone).sum(0)
+        loss, labels, errors, reference_length, empty, utterances = totals.tolist()
+        self.dev_loss, self.error_rate = loss / labels, errors / max(1.0, reference_length)
+        if self.trainer.state.fn != "fit":
+            return
+        position = self.position
+        position.validated, position.validations, position.validation_due = (
+            position.steps,
+            position.validations + 1,
+            False,
+        )
+        position.over = position.batches >= self.plan.total or self.time_is_over()
+        self.schedule.observe(self.dev_loss)
+        self.write({"dev/loss": self.dev_loss, "dev/error_rate": self.error_rate})
+        self.watchdogs.silence(position.steps, empty / utterances, self.progress())
+
+    def end_validation(self) -> None:
+        """Brings the weights in training back, once the validation's checkpoint is written."""
+        if self.average is not None:
+            self.average.swap()
+        if self._idle_since is not None:
+            self.watchdogs.waited(self.waiting(), time.monotonic() - self._working_since, self.workers)
+            # time in validation is neither waiting nor training
+            self._idle_since = self._working_since = time.monotonic()
+            self._waited = 0.0
+
+    @property
+    def workers(self) -> int:
+        loader = self.trainer.train_dataloader
+        return loader.num_workers if loader is not None else 0
+
+    def write(self, metrics: dict[str, float]) -> None:
+        """Gives numbers to every logger, under the number of steps taken."""
+        if self._rank == 0:
+            more = {"epoch": self.epoch + 1, "seconds": self.position.seconds}
+            for logger in self.trainer.loggers:
+                logger.log_metrics({**more, **metrics}, step=self.position.steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint[CARRIED] = {
             "description": {"format": FORMAT, **self.model.description, "trained_on": self.trained_on},
             "units": pack_units(self.units),
             "schedule": self.schedule.state_dict(),
+            "position": dataclasses.asdict(self.position),
+            "watchdogs": self.watchdogs.state(),
+            "plan": self.plan.as_data(),
+            "average": self.average.state() if self.average is not None else None,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.schedule.load_state_dict(checkpoint[CARRIED]["schedule"])
+        carried = checkpoint[CARRIED]
+        self.schedule.load_state_dict(carried["schedule"])
+        self.position = Position(**carried["position"])
+        self.watchdogs.load_state(carried["watchdogs"])
+        if self.average is not None and carried["average"] is not None:
+            self.average.load_state(carried["average"])
+        # the position says it all; Lightning would look for its own place in an epoch
+        checkpoint.pop("loops", None)
+
+    def _set_gradients_aside(self) -> list[torch.Tensor | None]:
+        gradients = [parameter.grad for parameter in self.model.parameters()]
+        self.zero_grad(set_to_none=True)
+        return gradients
+
+    def _add_gradients(self, gradients: list[torch.Tensor | None], factor: float) -> None:
+        """Adds what was set aside to the gradients, after these were multiplied by 1 / `factor`."""
+        for parameter, gradient in zip(self.model.parameters(), gradients):
+            if parameter.grad is None:
+                parameter.grad = gradient
+            elif gradient is not None:
+                parameter.grad.mul_(1 / factor).add_(gradient)
+
+
+def rehearse(model: Model, loss: Loss, utterances: int, frames: int, device: torch.device) -> None:
+    """Forward and backward of a batch of noise: `utterances` of them, each as long as so many frames at the slowest speed."""
+    features = model.features
+    # speed perturbation draws a speed, which may be a fast one, and makes longer what it slows down
+    speed, random = features.speed_perturbation, features.speed_perturbation.training
+    seconds = frames * features.frame_shift / float(min([1, *speed.speeds])) + 0.02
+    generator = torch.Generator().manual_seed(0)
+    waveforms = 0.01 * torch.randn(utterances, round(seconds * features.sample_rate), generator=generator)
+    samples = torch.full((utterances,), waveforms.shape[1])
+    labels = torch.ones(utterances, max(1, frames // 16), dtype=torch.int64)
+    speed.eval()
+    try:
+        emissions, lengths = model(waveforms.to(device), samples.to(device))
+    finally:
+        speed.train(random)
+    lengths_of_labels = torch.full((utterances,), labels.shape[1])
+    with torch.autocast(device.type, enabled=False):
+        loss(emissions, lengths, labels.to(device), lengths_of_labels.to(device)).nan_to_num(0, 0, 0).sum().backward()
+
+
+def halves(batch: Batch) -> tuple[Batch, Batch]:
+    """Two batches with half of the utterances each, padded no longer than they need."""
+    middle = len(batch.samples) // 2
+    parts = []
+    for rows in (slice(0, middle), slice(middle, None)):
+        waveforms, samples, labels, label_lengths, indices = (part[rows] for part in batch)
+        parts.append(
+            Batch(
+                waveforms[:, : int(samples.max())],
+                samples,
+                labels[:, : int(label_lengths.max())],
+                label_lengths,
+                indices,
+            )  # fmt: skip
+        )
+    return parts[0], parts[1]
+
+
+def sum_over_processes(gradients: list[torch.Tensor], own_labels: float, facts: torch.Tensor) -> torch.Tensor:
+    """Replaces gradients per own label by the sum over all processes; returns the sum of `facts`. One message for all."""
+    flat = torch.cat([gradient.reshape(-1).float() for gradient in gradients])
+    flat = torch.cat([flat.mul_(own_labels), facts])
+    torch.distributed.all_reduce(flat)
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
+    return flat[start:]
+
+
+def seed_of_batch(seed: int, batch: int) -> int:
+    """A seed for what is random in a batch, which depends on nothing but its place in the training, over all processes."""
+    # the odd constants of splitmix64 (Steele et al., 2014) spread neighbours far apart
+    mixed = (seed * 0x9E3779B97F4A7C15 + batch * 0xBF58476D1CE4E5B9) % 2**64
+    mixed = ((mixed ^ (mixed >> 30)) * 0x94D049BB133111EB) % 2**64
+    return (mixed ^ (mixed >> 27)) % 2**63
+
+
+def validation_interval(batches: int, validations: int) -> int:
+    """The batches between two validations of so many in a training of so many batches."""
+    return -(-batches // min(max(1, validations), batches))
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    said = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)

@@ -57,8 +57,11 @@ def check_overrides(config_name: str, arguments: list[str]) -> None:
             raise UserError(f"{override.input_line}: several values need --multirun; a list is written [a,b].")
         if override.is_sweep_override() and not (override.is_choice_sweep() or override.is_range_sweep()):
             raise UserError(f"{override.input_line}: several values are written a,b,c or range(1,10).")
-    for combination in itertools.product(*map(values_of, overrides)):
-        check_combination(config_name, combination)
+    combinations = list(itertools.product(*map(values_of, overrides)))
+    # in a sweep over attentions a knob need not be read by all of them
+    read = [knobs_of(str(value)) for pairs in combinations for key, value in pairs if known_attention(key, value)]
+    for combination in combinations:
+        check_combination(config_name, combination, {knob for knobs in read for knob in knobs})
 
 
 def values_of(override) -> list[tuple[str, Any]]:
@@ -71,7 +74,12 @@ def values_of(override) -> list[tuple[str, Any]]:
     return [(key, override.value())]
 
 
-def check_combination(config_name: str, overrides: Iterable[tuple[str, Any]]) -> None:
+def known_attention(key: str, value: Any) -> bool:
+    return key == "attention" and str(value) in groups()["attention"]
+
+
+def check_combination(config_name: str, overrides: Iterable[tuple[str, Any]], read: Iterable[str] = ()) -> None:
+    """read: knobs that an attention of the same sweep reads."""
     available, defaults = groups(), default_choices(config_name)
     chosen, values = [], []
     for key, value in overrides:
@@ -91,7 +99,7 @@ def check_combination(config_name: str, overrides: Iterable[tuple[str, Any]]) ->
     default = compose(config_name, chosen)
     for key, value in values:
         check_value(config_name, default, key, value)
-    check_knobs(default, [key for key, _ in values])
+    check_knobs(default, [key for key, _ in values if key not in read])
     given = {key for key, _ in values}
     for key in missing_keys(default):
         if key not in given and key.rpartition(".")[0] not in given:
@@ -162,11 +170,34 @@ LEAST = {
     "data.workers": 0,
     "data.max_dropped": 0,
     "max_dropped": 0,
+    "workers": 1,
     "trainer.validations": 1,
     "trainer.accumulate_grad_batches": 1,
+    "trainer.log_every_n_steps": 1,
+    "trainer.devices": 1,
+    "devices": 1,
+    "batch_utterances": 1,
+    "trainer.num_nodes": 1,
+    "checkpoint_steps": 1,
+    "checkpoint_minutes": 0,
+    "average_checkpoints": 1,
+    "watch.skip_nonfinite": 0,
+    "watch.silent_validations": 1,
 }
 # settings that are null unless they are given
-NULLABLE = {"max_minutes": float, "data.batch_utterances": int, "init_from": str, "output": str}
+NULLABLE = {
+    "max_minutes": float,
+    "resume": str,
+    "checkpoint_minutes": float,
+    "checkpoint_steps": int,
+    "moving_average": float,
+    "trainer.gradient_clip_val": float,
+    "data.batch_utterances": int,
+    "batch_utterances": int,
+    "init_from": str,
+    "output": str,
+    "plot_attention": str,
+}
 # settings that are chosen for the user unless they are given
 AUTOMATIC = {"max_epochs": int}
 ONE_OF = {

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from asr.encoders import Encoder
 from asr.encoders.subsampling import create_front_end
@@ -58,12 +59,17 @@ class Transformer(Encoder):
             for index in range(layers)
         )
         self.final_norm = nn.LayerNorm(dim) if norm == "pre" else nn.Identity()
+        # less memory for a third more time: what lies inside a layer is computed again in the backward pass
+        self.checkpoint_activations = False
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         hidden, lengths = self.front_end(features, lengths)
         hidden = self.dropout(hidden + sinusoidal_positions(hidden.shape[1], hidden.shape[2], hidden))
         for layer in self.layers:
-            hidden = layer(hidden, lengths)
+            if self.checkpoint_activations and torch.is_grad_enabled():
+                hidden = checkpoint(layer, hidden, lengths, use_reentrant=False)
+            else:
+                hidden = layer(hidden, lengths)
         return self.final_norm(hidden), lengths
 
     def output_lengths(self, lengths):

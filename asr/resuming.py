@@ -1,0 +1,162 @@
+"""Going on with a run: its own configuration, its last good checkpoint, and what may be changed on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from asr.errors import UserError, nearest
+from asr.settings import CONF
+
+# what may be given beside resume=…: how long to train, and where and how the machine does it
+CHANGEABLE = (
+    "max_epochs", "max_minutes", "cache", "checkpoint_minutes", "checkpoint_steps", "data.workers", "data.allow_leaks",
+    "data.evaluation_frames", "trainer.accelerator", "trainer.log_every_n_steps", "logger", "watch",
+)  # fmt: skip
+
+
+def with_run(arguments: list[str]) -> list[str]:
+    """The arguments of the command line, `run` set to the folder that `resume` names; raises UserError if it holds no run."""
+    named = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
+    if not named or named[-1] in ("", "null"):
+        return arguments
+    folder = Path(named[-1].strip("'\""))
+    runs = [Path(argument.removeprefix("run=").strip("'\"")) for argument in arguments if argument.startswith("run=")]
+    if any(run.resolve() != folder.resolve() for run in runs):
+        raise UserError("resume=… goes on in the run's own folder; leave run=… out.")
+    if any(argument in ("-m", "--multirun") for argument in arguments):
+        raise UserError("resume=… goes on with one run; leave --multirun out.")
+    if not folder.is_dir():
+        raise UserError(f"There is no run at {folder} to go on with.")
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} holds no run to go on with: it has no config.yaml.")
+    return [*(argument for argument in arguments if not argument.startswith("run=")), f"run={folder}"]
+
+
+def resumed_config(config, typed: list[str]):
+    """The configuration that the run was started with, `typed` (key=value …) put in where that is possible.
+
+    Raises UserError for a setting that cannot be changed on the way, and for a `config.yaml` that names code which `conf/` does
+    not: a run's folder may come from a stranger.
+    """
+    import yaml
+    from omegaconf import OmegaConf
+
+    file = Path(config.resume) / "config.yaml"
+    try:
+        text = file.read_text(encoding="utf8")
+        # a reference to another part of the file may be to itself, or unfold to more than fits into memory
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise UserError(f"{file} is not the configuration of a run: it refers to itself (*…).")
+        saved = yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(saved, dict):
+        raise UserError(f"{file} is not the configuration of a run.")
+    refuse_foreign_code(saved, file)
+    fresh = OmegaConf.to_container(config, resolve=True)
+    for key, value in fresh.items():
+        # settings that came after the run was started have their defaults
+        if key not in saved:
+            saved[key] = value
+        elif isinstance(value, dict) and not isinstance(saved[key], dict | None):
+            raise UserError(f"{file}, {key}: expected a group of settings, not {saved[key]!r}.")
+        elif key in ("data", "trainer", "watch") and isinstance(value, dict) and isinstance(saved[key], dict):
+            saved[key] = {**value, **saved[key]}
+    for item in typed:
+        key = item.split("=")[0].lstrip("+")
+        if key in ("resume", "run") or key.startswith("hydra"):
+            continue
+        if not any(key == allowed or key.startswith(allowed + ".") for allowed in CHANGEABLE):
+            raise UserError(
+                f"{item}: a run goes on with the settings that it was started with; only {', '.join(CHANGEABLE)} can be "
+                f"changed. For other settings start a new run from its weights: init_from={config.resume}"
+            )
+        *above, last = key.split(".")
+        there, new = saved, fresh
+        for name in above:
+            if not isinstance(there.get(name), dict):
+                there[name] = {}
+            there, new = there[name], new[name]
+        there[last] = new[last]
+    saved["resume"], saved["run"] = str(config.resume), str(config.run)
+    return OmegaConf.create(saved)
+
+
+def refuse_foreign_code(saved: Any, file: Path) -> None:
+    """Raises UserError for a `_target_` that no file of `conf/` names, or that hides in an interpolation."""
+    known = {
+        target
+        for path in CONF.glob("**/*.yaml")
+        for target in re.findall(r"_target_: *(\S+)", path.read_text(encoding="utf8"))
+    }
+
+    def look(part: Any, place: str) -> None:
+        if isinstance(part, dict):
+            for key, value in part.items():
+                if key == "_target_" and not (isinstance(value, str) and value in known):
+                    raise UserError(
+                        f"{file}, {place or 'at the top'}: _target_ names {value!r}, which is not in conf/. What a run's folder "
+                        f"names is not run: {nearest(str(value), known)}."
+                    )
+                look(value, f"{place}.{key}".lstrip("."))
+        elif isinstance(part, list):
+            for value in part:
+                look(value, place)
+        elif isinstance(part, str) and "${" in part:
+            raise UserError(f"{file}, {place}: {part!r} is not a plain value.")
+
+    look(saved, "")
+
+
+def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any], list[str]]:
+    """(file, content, sentences for the user) of the last checkpoint of a run that is whole.
+
+    Raises UserError if there is none.
+    """
+    from asr.checkpoint import CARRIED, read_tensors
+    from asr.recognizer import Position
+    from asr.saving import LAST, PREVIOUS
+
+    fields = {field.name for field in dataclasses.fields(Position)}
+    said = []
+    for name in (LAST, PREVIOUS):
+        file = run / "checkpoints" / name
+        if not file.is_file():
+            continue
+        try:
+            content = read_tensors(file)
+            carried = content.get(CARRIED)
+            position = carried.get("position") if isinstance(carried, dict) else None
+            whole = isinstance(position, dict) and position.keys() == fields and isinstance(carried.get("plan"), dict)
+            if not whole or "optimizer_states" not in content:
+                raise UserError(f"{file} does not say where the training was.")
+            return file, content, said
+        except UserError as error:
+            said.append(f"{error} Going on from the checkpoint before it.")
+    if said:
+        raise UserError(said[0].removesuffix(" Going on from the checkpoint before it."))
+    raise UserError(
+        f"{run} has no checkpoint to go on from: it was stopped before its first one. Start it again with the command in "
+        f"{run / 'command.txt'}."
+    )
+
+
+def check_same(saved: dict[str, Any], now: dict[str, Any], source: Path) -> None:
+    """Raises UserError if a position in the plan that was saved is not one in the plan that there is now."""
+    if saved == now:
+        return
+    if saved.get("ranks") != now["ranks"]:
+        raise UserError(
+            f"{source} was written by {saved.get('ranks')} processes, and {now['ranks']} are going on: the batches would not be "
+            "the same. Use as many as before."
+        )
+    if saved.get("frames") != now["frames"]:
+        raise UserError(
+            f"The training split is not the one that {source} was trained on: utterances or their durations have changed. "
+            "Start a new run with init_from=…"
+        )
+    changed = ", ".join(key for key in now if saved.get(key) != now[key])
+    raise UserError(f"{source} was written with other batches ({changed}).")
