@@ -127,7 +127,7 @@ def test_half_precision_is_close_to_float32_and_keeps_its_dtype(name, dtype):
 
 
 @every_attention
-def test_under_autocast_it_computes_and_returns_what_torch_attention_would(name):
+def test_under_autocast_on_a_cpu_it_computes_in_float32_and_returns_what_torch_attention_would(name):
     attention = create(name)
     queries, keys, values = inputs(name, dtype=torch.float32)
     lengths = torch.tensor([11, 5])
@@ -135,8 +135,7 @@ def test_under_autocast_it_computes_and_returns_what_torch_attention_would(name)
         output = attention(queries, keys, values, lengths)
         assert torch.is_autocast_enabled("cpu")
     assert output.dtype == torch.bfloat16
-    expected = call(attention, *(x.bfloat16() for x in (queries, keys, values)), lengths)
-    assert torch.equal(output, expected)
+    assert torch.equal(output, call(attention, queries, keys, values, lengths).bfloat16())
 
 
 @every_attention
@@ -187,6 +186,21 @@ def test_padding_gets_no_gradient_even_where_the_outgoing_one_is_not_zero(name):
         assert torch.isfinite(gradient).all()
         assert not gradient[1, :, 6:].any() and not gradient[2].any()
     assert values.grad[1, :, :6].any()
+
+
+@every_attention
+def test_where_padding_is_known_to_be_finite_valid_steps_and_their_gradients_are_the_same(name):
+    lengths, results = torch.tensor([11, 6]), []
+    for finite in (False, True):
+        attention = create(name)
+        attention.finite_padding = finite
+        queries, keys, values = (x.clone().requires_grad_() for x in inputs(name))
+        out = call(attention, queries, keys, values, lengths)
+        (out[0].square().sum() + out[1, :, :6].square().sum()).backward()
+        used = (queries, values) if attention.shared_qk else (queries, keys, values)
+        results.append([out[0], out[1, :, :6], *(gradient_of(x) for x in used)])
+    for plain, trusting in zip(*results):
+        torch.testing.assert_close(plain, trusting)
 
 
 @every_attention

@@ -56,3 +56,33 @@ def test_shared_queries_and_keys_come_from_one_projection():
 def test_a_wrong_setting_is_said_with_its_name(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         build(**wrong)
+
+
+@pytest.mark.parametrize("attention", sorted(set(attentions.names()) - {"auto"}))
+def test_activations_computed_again_give_the_same_loss_and_gradients(attention):
+    shared = attentions.get(attention).shared_qk
+    encoder = build(attention, shared_qk=shared, dropout=0.2).train()
+    features, lengths = torch.randn(2, 40, 5), torch.tensor([40, 29])
+    found = []
+    for again in (False, True):
+        encoder.checkpoint_activations = again
+        encoder.zero_grad(set_to_none=True)
+        computed = []
+        handle = encoder.layers[1].feed_forward.register_forward_hook(lambda *_, computed=computed: computed.append(1))
+        torch.manual_seed(1)
+        hidden, _ = encoder(features, lengths)
+        loss = hidden.square().mean()
+        loss.backward()
+        handle.remove()
+        assert len(computed) == (2 if again else 1)
+        found.append([loss.detach(), *(parameter.grad for parameter in encoder.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_activations_are_kept_where_there_is_no_gradient():
+    encoder = build().eval()
+    features, lengths = torch.randn(2, 40, 5), torch.tensor([40, 29])
+    expected = encoder(features, lengths)[0]
+    encoder.checkpoint_activations = True
+    with torch.no_grad():
+        assert torch.equal(encoder(features, lengths)[0], expected)

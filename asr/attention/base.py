@@ -23,12 +23,15 @@ class Attention(torch.nn.Module, abc.ABC):
     shared_qk: whether it only makes sense when one projection gives the queries and the keys.
     complexity: of time, in the sequence length: "linear" or "quadratic".
     label_knob: the knob that stands in its label (`clusters` in `i_clustered-100`), or None.
+    finite_padding: set by those who promise that what stands at padded steps is finite, and who do not look at what comes out
+        there; an attention may then save the work of clearing it.
     """
 
     name: ClassVar[str]
     shared_qk: ClassVar[bool] = False
     complexity: ClassVar[str] = "quadratic"
     label_knob: ClassVar[str | None] = None
+    finite_padding: bool = False
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -63,19 +66,25 @@ class Attention(torch.nn.Module, abc.ABC):
             Lengths on the CPU save a synchronization when the rest is on a GPU.
         key_lengths: (batch,) int64, for attention to another sequence.
 
-        Returns (batch, heads, queries' time, value dim) in the dtype of `values` (under autocast in autocast's), zero at
+        Returns (batch, heads, queries' time, value dim) in the dtype of `values` (under autocast in autocast's, but computed in
+        float32 on a CPU), zero at
         padded queries and for sequences without keys. What stands at padded positions never matters, NaN included. Raises
         ValueError, naming the argument, for shapes, dtypes and lengths that do not fit.
         """
         device = queries.device.type
         if torch.is_autocast_enabled(device):
             shared = _same(queries, keys)
-            queries, keys, values = (x.to(torch.get_autocast_dtype(device)) for x in (queries, keys, values))
+            # a CPU's fused attention is slower backward in bfloat16 than in float32, by more than it is faster forward
+            inside = torch.float32 if device == "cpu" else torch.get_autocast_dtype(device)
+            outside = torch.get_autocast_dtype(device)
+            queries, keys, values = (x.to(inside) for x in (queries, keys, values))
             keys = queries if shared else keys
+        else:
+            outside = values.dtype
         lengths, key_lengths = self._check(queries, keys, values, lengths, key_lengths)
         with torch.autocast(device, enabled=False):
             lengths, key_lengths = (_on_device(x, queries.device) for x in (lengths, key_lengths))
-            return self.attend(queries, keys, values, lengths, key_lengths).to(values.dtype)
+            return self.attend(queries, keys, values, lengths, key_lengths).to(outside)
 
     @classmethod
     def knobs(cls) -> list[str]:

@@ -21,6 +21,8 @@ class Full(Attention):
         self, queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None
     ) -> Tensor:
         mask = None if key_lengths is None else additive_mask(key_lengths, keys.shape[2], queries.dtype)[:, None, None]
+        if self.finite_padding:
+            return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         shared = keys is queries
         queries = zero_padded(queries, lengths)
         keys = queries if shared else zero_padded(keys, key_lengths)

@@ -107,6 +107,8 @@ class SelfAttention(nn.Module):
         self.input_projection = nn.Linear(dim, (2 if shared_qk else 3) * heads * head_dim)
         self.output_projection = nn.Linear(heads * head_dim, dim)
         self.attention = attention
+        # hidden states are finite everywhere, and those at padded steps are never read
+        self.attention.finite_padding = True
 
     def forward(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         batch, time, _ = hidden.shape
