@@ -141,6 +141,12 @@ def one_of_several(function: Callable[[Any], Any], config, folder: Path, jobs: l
         job["said"] = str(error)
         print(f"{name}: {error}", file=sys.stderr)
         return None
+    except SystemExit as error:
+        # processes of its own have said why they failed; a signal ends the whole sweep
+        if not isinstance(error.code, int) or error.code >= 128:
+            raise
+        job["said"] = f"its processes ended with exit code {error.code}"
+        return None
     finally:
         remove_if_empty(folder)
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from asr.attention import attentions
 from asr.encoders import encoders
+from asr.encoders.rows import in_rows
 from asr.errors import UserError
 from asr.features import Features
 
@@ -46,7 +47,7 @@ class Model(nn.Module):
         """
         features, lengths = self.features(waveforms, samples)
         hidden, lengths = self.encoder(features, lengths)
-        return self.head(hidden).float().log_softmax(dim=-1), lengths
+        return in_rows(self.head, hidden).float().log_softmax(dim=-1), lengths
 
     @property
     def seconds_per_emission(self) -> float:

@@ -36,8 +36,9 @@ def place() -> Place:
     environment = os.environ
     if {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= environment.keys():
         return Place(*(int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
-    if int(environment.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in environment:
-        return Place(*(int(environment[name]) for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")))
+    # a batch script has SLURM_NTASKS too, but only what srun starts belongs to a step of several tasks
+    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1 and "SLURM_PROCID" in environment:
+        return Place(*(int(environment[name]) for name in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")))
     return Place()
 
 

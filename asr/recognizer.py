@@ -223,7 +223,8 @@ class Recognizer(lightning.LightningModule):
                 f"step {self.position.steps + 1}: the utterance {named} ({seconds:.1f} s) alone does not fit into memory. Leave "
                 "it out, or use trainer.activation_checkpointing=true or another attention."
             )
-        told = f"step {self.position.steps + 1}: out of memory on {kind} of {count} utterances of up to {seconds:.1f} s ({named})."
+        size = f"{count} utterances of up to {seconds:.1f} s ({named})"
+        told = f"step {self.position.steps + 1}: out of memory on {kind} of {size}."
         if self.sharded:
             # the other processes would wait for the part that they hold of a forward pass that they do not take
             raise UserError(f"{told} With weights that are sharded it cannot be halved: lower data.batch_frames.")

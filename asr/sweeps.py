@@ -22,7 +22,11 @@ def same_run(folder: Path, config) -> Path | None:
     wanted = compared(plain(config))
     for file in sorted(folder.parent.glob("*/config.yaml")):
         if file.parent.name != folder.name and any(file.parent.glob("evaluation/test/*/scores.json")):
-            if compared(yaml.safe_load(file.read_text(encoding="utf8"))) == wanted:
+            try:
+                there = yaml.safe_load(file.read_text(encoding="utf8"))
+            except (OSError, UnicodeDecodeError, yaml.YAMLError):
+                continue
+            if isinstance(there, dict) and compared(there) == wanted:
                 return file.parent
     return None
 
@@ -93,4 +97,7 @@ def show_sweep(folder: Path, rows: list[dict[str, str]]) -> None:
         table.add_row(*(row[name] for name in (*shown, "error rate", "interval")), Path(row["folder"]).name)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print(table)
+    for row in rows:
+        if not row["error rate"]:
+            console.print(f"{Path(row['folder']).name}: {row['said']}")
     console.print(f"also in {folder / 'sweep.md'} and sweep.csv")

@@ -164,6 +164,9 @@ def check_run_settings(config) -> None:
     import lightning  # noqa: F401 - sets its loggers' levels, which `quiet` changes
 
     quiet()
+    refuse_unshardable(config)
+    if config.moving_average is not None and not 0 < config.moving_average < 1:
+        raise UserError(f"moving_average takes a decay between 0 and 1, such as 0.999, not {config.moving_average}.")
     try:
         hydra.utils.instantiate(config.optimizer, params=[torch.nn.Parameter(torch.zeros(1))])
         hydra.utils.instantiate(config.schedule)
@@ -386,7 +389,7 @@ def fit(
         )
         settings = trainer_settings(config)
         if settings["strategy"] == FSDP:
-            settings["strategy"] = sharding(config, recognizer, dev_loader, ranks)
+            settings["strategy"] = sharding(recognizer, dev_loader, ranks)
         elif ranks > 1 and settings["strategy"] == "auto":
             from lightning.pytorch.strategies import DDPStrategy
 
@@ -425,22 +428,31 @@ def fit(
     return best
 
 
-def sharding(config, recognizer, dev_loader, ranks: int):
+def refuse_unshardable(config) -> None:
+    """Raises UserError for what does not go together with trainer.strategy=fsdp."""
+    if config.trainer.strategy != FSDP:
+        return
+    reasons = {
+        "moving_average; leave it out": config.moving_average,
+        "average_checkpoints; leave it out": config.average_checkpoints > 1,
+        "a single process; set trainer.devices": config.trainer.devices * config.trainer.num_nodes < 2,
+        "float16; use trainer.precision=bf16-mixed": str(config.trainer.precision).startswith("16"),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise UserError(f"trainer.strategy={FSDP} does not go together with {reason}.")
+
+
+def sharding(recognizer, dev_loader, ranks: int):
     """The strategy of trainer.strategy=fsdp: weights, gradients and moments spread over the processes (FSDP2).
 
-    Raises UserError for what does not go together with it.
+    Raises UserError if the dev split does not give every process as many batches as the others.
     """
     from lightning.pytorch.strategies import ModelParallelStrategy
 
-    for key, unwanted in (
-        ("moving_average", config.moving_average),
-        ("average_checkpoints", config.average_checkpoints > 1),
-    ):
-        if unwanted:
-            raise UserError(f"trainer.strategy={FSDP} does not go together with {key}; leave it out.")
-    if ranks < 2 or recognizer.together.share(len(dev_loader)) != len(dev_loader):
+    if recognizer.together.share(len(dev_loader)) != len(dev_loader):
         raise UserError(
-            f"trainer.strategy={FSDP} needs two processes or more (trainer.devices), and a dev split for all of them."
+            f"The dev split has too few utterances to be divided evenly among {ranks} processes: use fewer."
         )
     recognizer.sharded = True
     return ModelParallelStrategy(data_parallel_size=ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)

@@ -86,3 +86,19 @@ def test_activations_are_kept_where_there_is_no_gradient():
     encoder.checkpoint_activations = True
     with torch.no_grad():
         assert torch.equal(encoder(features, lengths)[0], expected)
+
+
+def test_rows_that_are_rounded_up_on_a_cpu_in_bfloat16_change_neither_outputs_nor_gradients():
+    from asr.encoders.rows import in_rows
+
+    linear, results = torch.nn.Linear(8, 5), []
+    for rounded in (False, True):
+        hidden = torch.randn(3, 7, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        linear.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = in_rows(linear, hidden) if rounded else linear(hidden)
+        out.float().square().sum().backward()
+        results.append([out, hidden.grad, linear.weight.grad.clone(), linear.bias.grad.clone()])
+    for plain, padded in zip(*results):
+        torch.testing.assert_close(plain, padded, rtol=0.02, atol=0.02)
+    assert in_rows(linear, hidden).dtype == torch.float32 and in_rows(linear, hidden).shape == (3, 7, 5)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from asr.evaluation import Request, evaluate
-from asr.processes import free_port
+from asr.processes import Place, free_port
+from asr.processes import place as place_of_this_process
 from scripts.soak_resume import SMALL, finish, logged, start
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,6 +135,18 @@ def test_whoever_started_the_processes_one_that_dies_ends_the_other_with_its_rea
 def test_processes_that_end_well_end_without_a_word():
     ended = members("if together.place.rank: import torch; torch.distributed.barrier()")
     assert [code for code, _ in ended] == [0, 0] and not any("ends because" in said for _, said in ended)
+
+
+def test_what_srun_starts_is_told_from_a_batch_script(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert place_of_this_process() == Place(0, 1, 0)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    monkeypatch.setenv("SLURM_LOCALID", "1")
+    assert place_of_this_process() == Place(3, 4, 1)
 
 
 def test_a_number_of_processes_that_was_not_asked_for_is_refused(monkeypatch):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from asr.encoders.rows import in_rows
 from asr.errors import UserError, nearest
 
 FACTORS = (1, 2, 3, 4)
@@ -32,7 +33,7 @@ class StackedFrames(nn.Module):
         features = nn.functional.pad(features, (0, 0, 0, -features.shape[1] % self.factor))
         batch, time, mels = features.shape
         stacked = features.reshape(batch, time // self.factor, mels * self.factor)
-        return self.projection(stacked), self.output_lengths(lengths)
+        return in_rows(self.projection, stacked), self.output_lengths(lengths)
 
     def output_lengths(self, lengths):
         return (lengths + self.factor - 1) // self.factor

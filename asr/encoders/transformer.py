@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from asr.encoders import Encoder
+from asr.encoders.rows import in_rows
 from asr.encoders.subsampling import create_front_end
 from asr.errors import UserError
 
@@ -93,9 +94,9 @@ class Layer(nn.Module):
     def forward(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         if self.norm_first:
             hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), lengths))
-            return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
+            return hidden + self.dropout(in_rows(self.feed_forward, self.feed_forward_norm(hidden)))
         hidden = self.attention_norm(hidden + self.dropout(self.attention(hidden, lengths)))
-        return self.feed_forward_norm(hidden + self.dropout(self.feed_forward(hidden)))
+        return self.feed_forward_norm(hidden + self.dropout(in_rows(self.feed_forward, hidden)))
 
 
 class SelfAttention(nn.Module):
@@ -112,12 +113,13 @@ class SelfAttention(nn.Module):
 
     def forward(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         batch, time, _ = hidden.shape
-        projected = self.input_projection(hidden).view(batch, time, -1, self.heads, self.head_dim)
+        projected = in_rows(self.input_projection, hidden).view(batch, time, -1, self.heads, self.head_dim)
         parts = projected.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, time, head_dim)
         queries, values = parts[0], parts[-1]
         keys = queries if self.shared_qk else parts[1]
         attended = self.attention(queries, keys, values, lengths)
-        return self.output_projection(attended.transpose(1, 2).reshape(batch, time, self.heads * self.head_dim))
+        joined = attended.transpose(1, 2).reshape(batch, time, self.heads * self.head_dim)
+        return in_rows(self.output_projection, joined)
 
 
 def sinusoidal_positions(time: int, dim: int, like: torch.Tensor) -> torch.Tensor:
