@@ -14,8 +14,8 @@ from asr.attention import attentions
 from asr.data.checks import CheckedSplit
 from asr.data.memory_model import MemoryModel, fit_memory
 from asr.errors import UserError
-from asr.memory import PeakMemory
-from asr.recognizer import is_out_of_memory, rehearse
+from asr.memory import PeakMemory, is_out_of_memory
+from asr.rehearsal import rehearse
 
 # utterances and quantiles of the lengths that are measured
 NUMBERS, QUANTILES = (1, 2, 4, 8), (0.1, 0.5, 1.0)

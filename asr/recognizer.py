@@ -12,58 +12,21 @@ import torch
 
 from asr.averaging import MovingAverage
 from asr.checkpoint import CARRIED, pack_units
-from asr.data.batches import Batch, TrainingPlan
+from asr.data.batches import Batch, TrainingPlan, halves
 from asr.data.checks import CheckedSplit
 from asr.data.plan import worst_batches
 from asr.decoders import Decoder
 from asr.errors import UserError
 from asr.losses import Loss
+from asr.memory import is_out_of_memory
 from asr.model import Model
 from asr.model_folder import FORMAT
+from asr.position import Position, Stepping, seed_of_batch, validation_interval
 from asr.processes import Alone
+from asr.rehearsal import rehearse
 from asr.scoring import align
 from asr.units import Units
 from asr.watchdogs import Watchdogs
-
-
-@dataclasses.dataclass
-class Position:
-    """How far a training is, as plain data: with the weights and the optimizer all that it takes to go on.
-
-    batches: taken on each rank. steps: of the optimizer. seconds: spent training; audio_seconds: of speech trained on by this
-    rank. validations: how many there were; validated: the step of the last one. best: the best error rate on dev and
-    best_step where it was; candidates: (error rate, step) of the best validations. validation_due: the last step is to be
-    followed by a validation. over: no step is left to take.
-    """
-
-    batches: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    audio_seconds: float = 0.0
-    validations: int = 0
-    validated: int = -1
-    best: float | None = None
-    best_step: int = 0
-    candidates: list = dataclasses.field(default_factory=list)
-    validation_due: bool = False
-    over: bool = False
-
-
-@dataclasses.dataclass
-class Stepping:
-    """How a step is taken.
-
-    accumulate: batches to a step of the optimizer. clip: largest gradient norm, None for no bound. validations: in the whole
-    training. max_minutes: the time after which training stops, if it is bounded by time. average: decay of the moving average
-    of the weights, None for none. rehearse: whether the largest batches are tried before the first step.
-    """
-
-    accumulate: int = 1
-    clip: float | None = None
-    validations: int = 10
-    max_minutes: float | None = None
-    average: float | None = None
-    rehearse: bool = True
 
 
 class Recognizer(lightning.LightningModule):
@@ -462,44 +425,6 @@ class Recognizer(lightning.LightningModule):
                 parameter.grad.mul_(1 / factor).add_(gradient)
 
 
-def rehearse(model: Model, loss: Loss, utterances: int, frames: int, device: torch.device) -> None:
-    """Forward and backward of a batch of noise: `utterances` of them, each as long as so many frames at the slowest speed."""
-    features = model.features
-    # speed perturbation draws a speed, which may be a fast one, and makes longer what it slows down
-    speed, random = features.speed_perturbation, features.speed_perturbation.training
-    seconds = frames * features.frame_shift / float(min([1, *speed.speeds])) + 0.02
-    generator = torch.Generator().manual_seed(0)
-    waveforms = 0.01 * torch.randn(utterances, round(seconds * features.sample_rate), generator=generator)
-    samples = torch.full((utterances,), waveforms.shape[1])
-    labels = torch.ones(utterances, max(1, frames // 16), dtype=torch.int64)
-    speed.eval()
-    try:
-        emissions, lengths = model(waveforms.to(device), samples.to(device))
-    finally:
-        speed.train(random)
-    lengths_of_labels = torch.full((utterances,), labels.shape[1])
-    with torch.autocast(device.type, enabled=False):
-        loss(emissions, lengths, labels.to(device), lengths_of_labels.to(device)).nan_to_num(0, 0, 0).sum().backward()
-
-
-def halves(batch: Batch) -> tuple[Batch, Batch]:
-    """Two batches with half of the utterances each, padded no longer than they need."""
-    middle = len(batch.samples) // 2
-    parts = []
-    for rows in (slice(0, middle), slice(middle, None)):
-        waveforms, samples, labels, label_lengths, indices = (part[rows] for part in batch)
-        parts.append(
-            Batch(
-                waveforms[:, : int(samples.max())],
-                samples,
-                labels[:, : int(label_lengths.max())],
-                label_lengths,
-                indices,
-            )  # fmt: skip
-        )
-    return parts[0], parts[1]
-
-
 def sum_over_processes(gradients: list[torch.Tensor], own_labels: float, facts: torch.Tensor) -> torch.Tensor:
     """Replaces gradients per own label by the sum over all processes; returns the sum of `facts`. One message for all."""
     flat = torch.cat([gradient.reshape(-1).float() for gradient in gradients])
@@ -510,21 +435,3 @@ def sum_over_processes(gradients: list[torch.Tensor], own_labels: float, facts: 
         gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
         start += gradient.numel()
     return flat[start:]
-
-
-def seed_of_batch(seed: int, batch: int) -> int:
-    """A seed for what is random in a batch, which depends on nothing but its place in the training, over all processes."""
-    # the odd constants of splitmix64 (Steele et al., 2014) spread neighbours far apart
-    mixed = (seed * 0x9E3779B97F4A7C15 + batch * 0xBF58476D1CE4E5B9) % 2**64
-    mixed = ((mixed ^ (mixed >> 30)) * 0x94D049BB133111EB) % 2**64
-    return (mixed ^ (mixed >> 27)) % 2**63
-
-
-def validation_interval(batches: int, validations: int) -> int:
-    """The batches between two validations of so many in a training of so many batches."""
-    return -(-batches // min(max(1, validations), batches))
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    said = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)

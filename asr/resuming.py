@@ -117,7 +117,7 @@ def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any], list[str]]:
     Raises UserError if there is none.
     """
     from asr.checkpoint import CARRIED, read_tensors
-    from asr.recognizer import Position
+    from asr.position import Position
     from asr.saving import LAST, PREVIOUS
 
     fields = {field.name for field in dataclasses.fields(Position)}

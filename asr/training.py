@@ -337,8 +337,9 @@ def fit(
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from asr.metrics import MetricsFile, cut_back
+    from asr.position import Stepping
     from asr.progress import ShowProgress
-    from asr.recognizer import Recognizer, Stepping
+    from asr.recognizer import Recognizer
     from asr.saving import BEST, KeepCheckpoints, WholeCheckpoints
     from asr.stopping import StopSignals
     from asr.watchdogs import Watchdogs
@@ -481,7 +482,7 @@ def make_loggers(config, run: Path, purge_step: int | None) -> list:
 def average_candidates(trainer, recognizer, keep, dev_loader, saved, together, console: Console) -> None:
     """Averages the weights of the best validations; the average becomes `best.ckpt` if it is better on dev."""
     from asr.averaging import average_of_files
-    from asr.recognizer import Position
+    from asr.position import Position
     from asr.saving import BEST
 
     if saved and recognizer.position.steps == 0:

@@ -12,15 +12,17 @@ import torch
 from lhotse import MonoCut, Recording, SupervisionSegment
 
 from asr.checkpoint import CARRIED, open_checkpoint, read_tensors
-from asr.data.batches import TrainingPlan, Utterances, collate, evaluation_loader
+from asr.data.batches import TrainingPlan, Utterances, collate, evaluation_loader, halves
 from asr.data.checks import check_split
 from asr.data.plan import Bounds
 from asr.decoders import decoders
 from asr.errors import UserError
 from asr.losses import losses
+from asr.memory import is_out_of_memory
 from asr.metrics import MetricsFile
 from asr.model import Model
-from asr.recognizer import Recognizer, Stepping, halves, is_out_of_memory, seed_of_batch
+from asr.position import Stepping, seed_of_batch
+from asr.recognizer import Recognizer
 from asr.saving import KeepCheckpoints, WholeCheckpoints
 from asr.schedules import Constant
 from asr.stopping import StopSignals

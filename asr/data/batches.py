@@ -82,6 +82,24 @@ def collate(utterances: list[tuple[torch.Tensor, torch.Tensor, int]]) -> Batch:
     )
 
 
+def halves(batch: Batch) -> tuple[Batch, Batch]:
+    """Two batches with half of the utterances each, padded no longer than they need."""
+    middle = len(batch.samples) // 2
+    parts = []
+    for rows in (slice(0, middle), slice(middle, None)):
+        waveforms, samples, labels, label_lengths, indices = (part[rows] for part in batch)
+        parts.append(
+            Batch(
+                waveforms[:, : int(samples.max())],
+                samples,
+                labels[:, : int(label_lengths.max())],
+                label_lengths,
+                indices,
+            )  # fmt: skip
+        )
+    return parts[0], parts[1]
+
+
 class BatchStream(Sampler):
     """A batch sampler of a whole training: epoch after epoch, from a position on.
 
