@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -117,8 +118,6 @@ def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str) 
 
 def one_of_several(function: Callable[[Any], Any], config, folder: Path, jobs: list[dict[str, Any]], name: str) -> Any:
     """Runs one job of a multirun: a mistake in it is said and does not keep the others from running."""
-    import os
-
     from hydra.core.hydra_config import HydraConfig
 
     from asr.sweeps import same_run
@@ -180,6 +179,10 @@ class mistakes_as_sentences:  # noqa: N801 - reads as a phrase where it is used:
         if isinstance(error, Stopped):
             print(f"{self.name}: {error}", file=sys.stderr)
             raise SystemExit(error.exit_code) from None
+        if isinstance(error, BrokenPipeError):
+            # who read what is printed has seen enough: `… | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None
         if isinstance(error, KeyboardInterrupt):
             print(f"{self.name}: stopped by Ctrl-C.", file=sys.stderr)
             raise SystemExit(130) from None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from asr.errors import UserError
@@ -24,6 +27,14 @@ def command_line() -> str:
     return shlex.join(
         ["python", str(program), *(argument for argument in sys.argv[1:] if not argument.startswith("run="))]
     )
+
+
+def first_command(run: Path) -> str:
+    """The command that a run was started with, though this one may go on with it."""
+    try:
+        return (run / "command.txt").read_text(encoding="utf8").strip() or command_line()
+    except (OSError, UnicodeDecodeError):
+        return command_line()
 
 
 def git_revision() -> str:
@@ -51,6 +62,31 @@ def fingerprint(splits) -> str:
             line = [name, cut.id, f"{cut.duration:.4f}", supervision.text or "", supervision.speaker or ""]
             digest.update(json.dumps(line).encode())
     return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other trainings out of a run's folder during the block; a process that dies lets go of it.
+
+    Raises UserError if another process is training there.
+    """
+    file = folder / ".training"
+    try:
+        handle = open(file, "w")
+    except OSError:
+        # who writes the run says better what is wrong with its folder
+        yield
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        raise UserError(f"Another process is training in {folder} at this moment. Wait for it, or stop it.") from None
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        handle.close()
 
 
 def start_run(folder: Path, config, splits, dropped: list[tuple[str, str, str]]) -> None:

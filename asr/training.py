@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -29,7 +30,7 @@ from asr.model import Model, refuse_unshared
 from asr.model_folder import save_model
 from asr.processes import Alone, Together, joined, launch, place
 from asr.resuming import check_same, last_checkpoint, resumed_config
-from asr.run_folder import command_line, fingerprint, start_run
+from asr.run_folder import alone_in, fingerprint, first_command, start_run
 from asr.units import Units, build_units
 
 # optimizer steps in which the default encoder learns the built-in corpus
@@ -69,7 +70,8 @@ def train(config, typed: list[str] | None = None) -> float:
         config.run = together.share(str(config.run))
         if Path(config.run) != own_folder:
             remove_if_empty(own_folder)
-        return train_here(config, together)
+        with alone_in(Path(config.run)) if together.place.rank == 0 else contextlib.nullcontext():
+            return train_here(config, together)
 
 
 def train_in_processes(config, typed: list[str]) -> float:
@@ -117,7 +119,7 @@ def train_here(config, together: Alone | Together) -> float:
     trained_on = {
         "corpus": plain(config.corpus),
         "units": plain(config.units),
-        "command": command_line(),
+        "command": first_command(run),
         "init_from": config.init_from,
     }
     gather_statistics(model, splits["train"], config.data.evaluation_frames)
@@ -544,6 +546,6 @@ def report(console: Console, config, run: Path, together: Alone | Together) -> f
             f"tables     {scores['folder']}\n{page}"
             f"curves     {run / 'learning_curves.png'}\n"
             f"score it   python evaluate.py checkpoint={run}\n"
-            f"repeat it  {command_line()}"
+            f"repeat it  {first_command(run)}"
         )
     return scores["error_rate"]

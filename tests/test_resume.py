@@ -98,6 +98,16 @@ def test_what_cannot_go_on_is_refused_with_a_sentence(place, spoil):
     assert (run / "metrics.csv").read_text() == "untouched"
 
 
+def test_a_run_that_is_still_training_is_left_alone(place):
+    from asr.run_folder import alone_in
+
+    before = (place / "undisturbed/metrics.csv").read_bytes()
+    with alone_in(place / "undisturbed"):
+        code, said = resume(place, "resume=undisturbed", "max_epochs=14")
+    assert code == 2 and "Another process is training in undisturbed" in said
+    assert (place / "undisturbed/metrics.csv").read_bytes() == before
+
+
 def test_the_place_in_a_training_on_ten_million_utterances_is_found_without_walking_there():
     from asr.data.batches import BatchStream
 
