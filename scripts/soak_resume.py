@@ -42,6 +42,16 @@ def finish(process: subprocess.Popen) -> str:
     return said
 
 
+def wait_for_a_validation(process: subprocess.Popen) -> None:
+    """Reads what a training prints until it has validated once. Raises SystemExit if it ends before."""
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("epoch"):
+            return
+    raise SystemExit("".join(["a training ended before its first validation:\n", *said]))
+
+
 def kill_at(process: subprocess.Popen, metrics: Path, row: int, number: signal.Signals) -> bool:
     """Sends the signal once `metrics` has so many rows; False if the training ended first."""
     while process.poll() is None:

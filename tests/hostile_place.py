@@ -223,6 +223,8 @@ def as_typed(folder: Path, arguments: list[str]):
     old = os.getcwd(), sys.argv, tempfile.tempdir, signal.getsignal(signal.SIGALRM)
     root = logging.getLogger()
     logs = root.level, list(root.handlers)
+    # a fresh process has none: what another test left may write to a stream that is closed
+    root.handlers = []
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def hanging(*_):

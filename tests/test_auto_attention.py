@@ -152,7 +152,8 @@ def test_a_real_measurement_leaves_random_numbers_outputs_and_checkpointing_alon
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
         assert attention(queries, keys, values).dtype == torch.bfloat16
     table = json.loads(calibration.cache_file().read_text())
-    assert len(table) == 2 and all(entry["length"] > 0 for entry in table.values())
+    # on a CPU attention stays in float32 under autocast: one crossover serves both
+    assert len(table) == 1 and all(entry["length"] > 0 for entry in table.values())
     assert all(list(entry["milliseconds"]) == [str(auto.SHORTEST)] for entry in table.values())
     attention = create(attention.choice(queries))
     expected = torch.autograd.grad(attention(queries, keys, values).sum(), (queries, keys, values))

@@ -13,7 +13,7 @@ import pytest
 from asr.evaluation import Request, evaluate
 from asr.processes import Place, free_port
 from asr.processes import place as place_of_this_process
-from scripts.soak_resume import SMALL, finish, logged, start
+from scripts.soak_resume import SMALL, finish, logged, start, wait_for_a_validation
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = [*SMALL, "max_epochs=4", "trainer.validations=2", "trainer.log_every_n_steps=1", "data.workers=0"]
@@ -60,10 +60,8 @@ def test_the_error_rate_does_not_depend_on_batches_or_processes(place, monkeypat
 
 
 def test_a_process_that_is_killed_ends_the_job_and_is_named(place):
-    process = start(place, *SETTINGS, "run=killed", "trainer.devices=2", "max_epochs=3000")
-    metrics = place / "killed" / "metrics.csv"
-    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 3):
-        assert process.poll() is None
+    process = start(place, *SETTINGS, "run=killed", "trainer.devices=2", "max_epochs=3000", "trainer.validations=3000")
+    wait_for_a_validation(process)
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
     environments = {int(child): Path(f"/proc/{child}/environ").read_bytes() for child in children}
     (victim,) = (child for child, environment in environments.items() if b"\0RANK=1\0" in environment)
@@ -75,15 +73,13 @@ def test_a_process_that_is_killed_ends_the_job_and_is_named(place):
 
 
 def test_a_signal_to_the_job_stops_all_processes_at_the_same_step(place):
-    process = start(place, *SETTINGS, "run=stopped", "trainer.devices=2", "max_epochs=3000")
-    metrics = place / "stopped" / "metrics.csv"
-    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 3):
-        assert process.poll() is None
+    process = start(place, *SETTINGS, "run=stopped", "trainer.devices=2", "max_epochs=3000", "trainer.validations=3000")
+    wait_for_a_validation(process)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert re.search(r"stopped by SIGTERM at step \d+; go on with: python train.py resume=stopped", said)
-    assert "going on after step" in finish(start(place, "resume=stopped", "max_epochs=5"))
+    assert "going on after step" in finish(start(place, "resume=stopped", "max_epochs=30"))
 
 
 MEMBER = """

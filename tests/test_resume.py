@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from scripts.soak_resume import SMALL, differences, finish, logged, soak, start
+from scripts.soak_resume import SMALL, differences, finish, logged, soak, start, wait_for_a_validation
 
 SETTINGS = [
     *SMALL,
@@ -39,11 +39,7 @@ def test_a_training_killed_three_times_at_random_steps_ends_with_the_same_losses
 
 def test_sigterm_keeps_a_checkpoint_says_how_to_go_on_and_exits(place):
     process = start(place, *SETTINGS, "run=terminated", "checkpoint_steps=null")
-    metrics = place / "terminated" / "metrics.csv"
-    lines = iter(process.stdout.readline, "")
-    assert any("frames on average" in line for line in lines)
-    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 9):
-        assert process.poll() is None
+    wait_for_a_validation(process)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM

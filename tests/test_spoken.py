@@ -276,6 +276,6 @@ def test_an_interrupted_making_leaves_nothing_behind(tmp_path):
         time.sleep(0.05)
     # To the whole group, as a terminal does.
     os.killpg(process.pid, signal.SIGINT)
-    answer, _ = process.communicate(timeout=30)
-    assert answer.strip() == "interrupted"
+    answer, errors = process.communicate(timeout=30)
+    assert answer.strip() == "interrupted", errors
     assert list((tmp_path / "spoken").iterdir()) == []
