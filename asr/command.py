@@ -10,6 +10,7 @@ import functools
 import inspect
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,9 @@ def command(
                 named = take_files() if files else []
                 for key, meant in (aliases or {}).items():
                     sys.argv[1:] = [re.sub(rf"^{key}=", f"{meant}=", argument) for argument in sys.argv[1:]]
+                flags = [argument for argument in sys.argv[1:] if argument in ("-m", "--multirun")]
+                # Hydra knows them only before or behind all settings
+                sys.argv[1:] = [*flags[:1], *(argument for argument in sys.argv[1:] if argument not in flags)]
                 if arguments is not None:
                     sys.argv[1:] = arguments(sys.argv[1:])
                 check_overrides(config_name, sys.argv[1:])
@@ -136,6 +140,9 @@ def one_of_several(function: Callable[[Any], Any], config, folder: Path, jobs: l
         result = function(config)
         job |= {"said": "", "failed": False}
         return result
+    except Stopped as error:
+        job["said"] = str(error)
+        raise
     except UserError as error:
         job["said"] = str(error)
         print(f"{name}: {error}", file=sys.stderr)
@@ -184,6 +191,8 @@ class mistakes_as_sentences:  # noqa: N801 - reads as a phrase where it is used:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(141) from None
         if isinstance(error, KeyboardInterrupt):
+            # a second one has nothing left to stop
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             print(f"{self.name}: stopped by Ctrl-C.", file=sys.stderr)
             raise SystemExit(130) from None
         return False

@@ -19,10 +19,13 @@ CHANGEABLE = (
 
 def with_run(arguments: list[str]) -> list[str]:
     """The arguments of the command line, `run` set to the folder that `resume` names; raises UserError if it holds no run."""
+    several = any(argument in ("-m", "--multirun") for argument in arguments)
+    if several and any(argument.startswith("run=") for argument in arguments):
+        raise UserError("run=… names the folder of one run. That of several is hydra.sweep.dir=…")
     named = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
     if not named or named[-1] in ("", "null"):
         return arguments
-    folder = Path(named[-1].strip("'\""))
+    folder = Path(named[-1].strip("'\"")).expanduser()
     runs = [Path(argument.removeprefix("run=").strip("'\"")) for argument in arguments if argument.startswith("run=")]
     if any(run.resolve() != folder.resolve() for run in runs):
         raise UserError("resume=… goes on in the run's own folder; leave run=… out.")
@@ -81,8 +84,41 @@ def resumed_config(config, typed: list[str]):
                 there[name] = {}
             there, new = there[name], new[name]
         there[last] = new[last]
-    saved["resume"], saved["run"] = str(config.resume), str(config.run)
+    given = {item.split("=")[0].lstrip("+") for item in typed}
+    move(saved, str(config.run), working_directory(Path(config.resume)), given)
+    saved["resume"] = str(config.resume)
     return OmegaConf.create(saved)
+
+
+def working_directory(run: Path) -> Path:
+    """Where a run was started, which its relative paths are relative to."""
+    import json
+
+    try:
+        return Path(json.loads((run / "environment.json").read_text(encoding="utf8"))["working_directory"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Path.cwd()
+
+
+def move(saved: dict[str, Any], run: str, started_in: Path, given: set[str]) -> None:
+    """Makes a configuration hold for a run's folder that may have another place, and for another working directory."""
+    before, saved["run"] = saved.get("run"), run
+
+    def moved(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: moved(value) for key, value in part.items()}
+        return run if part == before else part
+
+    if isinstance(saved.get("logger"), dict) and "logger" not in given:
+        saved["logger"] = moved(saved["logger"])
+    if started_in.absolute() == Path.cwd():
+        return
+    if "cache" not in given and isinstance(saved.get("cache"), str):
+        saved["cache"] = str(started_in / saved["cache"])
+    if isinstance(saved.get("corpus"), dict):
+        for key, value in saved["corpus"].items():
+            if isinstance(value, str) and "/" in value and (started_in / value).exists():
+                saved["corpus"][key] = str(started_in / value)
 
 
 def refuse_foreign_code(saved: Any, file: Path) -> None:
@@ -139,8 +175,8 @@ def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any], list[str]]:
     if said:
         raise UserError(said[0].removesuffix(" Going on from the checkpoint before it."))
     raise UserError(
-        f"{run} has no checkpoint to go on from: it was stopped before its first one. Start it again with the command in "
-        f"{run / 'command.txt'}."
+        f"{run} has no checkpoint to go on from: it was stopped before its first one. Remove the folder and start it again, with "
+        f"the command in {run / 'command.txt'} and run={run}."
     )
 
 

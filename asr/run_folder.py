@@ -64,6 +64,19 @@ def fingerprint(splits) -> str:
     return digest.hexdigest()[:16]
 
 
+def keep_config(folder: Path, config) -> None:
+    """Writes what a resumed run goes on with over its configuration, so that the next resuming finds it."""
+    from omegaconf import OmegaConf
+
+    aside = folder / ".config.yaml.partial"
+    try:
+        kept = OmegaConf.merge(config, {"resume": None})
+        aside.write_text(OmegaConf.to_yaml(kept, resolve=True), encoding="utf8")
+        os.replace(aside, folder / "config.yaml")
+    except OSError as error:
+        raise UserError(f"The run's folder {folder} cannot be written: {error.strerror}.") from None
+
+
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Keeps other trainings out of a run's folder during the block; a process that dies lets go of it.
@@ -100,6 +113,7 @@ def start_run(folder: Path, config, splits, dropped: list[tuple[str, str, str]])
     if (folder / "config.yaml").exists():
         raise UserError(f"{folder} already holds a run. Name another folder with run=…")
     environment = {
+        "working_directory": os.getcwd(),
         "git_revision": git_revision(),
         "data_fingerprint": fingerprint(splits),
         "python": sys.version.split()[0],

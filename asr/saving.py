@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,6 @@ class KeepCheckpoints(Callback):
     def stopped(self, steps: int) -> Stopped:
         """For a signal that came later: the checkpoint is kept."""
         return Stopped(
-            f"stopped by {self.stop.name} at step {steps}; go on with: python train.py resume={self.run}",
+            f"stopped by {self.stop.name} at step {steps}; go on with: python train.py resume={shlex.quote(str(self.run))}",
             self.stop.exit_code,
         )

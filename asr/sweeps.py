@@ -64,7 +64,7 @@ def write_sweep(folder: Path, jobs: list[dict[str, Any]]) -> list[dict[str, str]
     rows = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
     keys = list(dict.fromkeys(key for row in rows for key in row if key not in COLUMNS))
     # what every training was given says nothing about any
-    keys = [key for key in keys if len({row.get(key) for row in rows}) > 1] or keys
+    keys = [key for key in keys if len({row.get(key) for row in rows}) > 1] or keys[-4:]
     names = [*keys, *COLUMNS]
     table = io.StringIO()
     writer = csv.DictWriter(table, names, extrasaction="ignore", restval="")

@@ -30,11 +30,13 @@ from asr.model import Model, refuse_unshared
 from asr.model_folder import save_model
 from asr.processes import Alone, Together, joined, launch, place
 from asr.resuming import check_same, last_checkpoint, resumed_config
-from asr.run_folder import alone_in, fingerprint, first_command, start_run
+from asr.run_folder import alone_in, fingerprint, first_command, keep_config, start_run
 from asr.units import Units, build_units
 
 # optimizer steps in which the default encoder learns the built-in corpus
 ENOUGH_STEPS = 1750
+# steps of an epoch below which batches are large for their corpus
+FEW_STEPS = 20
 # our name for Lightning's strategy of sharding by FSDP2
 FSDP = "fsdp"
 # settings of conf/trainer that are ours, not Lightning's
@@ -127,7 +129,9 @@ def train_here(config, together: Alone | Together) -> float:
     if saved:
         check_same(saved[1][CARRIED]["plan"], plan.as_data(), saved[0])
     loggers = make_loggers(config, run, saved[1][CARRIED]["position"]["steps"] + 1 if saved else None)
-    if lead and not saved:
+    if lead and saved:
+        keep_config(run, config)
+    elif lead:
         start_run(run, config, corpus.splits, dropped_rows(corpus, splits.values()))
     announce(console, config, corpus, splits, model, units, said)
     for leak in leaks.leaks if lead else ():
@@ -167,6 +171,8 @@ def check_run_settings(config) -> None:
 
     quiet()
     refuse_unshardable(config)
+    if not 0 < config.trainer.memory_share <= 1:
+        raise UserError(f"trainer.memory_share takes a share above 0 and up to 1, not {config.trainer.memory_share}.")
     if config.moving_average is not None and not 0 < config.moving_average < 1:
         raise UserError(f"moving_average takes a decay between 0 and 1, such as 0.999, not {config.moving_average}.")
     try:
@@ -296,6 +302,11 @@ def plan_training(config, model, loss, split: CheckedSplit, together, saved, con
     rank, ranks, _ = together.place
     plan = TrainingPlan(split.frames, bounds, config.seed, ranks, rank)
     plan.epochs = epochs_for(config.max_epochs, plan.per_epoch)
+    if config.trainer.find_batch and plan.per_epoch < FEW_STEPS:
+        console.print(
+            f"trainer.find_batch: the largest batches that fit make only {plan.per_epoch} steps an epoch, which may be too few "
+            "to learn from; data.batch_utterances bounds them (data.batch_frames does not while find_batch is on)"
+        )
     return plan
 
 
@@ -409,7 +420,9 @@ def fit(
             plugins=[WholeCheckpoints()],
             val_check_interval=2**62,
         )
-        if not over:
+        if over:
+            console.print(f"nothing is left to train: {start // plan.per_epoch} of {plan.epochs} epochs are over")
+        else:
             try:
                 trainer.fit(
                     recognizer, loader, dev_loader, ckpt_path=str(saved[0]) if saved else None, weights_only=True

@@ -65,6 +65,21 @@ def test_a_run_that_has_ended_goes_on_where_it_is_given_more_epochs(place):
     assert after[: len(before)] == before and len(after) > len(before)
 
 
+def test_a_run_that_was_moved_and_made_longer_goes_on_from_anywhere_as_it_was_told_last(place, tmp_path):
+    shutil.copytree(place / "undisturbed", place / "moved")
+    process = start(place, "resume=moved", "max_epochs=400")
+    wait_for_a_validation(process)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "go on with: python train.py resume=moved" in said
+    process = start(tmp_path, f"resume={place / 'moved'}")
+    wait_for_a_validation(process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, "it was told to train 400 epochs"
+    assert list(tmp_path.iterdir()) == [], "the corpus is found where the run was started"
+
+
 @pytest.mark.parametrize("spoil", ["setting", "fingerprint", "code", "checkpoints", "processes"])
 def test_what_cannot_go_on_is_refused_with_a_sentence(place, spoil):
     run = place / f"refused-{spoil}"
