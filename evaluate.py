@@ -17,7 +17,7 @@ def evaluate(config) -> None:
     from asr.evaluation import Request, evaluate
     from asr.processes import joined, launch, place
     from asr.scoring.show import show_scores
-    from asr.training import plain
+    from asr.settings import plain
 
     if config.devices > 1 and place().ranks == 1:
         return launch(config.devices, list(HydraConfig.get().overrides.task))

@@ -10,7 +10,7 @@ def transcribe(config) -> int:
     python transcribe.py checkpoint=runs/spoken/full/2026-01-31_12-00-00 some.wav other.flac
     """
     from asr.command import typed_knobs
-    from asr.training import plain
+    from asr.settings import plain
     from asr.transcription import transcribe_files
 
     return transcribe_files(

@@ -16,6 +16,13 @@ from asr.errors import UserError, nearest
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
+def plain(config) -> Any:
+    """A part of the configuration as plain data."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(config, resolve=True)
+
+
 def groups() -> dict[str, list[str]]:
     """The choices of every configuration group: {"attention": ["clustered", "full", …], …}."""
     found: dict[str, list[str]] = {}

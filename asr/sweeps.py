@@ -17,7 +17,7 @@ def same_run(folder: Path, config) -> Path | None:
     """A finished run beside `folder` that differs from `config` only in knobs that its attention does not read."""
     import yaml
 
-    from asr.training import plain
+    from asr.settings import plain
 
     wanted = compared(plain(config))
     for file in sorted(folder.parent.glob("*/config.yaml")):

@@ -67,7 +67,7 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
     from asr.attention import attentions as registry
     from asr.evaluation import Request, load_split, score_checkpoint
     from asr.model import refuse_unshared
-    from asr.training import plain
+    from asr.settings import plain
 
     own = checkpoint.model.description["attention"]
     digest = weights_digest(checkpoint)

@@ -33,12 +33,12 @@ class Ours:
     ):
         import torch
 
-        from asr import training
+        from asr import fitting, training
         from asr.corpora import corpora
         from asr.data.batches import Utterances, collate
         from asr.losses import losses
         from asr.model import Model
-        from asr.settings import compose
+        from asr.settings import compose, plain
 
         torch.set_num_threads(threads)
         self.folder, self.threads, self.warm_up, self.runs = folder, threads, warm_up, 0
@@ -52,16 +52,16 @@ class Ours:
         )  # fmt: skip
         torch.set_float32_matmul_precision(config.trainer.matmul_precision)
         torch.manual_seed(config.seed)
-        loading = corpora.create(training.plain(config.corpus))
+        loading = corpora.create(plain(config.corpus))
         corpus = loading.load(Path(config.cache), workers=threads)
         self.description = training.describe(config)
         self.description["features"]["sample_rate"] = corpus.sample_rate
         self.units = training.choose_units(config, corpus, None)
         self.description["units"] = len(self.units.symbols)
-        self.loss = losses.create(training.plain(config.loss))
+        self.loss = losses.create(plain(config.loss))
         on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         self.device = torch.device("cuda" if on_gpu else "cpu")
-        self.precision = config.trainer.precision or training.default_precision(config.trainer.accelerator)
+        self.precision = config.trainer.precision or fitting.default_precision(config.trainer.accelerator)
         self.model = Model(self.description).to(self.device).train()
         splits = training.check_splits(corpus, self.units, self.model, self.loss, config.data.max_dropped)
         training.gather_statistics(self.model, splits["train"], config.data.evaluation_frames)
@@ -116,7 +116,7 @@ class Ours:
 
     def write_job(self) -> Path:
         """What the same training needs elsewhere, as plain data: utterances, labels, batches and sizes."""
-        from asr.training import plain
+        from asr.settings import plain
 
         train = self.splits["train"]
         features, encoder = self.description["features"], self.description["encoder"]
@@ -195,8 +195,9 @@ class Ours:
         from rich.console import Console
 
         from asr.decoders import decoders
+        from asr.fitting import fit, make_loggers
         from asr.processes import Alone
-        from asr.training import fit, make_loggers, plain
+        from asr.settings import plain
 
         self.runs += 1
         run = self.folder / f"run{self.runs}"

@@ -9,8 +9,8 @@ from asr.corpora import corpora
 from asr.decoders import decoders
 from asr.losses import losses
 from asr.model import Model
-from asr.settings import all_knobs, compose, groups, knobs_of
-from asr.training import describe, plain
+from asr.settings import all_knobs, compose, groups, knobs_of, plain
+from asr.training import describe
 from asr.units import units
 
 GROUPS = groups()

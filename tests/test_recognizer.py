@@ -17,6 +17,7 @@ from asr.data.checks import check_split
 from asr.data.plan import Bounds
 from asr.decoders import decoders
 from asr.errors import UserError
+from asr.fitting import quiet
 from asr.losses import losses
 from asr.memory import is_out_of_memory
 from asr.metrics import MetricsFile
@@ -26,7 +27,6 @@ from asr.recognizer import Recognizer
 from asr.saving import KeepCheckpoints, WholeCheckpoints
 from asr.schedules import Constant
 from asr.stopping import StopSignals
-from asr.training import quiet
 from asr.units.characters import Characters
 from asr.watchdogs import Watchdogs
 
@@ -62,7 +62,7 @@ def build_model(dropout=0.0, **features):
 
 
 class Training:
-    """A recognizer with a trainer around it, put together as `asr.training.fit` does."""
+    """A recognizer with a trainer around it, put together as `asr.fitting.fit` does."""
 
     def __init__(self, folder: Path, cuts, batches, model=None, optimizer=None, scaler=None, **stepping):
         quiet()

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -143,6 +144,9 @@ def _speak(folder: Path, expected_seconds: float, sample_rate: int, workers: int
             results[result["id"]] = result
             progress.advance(task, result["samples"] / sample_rate)
         if process.wait() != 0:
+            if process.returncode == -signal.SIGINT:
+                # a terminal's Ctrl-C reaches both, and may be seen here first
+                raise KeyboardInterrupt
             raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
 
     try:
