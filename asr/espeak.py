@@ -220,6 +220,11 @@ def _loader():
     return espeakng_loader
 
 
+def require() -> None:
+    """Raises UserError if eSpeak NG is not installed."""
+    _loader()
+
+
 def _data_folder() -> Path:
     return Path(_loader().get_data_path())
 

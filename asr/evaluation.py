@@ -175,13 +175,10 @@ def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, 
     if not isinstance(settings, dict) or "name" not in settings:
         raise UserError(f"{request.checkpoint} does not say what it was trained on: name a corpus with corpus=…")
     corpus = corpora.create(settings).load(Path(request.cache), workers=os.cpu_count() or 1)
-    if request.split not in corpus.splits:
-        raise UserError(
-            f"The corpus {corpus.name} has no split called {request.split!r}: one of {', '.join(corpus.splits)}."
-        )
+    name = corpus.split_called(request.split)
     model = checkpoint.model
     wanted = model.description["features"]["sample_rate"]
-    cuts = corpus.splits[request.split]
+    cuts = corpus.splits[name]
     if corpus.sample_rate != wanted:
         cuts = cuts.resample(wanted)
     split = check_split(

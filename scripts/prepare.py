@@ -51,6 +51,11 @@ def parse_arguments(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any
     chosen = {}
     for argument in arguments[1:]:
         key, equals, text = argument.partition("=")
+        if key.startswith("--"):
+            # --allow-missing is allow_missing=true
+            key = key[2:].replace("-", "_")
+            if not equals and accepted.get(key, (None,))[0] is bool:
+                equals, text = "=", "true"
         if not equals:
             raise UserError(f"{argument!r} is not of the form setting=value: {nearest(key, accepted)}.")
         if key not in accepted:
@@ -69,7 +74,8 @@ def show_help() -> None:
         print(f"\n  {name}")
         for key, (_, default) in settings_of(name).items():
             print(f"    {key}={'(needed)' if default is dataclasses.MISSING else default}")
-    print(f"\nFor every corpus: cache={OWN['cache'][1]} (where it is kept), workers={OWN['workers'][1]}")
+    print("\nA setting that is true or false may be given as a flag: --allow-missing is allow_missing=true.")
+    print(f"For every corpus: cache={OWN['cache'][1]} (where it is kept), workers={OWN['workers'][1]}")
 
 
 def show(corpus: Corpus) -> None:
@@ -115,7 +121,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted: nothing was kept.", file=sys.stderr)
+        print("Interrupted. A second run makes it anew, or goes on where audio was converted from discs.", file=sys.stderr)
         return 130
     show(corpus)
     return 0

@@ -9,8 +9,9 @@ from __future__ import annotations
 import abc
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from asr.errors import UserError
 from asr.registry import Registry
 
 if TYPE_CHECKING:
@@ -28,12 +29,32 @@ class Corpus:
         corpus has gold times, `alignment` tiers `phoneme` and `word` (seconds from the start of the cut).
     sample_rate: of every recording, in Hz.
     dropped: utterances left out while preparing, as (utterance id, reason).
+    aliases: what splits are called besides, as in {"eval92": "test"}.
+    lexicon: where the corpus comes with the pronunciation of every word in it: a file in Kaldi's format, whose words stand in
+        the texts as they are. None: texts are still to be normalized, by the units.
+    pronunciations: where those of the lexicon come from, as `asr.corpora.pronunciations.write_lexicon` says.
+    normalization: what was done to the texts of such a corpus: {"name": ..., "rules": {rule: how often it changed a text}}.
+    scoring: folders with the `reference.stm` and, where there are any, `rules.glm` that a split is scored by.
     """
 
     name: str
     splits: dict[str, CutSet]
     sample_rate: int
     dropped: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    aliases: dict[str, str] = dataclasses.field(default_factory=dict)
+    lexicon: Path | None = None
+    pronunciations: dict[str, Any] = dataclasses.field(default_factory=dict)
+    normalization: dict[str, Any] = dataclasses.field(default_factory=dict)
+    scoring: dict[str, Path] = dataclasses.field(default_factory=dict)
+
+    def split_called(self, name: str) -> str:
+        """The split of that name or alias. Raises UserError that lists them all."""
+        split = self.aliases.get(name, name)
+        if split not in self.splits:
+            raise UserError(
+                f"The corpus {self.name} has no split called {name!r}: one of {', '.join([*self.splits, *self.aliases])}."
+            )
+        return split
 
 
 class CorpusSource(abc.ABC):

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.corpora import Corpus
 from asr.errors import UserError
 
 if TYPE_CHECKING:
     from lhotse import CutSet, MonoCut
 
 SPLITS = ("train", "dev", "test")
+# in a folder that is being prepared: the fingerprint of what it is made from
+ORIGIN = ".made_from"
+SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def fingerprint(*parts: Any) -> str:
@@ -90,6 +96,46 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def continued(folder: Path, made_from: Any = None) -> Iterator[Path]:
+    """Gives `.<name>.part` beside `folder` to write into and renames it to `folder` at the end; for hours of work.
+
+    Unlike `whole_or_not_at_all`, what is there already stays on failure and is found by the next run, which goes on from it
+    if it is made from the same (plain data), and begins anew if not. Raises UserError if it cannot be written, or another
+    process is at it.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        lock = open(folder.with_name(f".{folder.name}.lock"), "w")
+    except OSError as error:
+        raise UserError(
+            f"The cache folder {folder.parent} cannot be written ({error.strerror}): choose another with cache=FOLDER."
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"Another process is preparing {folder}: wait for it, or choose another with cache=FOLDER."
+            ) from None
+        origin, made_from = part / ORIGIN, fingerprint(made_from)
+        try:
+            if not origin.is_file() or origin.read_text(encoding="utf8") != made_from:
+                shutil.rmtree(part)
+                part.mkdir()
+                origin.write_text(made_from, encoding="utf8")
+            yield part
+            origin.unlink()
+            os.rename(part, folder)
+        except OSError as error:
+            raise UserError(
+                f"Writing {folder} failed: {error}. What is done is kept in {part}; the next run goes on from there."
+            ) from error
+        with contextlib.suppress(OSError):
+            os.unlink(lock.name)
+
+
 def _remove_empty(folders: list[Path]) -> None:
     """Removes folders, the innermost first, as far as they are there and empty."""
     for folder in folders:
@@ -101,25 +147,54 @@ def utterance_cut(
     utterance: str, audio: str, samples: int, sample_rate: int, text: str, speaker: str, language: str | None
 ) -> MonoCut:
     """A lhotse cut of one whole recording with one supervision. audio: its path, absolute or from the corpus folder."""
+    duration = samples / sample_rate
+    return segment_cut(utterance, audio, samples, sample_rate, 0.0, duration, text, speaker, language, utterance)
+
+
+def segment_cut(
+    utterance: str,
+    audio: str,
+    recording_samples: int,
+    sample_rate: int,
+    start: float,
+    duration: float,
+    text: str,
+    speaker: str,
+    language: str | None,
+    recording_id: str | None = None,
+) -> MonoCut:
+    """A lhotse cut of a part of a longer recording with one channel, with one supervision as long as the cut.
+
+    audio: its path, absolute or from the corpus folder. recording_samples: of the whole recording. start, duration: in
+    seconds. recording_id: by default the name of the audio file without its suffix.
+    """
     from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 
-    duration = samples / sample_rate
     recording = Recording(
-        utterance, [AudioSource("file", [0], audio)], sampling_rate=sample_rate, num_samples=samples, duration=duration
+        recording_id or Path(audio).stem,
+        [AudioSource("file", [0], audio)],
+        sampling_rate=sample_rate,
+        num_samples=recording_samples,
+        duration=recording_samples / sample_rate,
     )
     supervision = SupervisionSegment(
-        utterance, utterance, start=0.0, duration=duration, channel=0, text=text, speaker=speaker, language=language
+        utterance, recording.id, start=0.0, duration=duration, channel=0, text=text, speaker=speaker, language=language
     )
-    return MonoCut(utterance, start=0.0, duration=duration, channel=0, supervisions=[supervision], recording=recording)
+    return MonoCut(utterance, start, duration, channel=0, supervisions=[supervision], recording=recording)
 
 
 def write_manifests(
     folder: Path, splits: dict[str, list[MonoCut]], dropped: list[tuple[str, str]], facts: dict[str, Any]
 ) -> None:
-    """Writes cuts_<split>.jsonl.gz, dropped.tsv (utterance, reason) and corpus.json (`facts`) into `folder`."""
+    """Writes cuts_<split>.jsonl.gz, dropped.tsv (utterance, reason) and corpus.json (`facts`) into `folder`.
+
+    A split is called as a file may be. Raises ValueError for another name.
+    """
     from lhotse import CutSet
 
-    for split in SPLITS:
+    for split in splits:
+        if not SPLIT_NAME.fullmatch(split):
+            raise ValueError(f"{split!r} is no name for a split")
         CutSet.from_cuts(splits[split]).to_file(folder / f"cuts_{split}.jsonl.gz")
     with open(folder / "dropped.tsv", "w", encoding="utf8", newline="") as file:
         table = csv.writer(file, delimiter="\t", lineterminator="\n")
@@ -129,7 +204,10 @@ def write_manifests(
 
 
 def read_manifests(folder: Path) -> tuple[dict[str, CutSet], list[tuple[str, str]], dict[str, Any]]:
-    """What `write_manifests` wrote, with relative audio paths made absolute, so that the folder may be moved."""
+    """What `write_manifests` wrote, with relative audio paths made absolute, so that the folder may be moved.
+
+    Train, dev and test come first, as far as they are there. Raises UserError for a damaged folder.
+    """
     from lhotse import CutSet
 
     try:
@@ -137,7 +215,10 @@ def read_manifests(folder: Path) -> tuple[dict[str, CutSet], list[tuple[str, str
         with open(folder / "dropped.tsv", encoding="utf8", newline="") as file:
             dropped = [(row[0], row[1]) for row in list(csv.reader(file, delimiter="\t"))[1:]]
         splits = {}
-        for split in SPLITS:
+        there = [file.name[len("cuts_") : -len(".jsonl.gz")] for file in sorted(folder.glob("cuts_*.jsonl.gz"))]
+        if not there:
+            raise ValueError("there are no cuts_*.jsonl.gz")
+        for split in sorted(there, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS)):
             cuts = CutSet.from_file(folder / f"cuts_{split}.jsonl.gz")
             splits[split] = CutSet.from_cuts([cut.with_recording_path_prefix(folder.resolve()) for cut in cuts])
     except (OSError, EOFError, ValueError, LookupError) as error:
@@ -145,3 +226,29 @@ def read_manifests(folder: Path) -> tuple[dict[str, CutSet], list[tuple[str, str
             f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
         ) from error
     return splits, dropped, facts
+
+
+def corpus_in(folder: Path, name: str) -> Corpus:
+    """The corpus prepared in `folder` by `write_manifests`, with the facts that it was given.
+
+    Read are `sample_rate` (Hz) and, where they are, `aliases`, `lexicon`, `normalization` and `scoring` (split → folder below
+    this one); and `lexicon.txt` if there is one. Raises UserError for a damaged folder.
+    """
+    splits, dropped, facts = read_manifests(folder)
+    lexicon = folder / "lexicon.txt"
+    try:
+        return Corpus(
+            name,
+            splits,
+            facts["sample_rate"],
+            dropped,
+            dict(facts.get("aliases", {})),
+            lexicon if lexicon.is_file() else None,
+            dict(facts.get("lexicon", {})),
+            dict(facts.get("normalization", {})),
+            {split: folder / place for split, place in facts.get("scoring", {}).items()},
+        )
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
+        ) from error

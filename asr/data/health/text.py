@@ -89,7 +89,7 @@ class SplitText:
 def units_of(settings: dict[str, Any], corpus) -> tuple[Units | None, str | None]:
     """The units of the training split, or the reason why there are none."""
     try:
-        return build_units(settings, (cut.supervisions[0] for cut in corpus.splits["train"])), None
+        return build_units(settings, (cut.supervisions[0] for cut in corpus.splits["train"]), corpus.lexicon), None
     except UserError as error:
         return None, str(error)
 

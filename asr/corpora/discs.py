@@ -1,0 +1,51 @@
+"""Corpora that come on licensed discs: prepared once from them, and from then on found without them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from asr.errors import UserError
+
+
+def prepared_place(cache: Path, corpus: str, sources: Mapping[str, str | None]) -> tuple[Path, bool]:
+    """(where the corpus is kept below `cache`, whether it has been prepared there).
+
+    sources: the corpus's settings that say where the discs are; None where not given. A corpus that has been prepared
+    needs none of them, and those that are given must be what it was prepared from: `facts["sources"]` in its corpus.json,
+    written with `recorded_sources`. Raises UserError where they differ, and where nothing is prepared and a source lacks.
+    """
+    folder = Path(cache) / corpus / "prepared"
+    given = recorded_sources(sources)
+    if folder.is_dir():
+        try:
+            recorded = json.loads((folder / "corpus.json").read_text(encoding="utf8"))["sources"]
+            differing = [key for key, path in given.items() if path is not None and recorded.get(key) != path]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
+            ) from error
+        if differing:
+            key = differing[0]
+            raise UserError(
+                f"{folder} was prepared from {key}={recorded.get(key)}, not from {key}={given[key]}: remove that folder, or "
+                "choose another cache=FOLDER."
+            )
+        return folder, True
+    lacking = [key for key, path in given.items() if path is None]
+    if lacking:
+        settings = " ".join(f"{key}=FOLDER" for key in given)
+        raise UserError(
+            f"The corpus {corpus} has not been prepared in {Path(cache).absolute()}: "
+            f"python scripts/prepare.py {corpus} {settings} does it once ({' and '.join(lacking)} not given)."
+        )
+    for key, path in given.items():
+        if not Path(path).is_dir():
+            raise UserError(f"There is no folder {path} ({key}={sources[key]}).")
+    return folder, False
+
+
+def recorded_sources(sources: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The sources as absolute paths, as they are compared and kept."""
+    return {key: None if path is None else str(Path(path).expanduser().resolve()) for key, path in sources.items()}
