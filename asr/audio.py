@@ -1,7 +1,8 @@
 """Reading audio files of any kind into mono waveforms, and naming those that are broken.
 
-libsndfile (soundfile) reads first; FFmpeg (PyAV) reads what it does not know: G.722, M4A, WebM and many more. Several
-channels are mixed to one by their mean, whatever the format, so that one channel copied to two comes out as it was.
+libsndfile (soundfile) reads first; FFmpeg (PyAV) reads what it does not know: G.722, M4A, WebM and many more; `asr.sphere`
+reads the files of the LDC. Several channels are mixed to one by their mean, whatever the format, so that one channel
+copied to two comes out as it was.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 from asr.errors import UserError
+from asr.sphere import is_sphere, read_sphere, read_sphere_header
 
 if TYPE_CHECKING:
     import soundfile
@@ -77,10 +79,14 @@ def read_channels(path: str | Path, longest_seconds: float | None = None) -> tup
     """
     path = _existing(path)
     longest = math.inf if longest_seconds is None else longest_seconds
-    try:
-        channels, rate = _read_with_soundfile(path, longest)
-    except _Unknown:
-        channels, rate = _read_with_pyav(path, longest)
+    if is_sphere(path):
+        samples, rate = read_sphere(path, longest_seconds)
+        channels = samples.astype(numpy.float32) / 32768
+    else:
+        try:
+            channels, rate = _read_with_soundfile(path, longest)
+        except _Unknown:
+            channels, rate = _read_with_pyav(path, longest)
     if channels.shape[0] == 0:
         raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
     problem = unusable_samples(channels)
@@ -99,17 +105,21 @@ def unusable_samples(samples: numpy.ndarray) -> str | None:
 
 
 def audio_duration(path: str | Path) -> float:
-    """The duration of the file `path` in seconds: from its header where libsndfile reads it, else by decoding it.
+    """The duration of the file `path` in seconds: from its header where libsndfile or `asr.sphere` reads it, else by decoding it.
 
     Raises UserError as `read_audio` does; damage that only decoding shows (inside FLAC or MP3) is not looked for.
     """
     path = _existing(path)
-    try:
-        with _open_with_soundfile(path) as file:
-            frames, rate = file.frames, file.samplerate
-    except _Unknown:
-        channels, rate = _read_with_pyav(path)
-        frames = channels.shape[0]
+    if is_sphere(path):
+        header = read_sphere_header(path)
+        frames, rate = header.samples, header.sample_rate
+    else:
+        try:
+            with _open_with_soundfile(path) as file:
+                frames, rate = file.frames, file.samplerate
+        except _Unknown:
+            channels, rate = _read_with_pyav(path)
+            frames = channels.shape[0]
     if frames == 0:
         raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
     return frames / rate
@@ -126,6 +136,9 @@ class Header:
 def read_header(path: str | Path) -> Header:
     """The header of the file `path`, without decoding. Raises UserError as `audio_duration` does."""
     path = _existing(path)
+    if is_sphere(path):
+        header = read_sphere_header(path)
+        return Header(header.sample_rate, header.samples)
     try:
         with _open_with_soundfile(path) as file:
             return Header(file.samplerate, file.frames)

@@ -37,9 +37,12 @@ def measure_memory(config, model, loss, split: CheckedSplit, together, console: 
     quadratic = attentions.get(model.description["attention"]["name"]).complexity == "quadratic"
     # the optimizer's two moments come on top of what is measured
     moments = 2 * sum(parameter.numel() * parameter.element_size() for parameter in trial.parameters())
-    budget = config.trainer.memory_share * free_memory(device) - moments
+    budget = config.trainer.memory_share * free_memory(device)
     if device.type == "cpu":
         budget /= together.place.ranks
+    if config.trainer.memory_limit is not None:
+        budget = min(budget, config.trainer.memory_limit * 2**30)
+    budget -= moments
     step = taking(trial, loss, device, config.trainer.precision)
     memory = measure(step, np.asarray(split.frames), budget, quadratic, device)
     if device.type == "cuda":

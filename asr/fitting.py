@@ -23,7 +23,7 @@ FSDP = "fsdp"
 # settings of conf/trainer that are ours, not Lightning's
 OWN_SETTINGS = (
     "matmul_precision", "validations", "find_batch", "compile", "activation_checkpointing", "gradient_clip_val",
-    "accumulate_grad_batches", "rehearse", "memory_share",
+    "accumulate_grad_batches", "rehearse", "memory_share", "memory_limit",
 )  # fmt: skip
 
 
@@ -93,6 +93,7 @@ def fit(
     start = position["batches"]
     # a run that had ended goes on if it may now take longer
     over = start >= plan.total or bool(config.max_minutes) and position["seconds"] >= 60 * config.max_minutes
+    over = over or config.stop_after is not None and position.get("unimproved", 0) >= config.stop_after
     over = over and not position.get("validation_due")
     if over and position["best"] is None:
         raise UserError(f"{run} is at step {position['steps']} and was never validated; give it more epochs than that.")
@@ -121,6 +122,7 @@ def fit(
                 clip=config.trainer.gradient_clip_val,
                 validations=config.trainer.validations,
                 max_minutes=config.max_minutes,
+                stop_after=config.stop_after,
                 average=config.moving_average,
                 rehearse=config.trainer.rehearse,
             ),
@@ -150,7 +152,10 @@ def fit(
             val_check_interval=2**62,
         )
         if over:
-            console.print(f"nothing is left to train: {start // plan.per_epoch} of {plan.epochs} epochs are over")
+            console.print(
+                f"nothing is left to train: {start // plan.per_epoch} of {plan.epochs} epochs are over, and "
+                f"{position.get('unimproved', 0)} validations have passed since the best one"
+            )
         else:
             try:
                 trainer.fit(

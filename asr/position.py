@@ -12,7 +12,7 @@ class Position:
     batches: taken on each rank. steps: of the optimizer. seconds: spent training; audio_seconds: of speech trained on by this
     rank. validations: how many there were; validated: the step of the last one. best: the best error rate on dev and
     best_step where it was; candidates: (error rate, step) of the best validations. validation_due: the last step is to be
-    followed by a validation. over: no step is left to take.
+    followed by a validation. unimproved: validations since the best one. over: no step is left to take.
     """
 
     batches: int = 0
@@ -25,6 +25,7 @@ class Position:
     best_step: int = 0
     candidates: list = dataclasses.field(default_factory=list)
     validation_due: bool = False
+    unimproved: int = 0
     over: bool = False
 
 
@@ -33,7 +34,8 @@ class Stepping:
     """How a step is taken.
 
     accumulate: batches to a step of the optimizer. clip: largest gradient norm, None for no bound. validations: in the whole
-    training. max_minutes: the time after which training stops, if it is bounded by time. average: decay of the moving average
+    training. max_minutes: the time after which training stops, if it is bounded by time. stop_after: how many validations in a
+    row without a better error rate end it, None for any number. average: decay of the moving average
     of the weights, None for none. rehearse: whether the largest batches are tried before the first step.
     """
 
@@ -41,6 +43,7 @@ class Stepping:
     clip: float | None = None
     validations: int = 10
     max_minutes: float | None = None
+    stop_after: int | None = None
     average: float | None = None
     rehearse: bool = True
 

@@ -272,6 +272,9 @@ class Recognizer(lightning.LightningModule):
         interval = validation_interval(self.plan.total, stepping.validations)
         return position.batches // interval > (position.batches - stepping.accumulate) // interval
 
+    def has_converged(self) -> bool:
+        return self.stepping.stop_after is not None and self.position.unimproved >= self.stepping.stop_after
+
     def time_is_over(self) -> bool:
         return bool(self.stepping.max_minutes) and self.position.seconds >= 60 * self.stepping.max_minutes
 
@@ -363,7 +366,14 @@ class Recognizer(lightning.LightningModule):
             position.validations + 1,
             False,
         )
-        position.over = position.batches >= self.plan.total or self.time_is_over()
+        improved = position.best is None or self.error_rate < position.best
+        position.unimproved = 0 if improved else position.unimproved + 1
+        position.over = position.batches >= self.plan.total or self.time_is_over() or self.has_converged()
+        if self.has_converged():
+            self.watchdogs.say(
+                f"{position.unimproved} validations brought no better error rate than {position.best:.2%} at step "
+                f"{position.best_step}: the training ends here (stop_after={self.stepping.stop_after})."
+            )
         self.schedule.observe(self.dev_loss)
         self.write({"dev/loss": self.dev_loss, "dev/error_rate": self.error_rate})
         self.watchdogs.silence(position.steps, empty / utterances, self.progress())

@@ -12,8 +12,8 @@ from asr.settings import CONF
 
 # what may be given beside resume=…: how long to train, and where and how the machine does it
 CHANGEABLE = (
-    "max_epochs", "max_minutes", "cache", "checkpoint_minutes", "checkpoint_steps", "data.workers", "data.allow_leaks",
-    "data.evaluation_frames", "trainer.accelerator", "trainer.log_every_n_steps", "logger", "watch",
+    "max_epochs", "max_minutes", "stop_after", "cache", "checkpoint_minutes", "checkpoint_steps", "data.workers",
+    "data.allow_leaks", "data.evaluation_frames", "trainer.accelerator", "trainer.log_every_n_steps", "logger", "watch",
 )  # fmt: skip
 
 

@@ -169,6 +169,7 @@ KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "
 # the least that a setting may be, beside the knobs, which are all whole numbers of 1 or more
 LEAST = {
     "max_epochs": 1,
+    "stop_after": 1,
     "bootstrap": 1,
     "batch_frames": 1,
     "data.batch_frames": 1,
@@ -188,17 +189,20 @@ LEAST = {
     "checkpoint_steps": 1,
     "checkpoint_minutes": 0,
     "average_checkpoints": 1,
+    "trainer.memory_limit": 0,
     "watch.skip_nonfinite": 0,
     "watch.silent_validations": 1,
 }
 # settings that are null unless they are given
 NULLABLE = {
     "max_minutes": float,
+    "stop_after": int,
     "resume": str,
     "checkpoint_minutes": float,
     "checkpoint_steps": int,
     "moving_average": float,
     "trainer.gradient_clip_val": float,
+    "trainer.memory_limit": float,
     "data.batch_utterances": int,
     "batch_utterances": int,
     "init_from": str,

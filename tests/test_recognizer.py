@@ -450,3 +450,16 @@ def test_a_signal_ends_the_step_keeps_a_checkpoint_and_says_how_to_go_on(tmp_pat
     assert stopped.value.exit_code == 143
     position = read_tensors(tmp_path / "checkpoints/last.ckpt")[CARRIED]["position"]
     assert (position["steps"], position["batches"]) == (4, 4)
+
+
+def test_training_ends_when_so_many_validations_brought_no_better_error_rate(tmp_path, cuts):
+    def frozen(groups):
+        return torch.optim.SGD(groups, lr=0.0)
+
+    batches = [[number % 8] for number in range(12)]
+    training = Training(tmp_path, cuts, batches, optimizer=frozen, validations=12, stop_after=3).fit()
+    position = training.recognizer.position
+    assert (position.validations, position.steps, position.best_step) == (4, 4, 1) and position.over
+    assert "3 validations brought no better error rate" in training.said[-1]
+    all_of_it = Training(tmp_path / "all", cuts, batches, optimizer=frozen, validations=12).fit()
+    assert all_of_it.recognizer.position.steps == 12
