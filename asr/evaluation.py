@@ -13,7 +13,7 @@ import torch
 
 from asr.attention import attentions
 from asr.checkpoint import Checkpoint, open_checkpoint
-from asr.corpora import corpora
+from asr.corpora import Corpus, corpora
 from asr.data.batches import Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit, check_split, refuse_if_many
 from asr.decoders import Decoder, decoders
@@ -103,7 +103,7 @@ def score_checkpoint(
     request: Request,
     checkpoint: Checkpoint,
     split: CheckedSplit,
-    corpus: str,
+    corpus: Corpus,
     own: bool,
     together: Alone | Together | None = None,
 ) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def score_checkpoint(
     score = summarize(recognition.utterances, resamples=request.bootstrap)
     label = model.attention_label()
     facts = EvaluationFacts(
-        corpus=corpus,
+        corpus=corpus.name,
         split=request.split,
         units=units.name,
         attention=label,
@@ -127,17 +127,18 @@ def score_checkpoint(
         audio_seconds=split.seconds,
         forward_seconds=recognition.forward_seconds,
         peak_memory_bytes=recognition.peak_memory_bytes,
-        normalizer=units.normalizer,
+        normalizer=normalizer_name(corpus, units),
         checkpoint=str(request.checkpoint),
         command=command_line(),
         more={
             "attention_settings": model.description["attention"],
             "trained_with": checkpoint.model.attention_label(),
             "normalizer_removed": removed_by_normalizer(split, units),
+            "corpus_normalization": corpus.normalization,
             "dropped": [list(row) for row in split.dropped],
         },
     )
-    place = request.split if own else f"{corpus}-{request.split}"
+    place = request.split if own else f"{corpus.name}-{request.split}"
     folder = Path(request.output) if request.output else output_folder(checkpoint) / place / label
     tokens = "phonemes" if units.metric == "per" else "words"
     scores = {**scores_as_data(score, facts), "folder": folder, "tokens": tokens, "report": None}
@@ -168,8 +169,8 @@ def choose_attention(model: Model, attention: dict[str, Any] | None, knobs: dict
     return chosen
 
 
-def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, str, bool]:
-    """(the split, the corpus' name, whether it is the corpus that the model was trained on)."""
+def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, Corpus, bool]:
+    """(the split, its corpus, whether it is the corpus that the model was trained on)."""
     trained_on = checkpoint.trained_on.get("corpus")
     settings = request.corpus or trained_on
     if not isinstance(settings, dict) or "name" not in settings:
@@ -191,7 +192,7 @@ def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, 
         longest_seconds=request.longest_seconds,
     )
     refuse_if_many(split, request.max_dropped, "max_dropped")
-    return split, corpus.name, settings == trained_on
+    return split, corpus, settings == trained_on
 
 
 def recognize(
@@ -272,6 +273,12 @@ def output_folder(checkpoint: Checkpoint) -> Path:
     if checkpoint.run is not None:
         return checkpoint.run / "evaluation"
     return (checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent) / "evaluation"
+
+
+def normalizer_name(corpus: Corpus, units: Units) -> str:
+    """What the texts of a corpus went through: its own normalization, if it has one, and that of the units."""
+    names = [corpus.normalization["name"]] if corpus.normalization else []
+    return "+".join(names + [units.normalizer] * (not names or units.normalizer != "none"))
 
 
 def removed_by_normalizer(split: CheckedSplit, units: Units) -> dict[str, int]:

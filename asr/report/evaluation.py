@@ -100,6 +100,8 @@ def guarded(what: str, make: Callable[[], Any]) -> Any:
 def facts(score: Score, data: dict[str, Any]) -> list[Html]:
     settings = ", ".join(f"{key}={value}" for key, value in data.get("attention_settings", {}).items() if key != "name")
     removed = data.get("normalizer_removed", {})
+    rules = data.get("corpus_normalization", {}).get("rules", {})
+    applied = ", ".join(f"{rule} × {count}" for rule, count in rules.items() if count)
     taken_out = ", ".join(f"{sign!r} × {count}" for sign, count in sorted(removed.items(), key=lambda pair: -pair[1]))
     memory, forward = data["peak_memory_bytes"], data["forward_seconds"]
     rows = [
@@ -110,6 +112,7 @@ def facts(score: Score, data: dict[str, Any]) -> list[Html]:
         ["Corpus, split", f"{data['corpus']}, {data['split']}"],
         ["Units", data["units"]],
         ["Normalizer", f"{data['normalizer']}; removed from the references: {taken_out or 'nothing'}"],
+        ["Rules of the corpus", applied or "none"],
         ["Utterances, audio", f"{len(score.utterances)}, {data['audio_seconds']:.1f} s"],
         ["Forward pass", "–" if forward is None else f"{forward:.2f} s"],
         ["Peak memory", "–" if memory is None else f"{memory / 2**20:.0f} MiB"],
