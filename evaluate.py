@@ -37,6 +37,7 @@ def evaluate(config) -> None:
         cache=str(config.cache),
         output=config.output,
         report=config.report,
+        sclite=config.sclite,
         plot_attention=None if config.plot_attention is None else str(config.plot_attention),
     )
     with joined(config.device, max(config.devices, place().ranks)) as together:

@@ -27,8 +27,11 @@ from asr.report.evaluation import write_report
 from asr.run_folder import command_line
 from asr.scoring import EvaluationFacts, UtteranceScore, score_utterance, summarize, write_evaluation
 from asr.scoring.files import scores_as_data
+from asr.scoring.rules import ScoringRules
+from asr.scoring.subsets import subsets_as_data
 from asr.settings import knobs_of, unread_knob
 from asr.units import Units
+from asr.units.text import MARK
 
 
 @dataclasses.dataclass
@@ -40,6 +43,7 @@ class Request:
     before nothing is scored. output: folder for the tables; by default
     `evaluation/<split>/<attention>` beside the model. report: whether `report.html` is written beside the tables.
     plot_attention: the id of an utterance whose attention matrices are drawn; knobs that only these read are allowed then.
+    sclite: whether NIST's sclite counts the errors too, where it is installed.
     """
 
     checkpoint: str
@@ -58,6 +62,7 @@ class Request:
     output: str | None = None
     report: bool = True
     plot_attention: str | None = None
+    sclite: bool = True
 
 
 @dataclasses.dataclass
@@ -116,7 +121,8 @@ def score_checkpoint(
     recognition = recognize(
         model, units, decoder, split, request.device, request.batch_frames, together, request.batch_utterances
     )
-    score = summarize(recognition.utterances, resamples=request.bootstrap)
+    utterances, official = official_scores(recognition.utterances, split, corpus, request, units, together.place.rank)
+    score = summarize(utterances, resamples=request.bootstrap)
     label = model.attention_label()
     facts = EvaluationFacts(
         corpus=corpus.name,
@@ -136,6 +142,7 @@ def score_checkpoint(
             "normalizer_removed": removed_by_normalizer(split, units),
             "corpus_normalization": corpus.normalization,
             "dropped": [list(row) for row in split.dropped],
+            **official,
         },
     )
     place = request.split if own else f"{corpus.name}-{request.split}"
@@ -151,6 +158,29 @@ def score_checkpoint(
         # one that an earlier evaluation left here would show other scores
         (folder / REPORT).unlink(missing_ok=True)
     return scores
+
+
+def official_scores(
+    utterances: list[UtteranceScore], split: CheckedSplit, corpus: Corpus, request: Request, units: Units, rank: int
+) -> tuple[list[UtteranceScore], dict[str, Any]]:
+    """(the utterances scored as their corpus wants it, further keys for `scores.json`).
+
+    Words of a split that comes with an STM are scored by it and its GLM; its segments that could not be recognized count as
+    silence. Where NIST's sclite is installed, its count of the same stands beside ours.
+    """
+    from asr.scoring.cross_check import cross_check, cross_check_segments
+
+    folder = corpus.scoring.get(corpus.split_called(request.split)) if units.metric == "wer" else None
+    check = request.sclite and rank == 0
+    if folder is None:
+        return utterances, {"sclite": cross_check(utterances)} if check else {}
+    rules = ScoringRules.in_folder(folder)
+    words = {cut: [] for cut, _ in split.dropped if cut in rules.segments}
+    for utterance in utterances:
+        words[utterance.utterance] = [word for word in utterance.hypothesis if not MARK.fullmatch(word)]
+    scored = rules.score(list(words.items()))
+    more = {"scored_by": str(folder), "subsets": subsets_as_data(rules, scored)}
+    return scored, {**more, "sclite": cross_check_segments(rules, scored, words)} if check else more
 
 
 def choose_attention(model: Model, attention: dict[str, Any] | None, knobs: dict[str, int]) -> dict[str, Any] | None:
@@ -278,7 +308,7 @@ def output_folder(checkpoint: Checkpoint) -> Path:
 def normalizer_name(corpus: Corpus, units: Units) -> str:
     """What the texts of a corpus went through: its own normalization, if it has one, and that of the units."""
     names = [corpus.normalization["name"]] if corpus.normalization else []
-    return "+".join(names + [units.normalizer] * (not names or units.normalizer != "none"))
+    return " + ".join(names + [units.normalizer] * (not names or units.normalizer != "none"))
 
 
 def removed_by_normalizer(split: CheckedSplit, units: Units) -> dict[str, int]:

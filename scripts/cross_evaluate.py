@@ -89,6 +89,7 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
             cache=str(config.cache),
             output=str(table.folder(label, column)),
             report=False,
+            sclite=False,
         )
         try:
             refuse_unshared(settings, checkpoint.model.description["encoder"]["shared_qk"])

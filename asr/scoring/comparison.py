@@ -64,18 +64,20 @@ def compare(
     refuse_different(a, b)
     names = sorted(a.utterances)
     pairs = [(a.utterances[name], b.utterances[name]) for name in names]
-    if not sum(first.reference_length for first, _ in pairs):
+    if not all(sum(one.reference_length for one in side) for side in zip(*pairs)):
         raise UserError("There is nothing to compare: all references are empty.")
     unit, reason = choose_unit([first.speaker for first, _ in pairs], unit)
     groups: dict[str, list[int]] = {}
     for first, second in pairs:
-        sums = groups.setdefault(first.speaker if unit == "speakers" else first.utterance, [0, 0, 0])
-        for place, value in enumerate((first.errors, second.errors, first.reference_length)):
+        sums = groups.setdefault(first.speaker if unit == "speakers" else first.utterance, [0, 0, 0, 0])
+        # the lengths differ where a reference has alternatives or optional words
+        values = (first.errors, second.errors, first.reference_length, second.reference_length)
+        for place, value in enumerate(values):
             sums[place] += value
     counts = numpy.array(list(groups.values()), dtype=numpy.int64)
-    errors_a, errors_b, length = counts.sum(axis=0).tolist()
+    errors_a, errors_b, length_a, length_b = counts.sum(axis=0).tolist()
     differences = bootstrap_differences(counts, resamples, seed)
-    observed = (errors_b - errors_a) / length
+    observed = errors_b / length_b - errors_a / length_a
     # far below one error, far above rounding
     tolerance = 1e-9
     strays = int((abs(differences - observed) >= abs(observed) - tolerance).sum())
@@ -83,8 +85,8 @@ def compare(
     low, high = numpy.quantile(differences, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
     changed = [pair for pair in pairs if pair[0].errors != pair[1].errors]
     return Comparison(
-        rate_a=errors_a / length,
-        rate_b=errors_b / length,
+        rate_a=errors_a / length_a,
+        rate_b=errors_b / length_b,
         difference=observed,
         interval=(low, high),
         confidence=confidence,
@@ -104,8 +106,9 @@ def compare(
 def bootstrap_differences(counts, resamples: int, seed: int = 0):
     """The differences of error rates, b minus a, in samples of units drawn with replacement: (resamples,) float64.
 
-    counts: (units, 3) int64, errors of a, errors of b and reference tokens of each unit. The same units are drawn for both:
-    that pairs them. Samples without a reference token have no rate and are left out.
+    counts: (units, 3 or 4) int64, errors of a, errors of b and reference tokens of each unit, those of b in a fourth column
+    where they may differ. The same units are drawn for both: that pairs them. Samples without a reference token have no
+    rate and are left out.
     """
     import numpy
 
@@ -114,9 +117,9 @@ def bootstrap_differences(counts, resamples: int, seed: int = 0):
     differences = []
     for start in range(0, resamples, at_once):
         drawn = generator.integers(len(counts), size=(min(at_once, resamples - start), len(counts)))
-        errors_a, errors_b, lengths = (counts[:, place][drawn].sum(axis=1) for place in range(3))
-        some = lengths > 0
-        differences.append((errors_b - errors_a)[some] / lengths[some])
+        errors_a, errors_b, length_a, length_b = (counts[:, place][drawn].sum(axis=1) for place in (0, 1, 2, -1))
+        some = (length_a > 0) & (length_b > 0)
+        differences.append(errors_b[some] / length_b[some] - errors_a[some] / length_a[some])
     return numpy.concatenate(differences)
 
 

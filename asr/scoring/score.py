@@ -12,7 +12,11 @@ from asr.scoring.alignment import Alignment, align
 
 @dataclasses.dataclass(frozen=True)
 class UtteranceScore:
-    """One utterance: tokens that were spoken, tokens that were recognized, and how they align. duration: in seconds."""
+    """One utterance: tokens that were spoken, tokens that were recognized, and how they align. duration: in seconds.
+
+    markup: reference and hypothesis in sclite's own markup where they have one (`asr.scoring.rules`): alternatives count
+    as what was aligned, so the alignment's reference length is not the number of tokens then.
+    """
 
     utterance: str
     reference: list[str]
@@ -20,6 +24,7 @@ class UtteranceScore:
     alignment: Alignment
     speaker: str = ""
     duration: float = 0.0
+    markup: tuple[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,17 @@ from rich.console import Console
 from rich.table import Table
 
 
+def by_weights(checked: dict[str, Any]) -> str:
+    """Where sclite's weights (4 a substitution, 3 the others) make other errors than one each: how many."""
+    main, theirs = checked.get("main"), checked["theirs"]
+    if main is None:
+        return ""
+    errors = [sum(counts[kind] for kind in ("substitutions", "deletions", "insertions")) for counts in (main, theirs)]
+    if errors[0] == errors[1]:
+        return ""
+    return f" by its weights, which make {errors[1]} errors; by one each there are {errors[0]}"
+
+
 def show_scores(scores: dict[str, Any]) -> None:
     """Prints the content of `scores.json` as a table, with `folder` below it."""
     low, high = scores["interval"]
@@ -29,6 +40,14 @@ def show_scores(scores: dict[str, Any]) -> None:
         table.add_row(name, str(value))
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print(table)
+    for subset in scores.get("subsets", {}).values():
+        if subset["error_rate"] is not None:
+            console.print(f"{subset['title']}: {subset['error_rate']:.2%} of {subset['reference_length']} {scores['tokens']}")
+    checked = scores.get("sclite", {})
+    if checked.get("warning"):
+        console.print(checked["warning"])
+    elif checked.get("agrees"):
+        console.print(f"{checked['tool']} counts the same errors{by_weights(checked)}.")
     if scores["dropped"]:
         console.print(f"{len(scores['dropped'])} utterances could not be scored; scores.json names them.")
     console.print(f"tables in {scores['folder']}")

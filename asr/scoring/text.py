@@ -44,10 +44,12 @@ def trn_token(token: str) -> str:
 
 
 def trn(score: Score, names: dict[str, str], side: Literal["reference", "hypothesis"]) -> str:
-    """One line per utterance in NIST's trn form: `words (speaker-utterance)`."""
+    """One line per utterance in NIST's trn form: `words (speaker-utterance)`; sclite's markup stays where it is meant."""
     lines = []
     for utterance in score.utterances:
         words = [trn_token(token) for token in getattr(utterance, side)]
+        if utterance.markup is not None:
+            words = utterance.markup[side == "hypothesis"].split()
         lines.append(" ".join([*words, f"({names[utterance.utterance]})"]) + "\n")
     return "".join(lines)
 
@@ -141,11 +143,18 @@ def markdown(score: Score, data: dict[str, Any], most_confused: int = 15) -> str
         for s in score.speakers
     ]
     confused = [[_kind(*pair), pair[0] or "–", pair[1] or "–", n] for pair, n in score.confusions[:most_confused]]
+    subsets = [
+        [s["title"], s["utterances"], s["reference_length"], s["substitutions"], s["deletions"], s["insertions"]]
+        + ["–" if s["error_rate"] is None else percent(s["error_rate"])]
+        for s in data.get("subsets", {}).values()
+    ]
+    columns = ["Utterances", "Reference length", "Sub", "Del", "Ins", "Error rate"]
     parts = [
         f"# {title}: {data['corpus']}, {data['split']}, {data['attention']}\n\n",
         _table(["", ""], whole.items()),
+        *(["\n## By subset\n\n", _table(["Subset", *columns], subsets)] if subsets else []),
         "\n## By speaker\n\n",
-        _table(["Speaker", "Utterances", "Reference length", "Sub", "Del", "Ins", "Error rate"], speakers),
+        _table(["Speaker", *columns], speakers),
     ]
     if confused:
         parts += ["\n## Most frequent errors\n\n", _table(["Kind", "Reference", "Hypothesis", "Count"], confused)]

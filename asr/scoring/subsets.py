@@ -1,0 +1,49 @@
+"""Scores of parts of a test set: by the labels of its STM, and by corpus."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from asr.scoring.rules import ScoringRules
+from asr.scoring.score import UtteranceScore
+
+# how the files of the hub5 sets are called: sw_4390, en_4156
+CORPORA = {"sw": "Switchboard", "en": "CallHome"}
+
+
+def by_subset(rules: ScoringRules, utterances: Iterable[UtteranceScore]) -> dict[str, tuple[str, list[UtteranceScore]]]:
+    """(title, utterances) by subset: the corpora that files are named for ("Switchboard", "CallHome"), then the STM's
+    labels by their ids in lower case ("o", "sw-f"). A segment is in as many as it has labels."""
+    corpora: dict[str, tuple[str, list[UtteranceScore]]] = {}
+    labels: dict[str, tuple[str, list[UtteranceScore]]] = {}
+    for utterance in utterances:
+        segment = rules.segments[utterance.utterance]
+        prefix = re.match(r"(sw|en)[_\d]", segment.side[0])
+        if prefix:
+            name = CORPORA[prefix[1]]
+            corpora.setdefault(name, (name, []))[1].append(utterance)
+        for label in segment.labels:
+            labels.setdefault(label, (rules.stm.labels.get(label, label), []))[1].append(utterance)
+    return corpora | labels
+
+
+def subsets_as_data(rules: ScoringRules, utterances: Iterable[UtteranceScore]) -> dict[str, dict[str, Any]]:
+    """Title, utterances, counts and error rate (None without reference words) by subset: plain data for `scores.json`."""
+    data = {}
+    for key, (title, inside) in by_subset(rules, utterances).items():
+        alignments = [utterance.alignment for utterance in inside]
+        length, errors = (sum(getattr(a, name) for a in alignments) for name in ("reference_length", "errors"))
+        counts = {
+            name: sum(getattr(a, name) for a in alignments) for name in ("substitutions", "deletions", "insertions")
+        }
+        rate = errors / length if length else None
+        data[key] = {
+            "title": title,
+            "utterances": len(inside),
+            "reference_length": length,
+            **counts,
+            "error_rate": rate,
+        }
+    return data

@@ -1,0 +1,193 @@
+"""Scores a hypothesis against a reference as NIST does: python scripts/score.py reference=FILE hypothesis=FILE [glm=FILE]
+
+The reference is an STM and the hypothesis a CTM, or both are transcripts (trn) with one identity per line, in which
+{ a / b } are alternatives, (uh) may be left out and ab- is a fragment. Prints the word error rate of all, of the STM's
+subsets (Switchboard and CallHome apart) and of the speakers. Where NIST SCTK is installed (Debian: apt install sctk), its
+hubscr.pl or sclite scores the same files, and it is said whether both agree to the word.
+
+    reference=     ref.stm or ref.trn
+    hypothesis=    hyp.ctm or hyp.trn
+    glm=           a global mapping file, applied to both as csrfilt.sh does; by default none
+    output=        a folder for the evaluation's tables and alignments; by default nothing is written
+
+The exit code is 0 if both agree or SCTK is not installed, 1 if they disagree, and 2 for a mistake in what was given.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from asr.command import mistakes_as_sentences  # noqa: E402
+from asr.errors import UserError, nearest  # noqa: E402
+
+SETTINGS = ("reference", "hypothesis", "glm", "output")
+FORMS = {".stm": ".ctm", ".trn": ".trn"}  # reference: hypothesis
+MOST_SPEAKERS = 40  # rows of a table that is still read
+
+
+def parse_arguments(arguments: list[str]) -> dict[str, str | None]:
+    settings: dict[str, str | None] = dict.fromkeys(SETTINGS)
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
+        if not equals:
+            raise UserError(f"{argument!r} is not of the form setting=value: {nearest(key, SETTINGS)}.")
+        if key not in settings:
+            raise UserError(f"There is no setting {key!r}: {nearest(key, SETTINGS)}.")
+        settings[key] = text or None
+    for key in ("reference", "hypothesis"):
+        if settings[key] is None:
+            raise UserError(f"{key}=FILE is missing: python scripts/score.py reference=ref.stm hypothesis=hyp.ctm")
+    forms = [Path(settings[key]).suffix.lower() for key in ("reference", "hypothesis")]
+    if FORMS.get(forms[0]) != forms[1]:
+        raise UserError(
+            f"reference={settings['reference']} and hypothesis={settings['hypothesis']} are not of two forms that go "
+            "together: .stm with .ctm, or .trn with .trn."
+        )
+    return settings
+
+
+def run(arguments: list[str]) -> int:
+    from asr.scoring import summarize
+
+    settings = parse_arguments(arguments)
+    conversations = Path(settings["reference"]).suffix.lower() == ".stm"
+    utterances, subsets, notes, check = (score_conversations if conversations else score_transcripts)(settings)
+    score = summarize(utterances)
+    show(score, subsets, notes)
+    verdict(check)
+    if settings["output"]:
+        write(settings, score, {"subsets": subsets, "notes": notes, "sclite": check})
+    return 1 if check["agrees"] is False else 0
+
+
+def score_conversations(settings: dict[str, str | None]) -> tuple[list, dict[str, Any], list[str], dict[str, Any]]:
+    from asr.scoring.cross_check import cross_check_words
+    from asr.scoring.ctm import read_ctm
+    from asr.scoring.rules import ScoringRules
+    from asr.scoring.subsets import subsets_as_data
+
+    rules = ScoringRules.read(settings["reference"], settings["glm"])
+    words = read_ctm(settings["hypothesis"])
+    scored = rules.score_words(words, settings["hypothesis"])
+    notes = []
+    if scored.outside:
+        first = ", ".join(f"{word.text} (line {word.line})" for word in scored.outside[:5])
+        notes.append(
+            f"{len(scored.outside)} words lie in the time of no segment and went to one beside it, as sclite does it: {first}."
+        )
+    if scored.ignored:
+        first = ", ".join(f"{word.text} (line {word.line})" for word in scored.ignored[:5])
+        notes.append(
+            f"{len(scored.ignored)} words lie in segments that are not scored, and count for nothing: {first}."
+        )
+    silent = {segment.side for segment in rules.stm.segments} - {word.side for word in words}
+    if silent:
+        sides = ", ".join(" ".join(side) for side in sorted(silent)[:5])
+        notes.append(f"{len(silent)} sides of the reference have no word in the hypothesis: {sides}.")
+    check = cross_check_words(rules, scored.utterances, words)
+    return scored.utterances, subsets_as_data(rules, scored.utterances), notes, check
+
+
+def score_transcripts(settings: dict[str, str | None]) -> tuple[list, dict[str, Any], list[str], dict[str, Any]]:
+    from asr.scoring.cross_check import cross_check_transcripts
+    from asr.scoring.trn import score_trn
+
+    paths = settings["reference"], settings["hypothesis"], settings["glm"]
+    utterances, missing = score_trn(*paths)
+    notes = []
+    if missing:
+        notes.append(
+            f"{len(missing)} utterances of the reference have no hypothesis and are not scored, as sclite does it: "
+            f"{', '.join(missing[:5])}."
+        )
+    return utterances, {}, notes, cross_check_transcripts(utterances, *paths)
+
+
+def show(score, subsets: dict[str, Any], notes: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from asr.scoring.text import percent
+
+    def row(name: str, part: dict[str, Any]) -> list[str]:
+        rate = "–" if part["error_rate"] is None else percent(part["error_rate"])
+        keys = ("utterances", "reference_length", "substitutions", "deletions", "insertions")
+        return [name, *(str(part[key]) for key in keys), rate]
+
+    def table(title: str, first: str) -> Table:
+        made = Table(title=title)
+        for name in (first, "utterances", "words", "sub", "del", "ins", "WER"):
+            made.add_column(name, justify="left" if name == first else "right")
+        return made
+
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    parts = table("word errors", "")
+    whole = {key: getattr(score, key) for key in ("reference_length", "substitutions", "deletions", "insertions")}
+    parts.add_row(*row("all", whole | {"utterances": len(score.utterances), "error_rate": score.error_rate}))
+    for key, part in subsets.items():
+        parts.add_row(*row(key if part["title"] == key else f"{key}: {part['title']}", part))
+    console.print(parts)
+    speakers = table("speakers, the worst first", "speaker")
+    for speaker in sorted(score.speakers, key=lambda one: -(one.error_rate or 0))[:MOST_SPEAKERS]:
+        speakers.add_row(*row(speaker.speaker or "unknown", vars(speaker)))
+    console.print(speakers)
+    if len(score.speakers) > MOST_SPEAKERS:
+        console.print(f"{len(score.speakers) - MOST_SPEAKERS} further speakers have fewer errors.")
+    low, high = score.interval
+    console.print(f"word error rate {percent(score.error_rate)}, 95 % interval {percent(low)} to {percent(high)}")
+    for note in notes:
+        console.print(note)
+
+
+def verdict(check: dict[str, Any]) -> None:
+    """Says on standard output that both agree, on standard error why not or why it is not known."""
+    if check["agrees"]:
+        theirs = check["theirs"]
+        counts = ", ".join(f"{theirs[key]} {key}" for key in ("substitutions", "deletions", "insertions"))
+        print(
+            f"{check['tool']} agrees in all {check['utterances']} utterances: {counts} in {theirs['reference_length']} words."
+        )
+        return
+    print(check.get("warning") or check["reason"], file=sys.stderr)
+    for one in check.get("differing", []):
+        print(
+            f"  {one['utterance']}: {one['ours']} here, {one['theirs']} by {check['tool']} (C S D I)", file=sys.stderr
+        )
+
+
+def write(settings: dict[str, str | None], score, more: dict[str, Any]) -> None:
+    from asr.run_folder import command_line
+    from asr.scoring import EvaluationFacts, write_evaluation
+
+    facts = EvaluationFacts(
+        corpus=Path(settings["reference"]).name,
+        split=Path(settings["hypothesis"]).name,
+        units="words",
+        attention="unknown",
+        metric="wer",
+        audio_seconds=score.seconds,
+        forward_seconds=None,
+        peak_memory_bytes=None,
+        normalizer=Path(settings["glm"]).name if settings["glm"] else "none",
+        checkpoint="unknown",
+        command=command_line(),
+        more=more,
+    )
+    for path in write_evaluation(Path(settings["output"]), score, facts).values():
+        print(path)
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(__doc__.strip())
+        return 0 if arguments else 2
+    with mistakes_as_sentences("score.py"):
+        return run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
