@@ -42,8 +42,8 @@ def made(request):
     return built(request.param, **({"size": 60} if request.param == "bpe" else {}))
 
 
-def test_the_registry_lists_the_three_kinds():
-    assert units.names() == ["bpe", "characters", "phonemes"]
+def test_the_registry_lists_every_kind():
+    assert units.names() == ["bpe", "characters", "phonemes", "timit"]
 
 
 def test_listing_units_imports_nothing_heavy():

@@ -1,0 +1,270 @@
+"""What the corpora made by lhotse's recipes share: running a recipe quietly, naming what is missing, choosing splits.
+
+lhotse's recipes log what they skip and stop with a traceback at a broken line. So what goes into a recipe is looked through
+first, the recipe gets only what is sound, and what comes out is compared with it.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import io
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.corpora import Corpus
+from asr.corpora.checks import SPLITS, utterance_cut
+from asr.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+
+    from asr.corpora.recordings import Conversion
+
+RATE = 16000  # Hz, of all these corpora
+# What lies at the top of other corpora, by the names that folders there have in lower case.
+MARKS = (
+    ("librispeech", {"train-clean-100", "train-clean-360", "train-other-500", "dev-clean", "test-clean", "test-other"}),
+    ("mini_librispeech", {"train-clean-5", "dev-clean-2"}),
+    ("timit", {"timit", "dr1"}),
+    ("common_voice", {"clips"}),
+    ("wsj", {"wsj0", "wsj1", "11-1.1", "13-1.1"}),
+    ("switchboard", {"swb1_d1", "swb1_d2", "swb1_d3", "swb1_d4", "swb_ms98_transcriptions"}),
+)
+
+
+@dataclasses.dataclass
+class Findings:
+    """What keeps a corpus from being whole. Utterances are left out with a reason; sentences are about whole parts."""
+
+    left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    sentences: list[str] = dataclasses.field(default_factory=list)
+
+    def leave_out(self, utterance: str, reason: str) -> None:
+        """reason: what is counted, then after a colon what differs from utterance to utterance."""
+        self.left_out.append((utterance, reason))
+
+    def compare_size(self, part: str, there: int, published: int, explained: Sequence[str] = ()) -> None:
+        """Notes a part that has not the size it was published with. explained: what is known to be missing, in words."""
+        if there == published:
+            return
+        if there > published:
+            why = f"{there - published:,} too many: this is not the part as it was published"
+        else:
+            why = f"{published - there:,} missing"
+            if explained:
+                why += f": {listed(explained)}"
+        self.sentences.append(f"{part}: {there:,} of {published:,} utterances, {why}.")
+
+    def settle(self, root: Path, allow_missing: bool, advice: str) -> list[str]:
+        """All sentences. Raises UserError with them unless there are none, or `allow_missing` goes on without."""
+        reasons: dict[str, list[str]] = collections.defaultdict(list)
+        for utterance, reason in self.left_out:
+            reason, colon, detail = reason.partition(":")
+            reasons[reason].append(utterance + colon + detail)
+        sentences = [
+            f"{reason}: {len(utterances):,} {'utterance' if len(utterances) == 1 else 'utterances'} ({listed(utterances)})."
+            for reason, utterances in reasons.items()
+        ] + self.sentences
+        if sentences and not allow_missing:
+            raise UserError(
+                "\n  ".join([f"{root} is not whole:", *sentences])
+                + f"\n{advice} Or go on with what is there: allow_missing=true records what is not."
+            )
+        return sentences
+
+
+def listed(items: Iterable[str], most: int = 10) -> str:
+    items = list(items)
+    return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")
+
+
+def resembling(root: Path, corpus: str) -> str:
+    """A clause about what `root` holds, for when it is not the corpus that it should be."""
+    names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+    lower = {name.lower() for name in names}
+    for other, marks in MARKS:
+        if other != corpus and marks & lower:
+            return f"it looks like {other} (corpus={other})"
+    return f"it holds {listed(names)}" if names else "it is empty"
+
+
+def by_recipe(recipe: Callable, *arguments: Any, **settings: Any) -> Any:
+    """What one of lhotse's recipes returns. Its progress bars are shown on a terminal only, what it prints and logs not.
+
+    Raises UserError for whatever goes wrong inside it.
+    """
+    root = logging.getLogger()
+    quiet = contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO())
+    root.addFilter(silent)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), quiet:
+            return recipe(*arguments, **settings)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"lhotse's {recipe.__name__} stopped at {arguments[0]} ({type(error).__name__}: {error})."
+        ) from error
+    finally:
+        root.removeFilter(silent)
+
+
+def silent(record: logging.LogRecord) -> bool:
+    return False
+
+
+def in_parallel(function: Callable, items: Sequence, workers: int, description: str) -> list:
+    """function of each item, by threads, with a progress bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import track
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        return list(
+            track(
+                pool.map(function, items),
+                description=description,
+                total=len(items),
+                console=Console(stderr=True),
+                transient=True,
+                disable=not sys.stderr.isatty(),
+            )
+        )
+
+
+def unusable_flac(path: Path) -> str | None:
+    """Why a FLAC file is not one whole channel at RATE Hz; None if it is.
+
+    Its header and its end are read; damage between the two is found when it is decoded.
+    """
+    from asr.corpora.recordings import flac_samples
+
+    if not path.is_file():
+        return "no audio"
+    if flac_samples(path, RATE) is None:
+        return f"audio that is damaged, cut short, or no mono FLAC at {RATE} Hz"
+    return None
+
+
+def converted(
+    conversions: Mapping[str, Conversion],
+    folder: Path,
+    workers: int,
+    description: str,
+    allow_missing: bool,
+    findings: Findings,
+    **settings: Any,
+) -> dict[str, int]:
+    """Samples at RATE Hz of what was converted to FLAC. conversions, and what is returned: by utterance.
+
+    Raises UserError where recordings are broken, unless `allow_missing`: then these go to the findings.
+    """
+    from asr.corpora.recordings import BrokenRecordings, convert_recordings
+
+    try:
+        samples = convert_recordings(list(conversions.values()), folder, RATE, workers, description, **settings)
+    except BrokenRecordings as error:
+        if not allow_missing:
+            raise
+        for utterance, conversion in conversions.items():
+            if conversion.source in error.reasons:
+                findings.leave_out(utterance, f"audio that is broken: {error.reasons[conversion.source]}")
+        sound = [conversion for conversion in conversions.values() if conversion.source not in error.reasons]
+        samples = convert_recordings(sound, folder, RATE, workers, description, **settings)
+    return {name: samples[one.target] for name, one in conversions.items() if one.target in samples}
+
+
+def paired(
+    manifests: Mapping[str, Any], expected: Iterable[str], findings: Findings
+) -> list[tuple[Recording, SupervisionSegment]]:
+    """What a recipe made of each utterance, sorted by id; those that it left out without a word go to the findings."""
+    recordings = {recording.id: recording for recording in manifests["recordings"]}
+    pairs = [(recordings[segment.recording_id], segment) for segment in manifests["supervisions"]]
+    made = {segment.id for _, segment in pairs}
+    for utterance in sorted(set(expected) - made):
+        findings.leave_out(utterance, "left out by lhotse's recipe")
+    return sorted(pairs, key=lambda pair: pair[1].id)
+
+
+def recipe_cut(
+    recording: Recording, supervision: SupervisionSegment, audio: str, language: str, tiers: Mapping[str, str] = {}
+) -> MonoCut:
+    """A cut of a whole recording as a recipe describes it. audio: its path, absolute or from the corpus folder.
+
+    tiers: our name of each tier of the recipe's alignment that is kept.
+    """
+    cut = utterance_cut(
+        supervision.id,
+        audio,
+        recording.num_samples,
+        recording.sampling_rate,
+        supervision.text,
+        supervision.speaker,
+        language,
+    )
+    given = supervision.alignment or {}
+    alignment = {ours: given[theirs] for theirs, ours in tiers.items() if theirs in given}
+    segment = dataclasses.replace(cut.supervisions[0], gender=supervision.gender or None, alignment=alignment or None)
+    return dataclasses.replace(cut, supervisions=[segment])
+
+
+def part_names(value: str | Sequence[str], setting: str, known: Iterable[str]) -> list[str]:
+    """The parts that a setting names: one, several with commas between, or a list. Raises UserError for an unknown one."""
+    names = value.split(",") if isinstance(value, str) else list(value)
+    names = [str(name).strip() for name in names if str(name).strip()]
+    known = list(known)
+    if not names:
+        raise UserError(f"{setting} is empty: {', '.join(known)} are the parts there are.")
+    for name in names:
+        if name not in known:
+            raise UserError(f"There is no part {name!r} ({setting}={value}): {nearest(name, known)}.")
+    return list(dict.fromkeys(names))
+
+
+def chosen_splits(corpus: Corpus, parts: Mapping[str, Sequence[str]], allow_missing: bool = False) -> Corpus:
+    """The prepared corpus with train, dev and test put together from its parts; other parts stay under their own names.
+
+    A part that is a split all by itself is found under its own name too. Raises UserError for a part that has not been
+    prepared, unless `allow_missing` and others of the split are there.
+    """
+    from lhotse import CutSet
+
+    splits: dict[str, CutSet] = {}
+    aliases = dict(corpus.aliases)
+    for split in SPLITS:
+        there = [name for name in parts[split] if name in corpus.splits]
+        absent = [name for name in parts[split] if name not in corpus.splits]
+        if absent and not (allow_missing and there):
+            raise UserError(
+                f"The corpus {corpus.name} was prepared without {listed(absent)} ({split}={','.join(parts[split])}); it has "
+                f"{listed(corpus.splits)}. Choose among them, or unpack what is missing, remove the prepared folder and "
+                "prepare it again."
+            )
+        splits[split] = CutSet.from_cuts(cut for name in there for cut in corpus.splits[name])
+        if len(there) == 1:
+            aliases[there[0]] = split
+    used = {name for names in parts.values() for name in names}
+    splits |= {name: cuts for name, cuts in corpus.splits.items() if name not in used}
+    return dataclasses.replace(corpus, splits=splits, aliases=aliases)
+
+
+def refuse_shared(parts: Mapping[str, Sequence[str]]) -> None:
+    """Raises UserError if a part is in two splits."""
+    split_of: dict[str, str] = {}
+    for split, names in parts.items():
+        for name in names:
+            if name in split_of:
+                raise UserError(f"The part {name} is chosen for {split_of[name]} and for {split}: take it out of one.")
+            split_of[name] = split
+
+
+def recipe_facts(recipe: Callable) -> str:
+    """The recipe and lhotse's version, for corpus.json."""
+    import lhotse
+
+    return f"{recipe.__module__}.{recipe.__name__} of lhotse {lhotse.__version__}"
