@@ -211,9 +211,7 @@ def read_manifests(folder: Path) -> tuple[dict[str, CutSet], list[tuple[str, str
     from lhotse import CutSet
 
     try:
-        facts = json.loads((folder / "corpus.json").read_text(encoding="utf8"))
-        with open(folder / "dropped.tsv", encoding="utf8", newline="") as file:
-            dropped = [(row[0], row[1]) for row in list(csv.reader(file, delimiter="\t"))[1:]]
+        dropped, facts = read_facts(folder)
         splits = {}
         there = [file.name[len("cuts_") : -len(".jsonl.gz")] for file in sorted(folder.glob("cuts_*.jsonl.gz"))]
         if not there:
@@ -226,6 +224,18 @@ def read_manifests(folder: Path) -> tuple[dict[str, CutSet], list[tuple[str, str
             f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
         ) from error
     return splits, dropped, facts
+
+
+def read_facts(folder: Path) -> tuple[list[tuple[str, str]], dict[str, Any]]:
+    """(what was dropped, the facts) of a prepared folder, without its cuts. Raises UserError for a damaged folder."""
+    try:
+        facts = json.loads((folder / "corpus.json").read_text(encoding="utf8"))
+        with open(folder / "dropped.tsv", encoding="utf8", newline="") as file:
+            return [(row[0], row[1]) for row in list(csv.reader(file, delimiter="\t"))[1:]], facts
+    except (OSError, ValueError, LookupError) as error:
+        raise UserError(
+            f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
+        ) from error
 
 
 def corpus_in(folder: Path, name: str) -> Corpus:

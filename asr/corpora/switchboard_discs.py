@@ -1,0 +1,191 @@
+"""What is on the discs of Switchboard (LDC97S62) and in the Mississippi State transcripts, and what is missing.
+
+Files are found by their names, anywhere below the folder and in any case: copies of the discs come with and without
+`swb1_d1/data/`, and in capitals.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from asr.errors import UserError
+
+# Conversations on the discs: the whole release, and the copies that lack three.
+CONVERSATIONS = (2438, 2435)
+# Beside the audio: lines `swb1_d1 sw02001.sph`
+DISC_TABLE = "swb1_all.dvd.tbl"
+DICTIONARY = "sw-ms98-dict.text"
+NAMED_AT_MOST = 12
+
+_AUDIO = re.compile(r"sw0?(\d{4})\.sph", re.IGNORECASE)
+_TRANSCRIPT = re.compile(r"sw0?(\d{4})([AB])-ms98-a-trans\.text", re.IGNORECASE)
+_DISC = re.compile(r"(?:swb1[-_]?)?d(?:is[ck])?[-_]?([1-9])", re.IGNORECASE)
+# What files are called in the corpora that may be mistaken for this one, the first that fits.
+OTHERS = (
+    (r"fe_03_\d+\.(sph|txt)", "Fisher English (LDC2004S13, LDC2005S13; transcripts LDC2004T19, LDC2005T19)"),
+    (r"(en|sw)_\d{4}\.(sph|txt)", "the Hub5 2000 evaluation (eval2000=, LDC2002S09; references=, LDC2002T43)"),
+    (r"hub5e.*\.stm|.*hub5\.glm", "the references of the Hub5 2000 evaluation (references=, LDC2002T43)"),
+    (r"\w+\.(wv1|wv2)|\w+\.(dot|ndx)", "WSJ (LDC93S6, LDC94S13: scripts/prepare.py wsj)"),
+    (r"sw0?\d{4}\.sph", "the audio of Switchboard (swb1=, LDC97S62)"),
+    (r"sw0?\d{4}[AB]-ms98-a-(trans|word)\.text", "the Mississippi State transcripts of Switchboard (transcripts=)"),
+    (r"sw_\d+_\d{4}\.utt", "the Switchboard dialogue acts, which are no transcripts with times"),
+    (r"s[ix]\d+\.(wav|phn|wrd|txt)|sa[12]\.(wav|phn|wrd|txt)", "TIMIT (LDC93S1)"),
+    (r"\d+-\d+-\d{4}\.flac|\d+-\d+\.trans\.txt", "LibriSpeech"),
+    (r"common_voice_\w+\.mp3", "Common Voice"),
+)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`, in sorted order; links to folders are followed, each folder once."""
+    seen = set()
+    for place, below, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        below.sort()
+        yield from (Path(place, file) for file in sorted(files))
+
+
+def looks_like(files: Iterable[Path]) -> str:
+    """What a folder holds, in words, going by the names of its files."""
+    names = [file.name for file in files]
+    for pattern, corpus in OTHERS:
+        if any(re.fullmatch(pattern, name, re.IGNORECASE) for name in names):
+            return f"it looks like {corpus}"
+    if not names:
+        return "it is empty"
+    return f"it holds {len(names)} files such as {', '.join(sorted(names)[:3])}"
+
+
+class Audio:
+    """The audio below `folder`: `paths`, a SPHERE file by conversation ("sw02001"). Raises UserError if there is none."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder).expanduser()
+        files = list(files_below(self.folder))
+        self.paths: dict[str, Path] = {}
+        for file in files:
+            found = _AUDIO.fullmatch(file.name)
+            if found:
+                _add(self.paths, f"sw0{found[1]}", file)
+        if not self.paths:
+            raise UserError(
+                f"swb1={self.folder} holds no conversations of Switchboard (files like swb1_d1/data/sw02001.sph): "
+                f"{looks_like(files)}."
+            )
+        self._listed = _disc_table(next((file for file in files if file.name.lower() == DISC_TABLE), None))
+
+    @property
+    def listed(self) -> set[str]:
+        """The conversations that the discs' own table names; none where it is not there."""
+        return set(self._listed)
+
+    def disc(self, conversation: str) -> str:
+        """The disc that a conversation is on, or that its neighbours are on; "" where that cannot be told."""
+        if conversation in self._listed:
+            return self._listed[conversation]
+        if conversation in self.paths:
+            return self._disc_of_path(self.paths[conversation])
+        before = max((name for name in self.paths if name < conversation), default=None)
+        after = min((name for name in self.paths if name > conversation), default=None)
+        discs = [self._disc_of_path(self.paths[name]) for name in (before, after) if name]
+        return " or ".join(sorted(set(filter(None, discs)))) if all(discs) else ""
+
+    def _disc_of_path(self, path: Path) -> str:
+        for part in reversed(path.relative_to(self.folder).parts[:-1]):
+            found = _DISC.fullmatch(part)
+            if found:
+                return f"swb1_d{found[1]}"
+        return ""
+
+    def where(self, conversations: Iterable[str]) -> str:
+        """The conversations by name, each with its disc: "sw02005 (swb1_d1), sw02009 and 3 more"."""
+        names = sorted(conversations)
+        shown = [f"{name} ({self.disc(name)})" if self.disc(name) else name for name in names[:NAMED_AT_MOST]]
+        more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
+        return ", ".join(shown) + more
+
+
+def find_transcripts(folder: str | Path) -> tuple[dict[str, Path], Path | None]:
+    """(the transcripts below `folder` by side, "sw02001-A"; the transcripts' dictionary if it is there).
+
+    Raises UserError if there are none.
+    """
+    folder = Path(folder).expanduser()
+    files = list(files_below(folder))
+    paths: dict[str, Path] = {}
+    for file in files:
+        found = _TRANSCRIPT.fullmatch(file.name)
+        if found:
+            _add(paths, f"sw0{found[1]}-{found[2].upper()}", file)
+    if not paths:
+        raise UserError(
+            f"transcripts={folder} holds no Mississippi State transcripts (files like "
+            f"swb_ms98_transcriptions/20/2001/sw2001A-ms98-a-trans.text): {looks_like(files)}."
+        )
+    return paths, next((file for file in files if file.name.lower() == DICTIONARY), None)
+
+
+def check_conversations(audio: Audio, transcripts: Mapping[str, Path]) -> list[tuple[str, str]]:
+    """What is on only one side of audio and transcripts, as (conversation or its side, reason).
+
+    Raises UserError, naming them and the discs, unless all is there: 2,438 conversations, or the 2,435 of the copies that
+    lack three, whose transcripts then may be left over.
+    """
+    missing = missing_parts(audio.paths, transcripts)
+    told = {side.partition("-")[0] for side in transcripts}
+    unheard = sorted((told | audio.listed) - audio.paths.keys())
+    untold = sorted({key.partition("-")[0] for key, reason in missing if reason == "audio without transcript"})
+    count = len(audio.paths)
+    problems = []
+    if count not in CONVERSATIONS or len(unheard) not in (0, CONVERSATIONS[0] - count):
+        problem = (
+            f"swb1={audio.folder} holds {count} conversations; LDC97S62 has {CONVERSATIONS[0]:,} "
+            f"({CONVERSATIONS[1]:,} in some copies)."
+        )
+        if unheard:
+            problem += f" There is no audio of {audio.where(unheard)}: looked for files like {unheard[0]}.sph."
+        problems.append(problem)
+    if untold:
+        problems.append(
+            f"There are no transcripts of both sides of {audio.where(untold)}: looked for files like "
+            f"{untold[0].replace('sw0', 'sw')}A-ms98-a-trans.text."
+        )
+    if problems:
+        raise UserError(
+            "\n".join([*problems, "Copy what is missing; --allow-missing goes on without it and records it."])
+        )
+    return missing
+
+
+def missing_parts(conversations: Iterable[str], transcripts: Iterable[str]) -> list[tuple[str, str]]:
+    """(side, reason) of every side with audio and no transcript, or the other way round."""
+    heard = {f"{conversation}-{side}" for conversation in conversations for side in "AB"}
+    told = set(transcripts)
+    missing = [(side, "audio without transcript") for side in heard - told]
+    return sorted(missing + [(side, "transcript without audio") for side in told - heard])
+
+
+def _add(paths: dict[str, Path], key: str, file: Path) -> None:
+    if key in paths and not os.path.samefile(paths[key], file):
+        raise UserError(f"{key} is there twice: {paths[key]} and {file}. Give a folder that holds one of them.")
+    paths.setdefault(key, file)
+
+
+def _disc_table(file: Path | None) -> dict[str, str]:
+    """The disc of each conversation by the discs' own table; lines that are not understood are passed over."""
+    if file is None:
+        return {}
+    discs = {}
+    for line in file.read_text(encoding="latin1").splitlines():
+        fields = collections.deque(line.split(), maxlen=2)
+        found = _AUDIO.fullmatch(fields[1]) if len(fields) == 2 else None
+        if found:
+            discs[f"sw0{found[1]}"] = fields[0].lower()
+    return discs

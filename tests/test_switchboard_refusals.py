@@ -1,0 +1,279 @@
+"""What is refused of Switchboard's discs, transcripts and references, and what is left out by name: each in a sentence."""
+
+import json
+import shutil
+
+import numpy
+import pytest
+from sphere_files import write_sphere
+from switchboard_tree import DISCS, RATE, SwitchboardTree, small_discs, write_tree
+
+from asr.corpora import switchboard_discs
+from asr.corpora.switchboard import SwitchboardCorpus
+from asr.corpora.switchboard_discs import Audio, check_conversations
+from asr.errors import UserError
+from asr.sphere import read_sphere_header
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return write_tree(tmp_path_factory.mktemp("discs"))
+
+
+@pytest.fixture
+def copy(tree, tmp_path):
+    """A copy of the tree that a test may spoil."""
+    root = tree.swb1.parent
+    shutil.copytree(root, tmp_path / "discs")
+    places = {key: tmp_path / "discs" / getattr(tree, key).relative_to(root) for key in tree.settings}
+    audio = {name: tmp_path / "discs" / path.relative_to(root) for name, path in tree.audio.items()}
+    return SwitchboardTree(**places, audio=audio)
+
+
+def load(tree, tmp_path, *without, **settings):
+    chosen = {key: path for key, path in tree.settings.items() if key not in without}
+    return SwitchboardCorpus(**chosen, **settings).load(tmp_path / "cache", workers=1)
+
+
+def refused(tree, tmp_path, *without, **settings):
+    with pytest.raises(UserError) as caught:
+        load(tree, tmp_path, *without, **settings)
+    assert not (tmp_path / "cache/switchboard/prepared").exists()
+    return str(caught.value)
+
+
+def swb1_cuts(corpus):
+    return {cut.id: cut for split in ("train", "dev", "held_out") for cut in corpus.splits[split]}
+
+
+def transcript(tree, name):
+    return next(tree.transcripts.rglob(f"{name}-ms98-a-trans.text"))
+
+
+def test_a_missing_conversation_is_named_with_its_disc_and_its_file(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    monkeypatch.setattr(switchboard_discs, "CONVERSATIONS", (6, 6))
+    copy.audio["sw03405"].unlink()
+    message = refused(copy, tmp_path)
+    assert "holds 5 conversations; LDC97S62 has 6" in message
+    assert "no audio of sw03405 (swb1_d3 or swb1_d4): looked for files like sw03405.sph" in message
+    assert "--allow-missing" in message
+    table = copy.swb1 / "docs/swb1_all.dvd.tbl"
+    table.parent.mkdir()
+    table.write_text("".join(f"swb1_d3 {name}.sph\n" for name in ("sw03021", "sw03405")))
+    assert "sw03405 (swb1_d3):" in refused(copy, tmp_path)
+
+
+def test_what_is_missing_may_be_left_out_and_is_recorded(copy, tmp_path):
+    copy.audio["sw03405"].unlink()
+    transcript(copy, "sw2005B").unlink()
+    corpus = load(copy, tmp_path, allow_missing=True)
+    assert corpus.dropped == [
+        ("sw02005-B", "audio without transcript"),
+        ("sw03405-A", "transcript without audio"),
+        ("sw03405-B", "transcript without audio"),
+    ]
+    assert {cut.supervisions[0].speaker for cut in swb1_cuts(corpus).values()} == {
+        f"{name}-{side}"
+        for name, *_ in DISCS
+        for side in "AB"
+        if name != "sw03405" and (name, side) != ("sw02005", "B")
+    }
+    facts = json.loads((tmp_path / "cache/switchboard/prepared/corpus.json").read_text())
+    assert facts["allow_missing"] and len(facts["missing"]) == 3 and facts["counts"]["sides"] == 9
+
+
+def test_a_side_without_transcript_is_refused_by_name(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    transcript(copy, "sw2005B").unlink()
+    message = refused(copy, tmp_path)
+    assert "no transcripts of both sides of sw02005 (swb1_d1): looked for files like sw2005A-ms98-a" in message
+
+
+def full_discs(root, count):
+    """So many empty files named like conversations, and the names of all sides of 2,438."""
+    names = [f"sw0{number}" for number in range(2001, 2001 + 2438)]
+    for number, name in enumerate(names[:count]):
+        file = root / f"swb1_d{1 + number // 700}/data/{name}.sph"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return Audio(root), dict.fromkeys((f"{name}-{side}" for name in names for side in "AB"), root)
+
+
+@pytest.mark.parametrize("count, missing", [(2438, 0), (2435, 6)])
+def test_2438_and_2435_conversations_are_whole_copies(tmp_path, count, missing):
+    audio, sides = full_discs(tmp_path, count)
+    assert len(check_conversations(audio, sides)) == missing
+
+
+@pytest.mark.parametrize(
+    "count, named", [(2437, "sw04438 (swb1_d4)"), (2434, "sw04435 (swb1_d4)"), (1000, "and 1426 more")]
+)
+def test_a_count_off_by_even_one_is_refused(tmp_path, count, named):
+    audio, sides = full_discs(tmp_path, count)
+    with pytest.raises(UserError) as caught:
+        check_conversations(audio, sides)
+    assert f"holds {count} conversations; LDC97S62 has 2,438" in str(caught.value) and named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "setting, files, looks",
+    [
+        ("swb1", ["audio/000/fe_03_00001.sph"], "Fisher"),
+        ("swb1", ["11-1.1/wsj0/si_tr_s/01i/01ic0201.wv1"], "WSJ"),
+        (
+            "swb1",
+            ["20/2001/sw2001A-ms98-a-trans.text"],
+            r"Mississippi State transcripts of Switchboard \(transcripts=\)",
+        ),
+        ("swb1", ["english/sw_4390.sph"], "Hub5 2000 evaluation"),
+        ("swb1", [], "it is empty"),
+        ("transcripts", ["swb1_d1/data/sw02001.sph"], r"audio of Switchboard \(swb1=, LDC97S62\)"),
+        ("transcripts", ["data/trans/000/fe_03_00001.txt"], "Fisher"),
+        ("transcripts", ["TRAIN/DR1/FCJF0/SA1.TXT"], "TIMIT"),
+        ("eval2000", ["swb1_d1/data/sw02001.sph"], "audio of Switchboard"),
+        ("eval2000", ["reference/en20000405_hub5.glm"], r"references of the Hub5 2000 evaluation \(references="),
+        ("references", ["english/en_4156.sph"], r"Hub5 2000 evaluation \(eval2000=, LDC2002S09"),
+        ("references", ["readme.txt", "a.py"], "it holds 2 files such as a.py, readme.txt"),
+    ],
+)
+def test_the_folder_of_another_corpus_is_recognized(tree, tmp_path, monkeypatch, setting, files, looks):
+    small_discs(monkeypatch)
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in files:
+        (other / name).parent.mkdir(parents=True, exist_ok=True)
+        (other / name).touch()
+    with pytest.raises(UserError, match=rf"{setting}=.*other holds no .*: .*{looks}"):
+        SwitchboardCorpus(**tree.settings | {setting: str(other)}).load(tmp_path / "cache", workers=1)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_truncated_file_is_named_and_the_next_run_goes_on(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    spoiled = copy.audio["sw04104"]
+    whole = spoiled.read_bytes()
+    spoiled.write_bytes(whole[: len(whole) // 2])
+    message = refused(copy, tmp_path)
+    assert f"1 of 8 recordings are broken:\n  {spoiled} is cut short" in message and "sw02001" not in message
+    part = tmp_path / "cache/switchboard/.prepared.part/audio"
+    made = {file.name: file.stat().st_mtime_ns for file in part.iterdir()}
+    assert len(made) == 14 and not [name for name in made if name.startswith("sw04104")]
+    spoiled.write_bytes(whole)
+    assert len(swb1_cuts(load(copy, tmp_path))) == 48
+    now = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "cache/switchboard/prepared/audio").iterdir()}
+    assert now.items() > made.items() and len(now) == 16
+
+
+def test_a_recording_of_one_channel_or_another_rate_is_named(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    write_sphere(copy.audio["sw02001"], numpy.zeros((8000, 1), numpy.int16), RATE, "ulaw")
+    write_sphere(copy.audio["sw02005"], numpy.zeros((8000, 2), numpy.int16), 16000, "ulaw")
+    message = refused(copy, tmp_path)
+    assert f"{copy.audio['sw02001']} has 1 channel" in message
+    assert f"{copy.audio['sw02005']} has a sample rate of 16000 Hz; 8000 Hz was expected" in message
+
+
+@pytest.mark.parametrize(
+    "line, problem",
+    [
+        ("sw2001A-ms98-a-0099 1.0", "is not of the form"),
+        ("hello there 1.0 2.0", "is not of the form"),
+        ("sw2001B-ms98-a-0099 1.0 2.0 hello", "is of another side, sw2001B-ms98-a-0099"),
+        ("sw2001A-ms98-a-0099 one 2.0 hello", "has times that are no numbers: one 2.0"),
+        ("sw2001A-ms98-a-0099 2.0 1.0 hello", "has times that cannot be: 2.0 to 1.0"),
+        ("sw2001A-ms98-a-0099 -1 nan hello", "has times that cannot be"),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_named_with_its_file(copy, tmp_path, monkeypatch, line, problem):
+    small_discs(monkeypatch)
+    path = transcript(copy, "sw2001A")
+    path.write_text(path.read_text() + f"\n{line}\n")
+    message = refused(copy, tmp_path)
+    # nine lines and an empty one before it
+    assert "1 lines of the transcripts cannot be used" in message and f"{path}:11 {problem}" in message
+
+
+def test_lines_that_cannot_be_used_may_be_left_out_by_name(copy, tmp_path):
+    path = transcript(copy, "sw2001A")
+    path.write_text(path.read_text() + "nonsense\n")
+    corpus = load(copy, tmp_path, allow_missing=True)
+    assert [key for key, _ in corpus.dropped] == [f"{path}:10"] and len(swb1_cuts(corpus)) == 48
+
+
+def test_lines_without_words_or_too_short_are_dropped_by_name_and_silence_is_counted(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    path = transcript(copy, "sw2001A")
+    lines = path.read_text().splitlines()
+    lines[0] = "sw2001A-ms98-a-0001 0.000000 0.050000 oh"
+    lines[2] = " ".join(lines[2].split()[:3])
+    path.write_text("\n".join(lines))
+    corpus = load(copy, tmp_path)
+    reasons = dict(corpus.dropped)
+    assert reasons.pop("sw02001-A_000000-000005") == "shorter than 0.1 s"
+    assert list(reasons.values()) == ["no words in its line"]
+    counts = json.loads((tmp_path / "cache/switchboard/prepared/corpus.json").read_text())["counts"]
+    assert counts["silence"] == 58 and counts["utterances"] == 48 == len(swb1_cuts(corpus))
+
+
+def test_an_utterance_is_cut_at_the_end_of_the_audio_or_dropped_where_it_ends_long_after(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    monkeypatch.setattr("asr.corpora.switchboard_preparation.MOST_BEYOND", 0.05)
+    path = transcript(copy, "sw2001B")
+    end = read_sphere_header(copy.audio["sw02001"]).samples / RATE
+    lines = [
+        f"sw2001B-ms98-a-0100 {end - 0.3:.6f} {end + 0.2:.6f} oh",
+        f"sw2001B-ms98-a-0101 {end:.6f} {end + 2:.6f} no",
+    ]
+    path.write_text(path.read_text() + "\n".join(lines))
+    corpus = load(copy, tmp_path)
+    (cut,) = (cut for cut in swb1_cuts(corpus).values() if cut.supervisions[0].text == "oh")
+    assert cut.load_audio().shape == (1, round(0.3 * RATE)) and cut.supervisions[0].duration == cut.duration
+    assert [reason for _, reason in corpus.dropped] == [f"ends after its audio: {path}:11"]
+
+
+def test_transcripts_of_other_recordings_are_refused(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    silence = numpy.zeros((RATE, 2), numpy.int16)
+    for name, *_ in DISCS:
+        write_sphere(copy.audio[name], silence, RATE, "ulaw")
+    message = refused(copy, tmp_path)
+    assert "utterances end after their audio ends" in message and "are not those of the audio in" in message
+
+
+def test_an_evaluation_that_is_off_by_a_segment_is_refused(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    (stm,) = copy.references.rglob("*.stm")
+    lines = stm.read_text().splitlines(keepends=True)
+    stm.write_text("".join(line for line in lines if "en_4156 A en_4156_A 0.50" not in line))
+    message = refused(copy, tmp_path)
+    assert f"{stm} has 15 segments of eval2000 to score, not 16" in message and "of eval2000_callhm" in message
+    assert "eval2000_swbd" not in message
+    assert len(load(copy, tmp_path, allow_missing=True).splits["test"]) == 15
+
+
+def test_an_evaluation_without_one_of_its_recordings_is_refused_by_name(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    copy.audio["sw_4390"].unlink()
+    assert "sw_4390: transcript without audio" in refused(copy, tmp_path)
+    corpus = load(copy, tmp_path, allow_missing=True)
+    assert set(corpus.splits) == {"train", "dev", "test", "eval2000_callhm", "held_out"}
+    assert "sw_4390" not in (corpus.scoring["test"] / "reference.stm").read_text()
+
+
+def test_audio_and_references_of_eval2000_belong_together(tree, tmp_path):
+    assert "references=FOLDER is not given" in refused(tree, tmp_path, "references")
+    assert "eval2000=FOLDER is not given" in refused(tree, tmp_path, "eval2000")
+
+
+def test_settings_that_cannot_be_are_refused(tmp_path):
+    for settings, problem in (
+        ({"words": "heard"}, "words=heard is not one of the choices.*said"),
+        ({"split": "kalid"}, "did you mean kaldi"),
+        ({"dev_fraction": 2}, "dev_fraction=2"),
+        ({"most_copies": 0}, "most_copies=0 is not a whole number"),
+        ({}, "python scripts/prepare.py switchboard swb1=FOLDER transcripts=FOLDER"),
+        ({"swb1": "/nowhere", "transcripts": "/nowhere"}, "There is no folder /nowhere"),
+    ):
+        with pytest.raises(UserError, match=problem):
+            SwitchboardCorpus(**settings).load(tmp_path)
