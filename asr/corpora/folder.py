@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 COLUMNS = ("file", "text", "speaker", "split")
 # Files with these endings are taken for audio when looking for some that have no transcript.
 AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .m4a .mp4 .aac .wma .webm .mka .aif .aiff .aifc .au .caf .w64 .rf64 .amr .g722 .3gp".split()
+    ".wav .flac .ogg .oga .opus .mp3 .m4a .mp4 .aac .wma .webm .mka .aif .aiff .aifc .au .caf .w64 .rf64 .amr .g722 .3gp "
+    ".sph .wv1 .wv2 .nist".split()
 )
 NO_SPEAKER = "unknown"
 # With fewer speakers than this, a held-out speaker or two would say little: utterances are held out instead.
