@@ -165,6 +165,16 @@ def test_a_truncated_file_is_named_and_the_next_run_goes_on(copy, tmp_path, monk
     assert now.items() > made.items() and len(now) == 16
 
 
+def test_a_truncated_file_is_left_out_by_name_where_missing_is_allowed(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    spoiled = copy.audio["sw04104"]
+    spoiled.write_bytes(spoiled.read_bytes()[:-100])
+    corpus = load(copy, tmp_path, allow_missing=True)
+    assert len(swb1_cuts(corpus)) == 40 and not [name for name in swb1_cuts(corpus) if name.startswith("sw04104")]
+    named = dict(corpus.dropped)
+    assert named["sw04104-A"].startswith("audio that is broken: ") and str(spoiled) in named["sw04104-B"]
+
+
 def test_a_recording_of_one_channel_or_another_rate_is_named(copy, tmp_path, monkeypatch):
     small_discs(monkeypatch)
     write_sphere(copy.audio["sw02001"], numpy.zeros((8000, 1), numpy.int16), RATE, "ulaw")

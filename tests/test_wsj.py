@@ -245,6 +245,17 @@ def test_recordings_cut_short_are_named_and_a_second_run_goes_on(tmp_path, small
     assert converted.items() <= after.items()
 
 
+def test_recordings_that_are_damaged_are_left_out_by_name_where_missing_is_allowed(tmp_path, small):
+    tree = write_wsj(tmp_path / "discs")
+    (utterance, spoiled), *_ = tree.audio.items()
+    spoiled.write_bytes(spoiled.read_bytes()[:-300])
+    corpus = load(tree, tmp_path / "cache", allow_missing=True)
+    assert sorted(every_cut(corpus)) == sorted(tree.samples.keys() - {utterance})
+    assert [why for name, why in corpus.dropped if name == utterance][0].startswith(f"audio that is broken: {spoiled}")
+    facts = json.loads((tmp_path / "cache/wsj/prepared/corpus.json").read_text())
+    assert sum(counts["found"] - counts["utterances"] for counts in facts["sets"].values()) in (1, 2)  # si84 is in si284
+
+
 def test_utterances_of_which_nothing_was_recorded_are_left_out_by_name(tmp_path, small):
     tree = write_wsj(tmp_path / "discs")
     dot = tree.dots["4ac"]

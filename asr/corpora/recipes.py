@@ -164,18 +164,20 @@ def converted(
 
     Raises UserError where recordings are broken, unless `allow_missing`: then these go to the findings.
     """
-    from asr.corpora.recordings import BrokenRecordings, convert_recordings
+    from asr.corpora.recordings import convert_sound_recordings
 
-    try:
-        samples = convert_recordings(list(conversions.values()), folder, RATE, workers, description, **settings)
-    except BrokenRecordings as error:
-        if not allow_missing:
-            raise
-        for utterance, conversion in conversions.items():
-            if conversion.source in error.reasons:
-                findings.leave_out(utterance, f"audio that is broken: {error.reasons[conversion.source]}")
-        sound = [conversion for conversion in conversions.values() if conversion.source not in error.reasons]
-        samples = convert_recordings(sound, folder, RATE, workers, description, **settings)
+    samples, broken = convert_sound_recordings(
+        list(conversions.values()),
+        folder,
+        RATE,
+        workers,
+        description,
+        may_be_broken=lambda _: allow_missing,
+        **settings,
+    )
+    for utterance, conversion in conversions.items():
+        if conversion.target in broken:
+            findings.leave_out(utterance, f"audio that is broken: {broken[conversion.target]}")
     return {name: samples[one.target] for name, one in conversions.items() if one.target in samples}
 
 

@@ -12,11 +12,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asr.errors import UserError
 
@@ -58,6 +58,23 @@ class BrokenRecordings(UserError):
 
 class _NotWritten(Exception):
     """A file could not be written, which will be so for all the others too."""
+
+
+def convert_sound_recordings(
+    conversions: Sequence[Conversion], *arguments: Any, may_be_broken: Callable[[Conversion], bool], **settings: Any
+) -> tuple[dict[str, int], dict[str, str]]:
+    """`convert_recordings` that leaves out broken recordings: (samples, reasons of those left out), both by target.
+
+    Raises BrokenRecordings where one is broken that must not be by `may_be_broken`, and what `convert_recordings` raises.
+    """
+    try:
+        return convert_recordings(conversions, *arguments, **settings), {}
+    except BrokenRecordings as error:
+        reasons = {each.target: error.reasons[each.source] for each in conversions if each.source in error.reasons}
+        if not all(may_be_broken(each) for each in conversions if each.target in reasons):
+            raise
+    sound = [each for each in conversions if each.target not in reasons]
+    return convert_recordings(sound, *arguments, **settings), reasons
 
 
 def convert_recordings(

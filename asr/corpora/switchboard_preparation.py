@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from asr.corpora.checks import continued, segment_cut, write_manifests
 from asr.corpora.eval2000 import Eval2000
 from asr.corpora.pronunciations import write_lexicon
-from asr.corpora.recordings import Conversion, convert_recordings
+from asr.corpora.recordings import Conversion, convert_sound_recordings
 from asr.corpora.switchboard_dictionary import Dictionary
 from asr.corpora.switchboard_discs import Audio, check_conversations, find_transcripts, missing_parts
 from asr.corpora.switchboard_segments import BEYOND, Segment, overlapping, read_side, refuse, unusable
@@ -39,9 +39,16 @@ def prepare(folder: Path, sources: dict[str, str | None], allow_missing: bool, w
         evaluation = Eval2000(sources["eval2000"], sources["references"], allow_missing)
     conversions = conversations.conversions + (evaluation.conversions if evaluation else [])
     with continued(folder, [FORMAT, sources]) as part:
-        samples = convert_recordings(
-            conversions, part, SAMPLE_RATE, workers, f"{len(conversions)} sides of conversations"
+        own = {conversion.target for conversion in conversations.conversions}
+        samples, broken = convert_sound_recordings(
+            conversions,
+            part,
+            SAMPLE_RATE,
+            workers,
+            f"{len(conversions)} sides of conversations",
+            may_be_broken=lambda conversion: allow_missing and conversion.target in own,
         )
+        conversations.leave_out(broken)
         sets = {"swb1": conversations.cuts(samples)}
         dropped = conversations.dropped
         facts: dict[str, Any] = {
@@ -105,6 +112,13 @@ class Conversations:
             Conversion(self.audio.paths[side[:-2]], "AB".index(side[-1]), f"audio/{side}.flac")
             for side in self.segments
         ]
+
+    def leave_out(self, broken: dict[str, str]) -> None:
+        """Leaves out the sides whose files, as in `conversions`, could not be made. broken: the reason of each."""
+        sides = {side: broken[f"audio/{side}.flac"] for side in self.segments if f"audio/{side}.flac" in broken}
+        self.missing += [(side, f"audio that is broken: {reason}") for side, reason in sides.items()]
+        self.dropped += [(side, f"audio that is broken: {reason}") for side, reason in sides.items()]
+        self.segments = {side: segments for side, segments in self.segments.items() if side not in sides}
 
     def cuts(self, samples: dict[str, int]) -> list[MonoCut]:
         """The cut of every utterance, sorted by its id. samples: of each file of `conversions`.

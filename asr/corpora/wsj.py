@@ -40,7 +40,8 @@ class WsjCorpus(CorpusSource):
         Needed to prepare the corpus, and not any more when that has been done.
     train, dev, test: si284, si84 (a part of si284), dev93, dev93_5k, eval92, eval92_5k, eval93 or eval93_5k. The others are
         splits under these names.
-    allow_missing: goes on without what the discs lack, or without one of them; every utterance is named in `dropped`.
+    allow_missing: goes on without what the discs lack, without one of them, or without recordings that are damaged; every
+        utterance is named in `dropped`.
     """
 
     name = "wsj"
@@ -56,7 +57,7 @@ class WsjCorpus(CorpusSource):
         """Prepares all sets below `cache` if that has not been done, by `workers` threads, and returns the chosen ones.
 
         Raises UserError for a wrong setting, for folders that do not hold WSJ, and, unless `allow_missing`, for every
-        utterance, transcript or disc that a set lacks; for recordings that are damaged. A second run goes on where the
+        utterance, transcript or disc that a set lacks and for recordings that are damaged. A second run goes on where the
         first was stopped.
         """
         chosen = self._chosen()
@@ -111,7 +112,7 @@ class WsjCorpus(CorpusSource):
     def _prepare(self, folder: Path, given: dict[str, str], chosen: dict[str, str], workers: int) -> None:
         """Writes audio/<speaker>/<utterance>.flac, the manifests, the lexicon and the list of si84 into `folder`."""
         from asr.corpora.pronunciations import write_lexicon
-        from asr.corpora.recordings import Conversion, convert_recordings
+        from asr.corpora.recordings import Conversion, convert_sound_recordings
 
         discs = Discs({half: Path(place) for half, place in given.items()})
         listing = list_sets(discs)
@@ -134,9 +135,20 @@ class WsjCorpus(CorpusSource):
         }
         sources = recorded_sources({"wsj0": self.wsj0, "wsj1": self.wsj1})
         with continued(folder, {"format": FORMAT, "sources": sources}) as part:
-            samples = convert_recordings(
-                list(conversions.values()), part, SAMPLE_RATE, workers, f"converting {len(used):,} utterances of WSJ"
+            samples, broken = convert_sound_recordings(
+                list(conversions.values()),
+                part,
+                SAMPLE_RATE,
+                workers,
+                f"converting {len(used):,} utterances of WSJ",
+                may_be_broken=lambda _: self.allow_missing,
             )
+            listing.left_out += [
+                (name, f"audio that is broken: {broken[conversion.target]}")
+                for name, conversion in conversions.items()
+                if conversion.target in broken
+            ]
+            texts = {name: text for name, text in texts.items() if conversions[name].target in samples}
             words = {word for text in texts.values() for word in text.split()}
             special = special_pronunciations(words)
             cuts = {
@@ -161,7 +173,7 @@ class WsjCorpus(CorpusSource):
                 "format": FORMAT,
                 "sources": sources,
                 "sample_rate": SAMPLE_RATE,
-                "sets": _counts(listing, silent),
+                "sets": _counts(listing, set(texts)),
                 "missing": {
                     name: [[each.what, each.why, each.file] for each in missing]
                     for name, missing in listing.missing.items()
@@ -188,11 +200,11 @@ def _is_silent(name: str, utterance: Utterance) -> bool:
         return Path(utterance.audio).stat().st_size == 0
 
 
-def _counts(listing: Listing, silent: set[str]) -> dict[str, dict[str, Any]]:
+def _counts(listing: Listing, used: set[str]) -> dict[str, dict[str, Any]]:
     """What each set has: utterances that are used, those found on the discs, and those of complete discs."""
     return {
         name: {
-            "utterances": len(set(utterances) - silent),
+            "utterances": len(used.intersection(utterances)),
             "found": len(utterances),
             "complete": list(SETS[name].counts),
         }
