@@ -5,14 +5,17 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, get_type_hints
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.corpora import Corpus, corpora  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
+from asr.settings import CONF  # noqa: E402
 
 # What this command takes besides the corpus's own settings.
 OWN = {"cache": (str, ".cache"), "workers": (int, 2)}
@@ -68,12 +71,18 @@ def parse_arguments(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any
     return {"name": arguments[0]} | chosen, own
 
 
-def show_help() -> None:
+def show_help(only: str | None = None) -> None:
+    """Prints the settings of every corpus, or of one, with what its file in `conf/` says of them."""
     print(f"{__doc__}\n\nThe corpora and their settings, with defaults:")
-    for name in corpora.names():
-        print(f"\n  {name}")
+    for name in [only] if only else corpora.names():
+        text = (CONF / "corpus" / f"{name}.yaml").read_text(encoding="utf8")
+        about = [line.removeprefix("#").removeprefix(" ") for line in text.split("\nname:")[0].splitlines()]
+        print("\n".join([f"\n  {name}", *(f"    {line}" for line in about)]))
         for key, (_, default) in settings_of(name).items():
-            print(f"    {key}={'(needed)' if default is dataclasses.MISSING else default}")
+            value = "(needed)" if default is dataclasses.MISSING else "null" if default is None else default
+            shown = f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+            comment = re.search(rf"^{key}:[^#\n]*# (.+)$", text, re.MULTILINE)
+            print(f"      {shown:<26} {comment[1] if comment else ''}".rstrip())
     print("\nA setting that is true or false may be given as a flag: --allow-missing is allow_missing=true.")
     print(f"For every corpus: cache={OWN['cache'][1]} (where it is kept), workers={OWN['workers'][1]}")
 
@@ -111,19 +120,18 @@ def show(corpus: Corpus) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("--help", "-h", "help"):
-        show_help()
-        return 0 if arguments else 2
-    try:
+    with mistakes_as_sentences("prepare.py"):
+        if not arguments or {"--help", "-h", "help"} & set(arguments):
+            named = [argument for argument in arguments if argument in corpora.names()]
+            show_help(named[0] if named else None)
+            return 0 if arguments else 2
         settings, own = parse_arguments(arguments)
-        corpus = corpora.create(settings).load(Path(own["cache"]).expanduser(), own["workers"])
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted. A second run makes it anew, or goes on where audio was converted from discs.", file=sys.stderr)
-        return 130
-    show(corpus)
+        try:
+            corpus = corpora.create(settings).load(Path(own["cache"]).expanduser(), own["workers"])
+        except KeyboardInterrupt:
+            print("Interrupted. A second run goes on with audio that was converted, and makes the rest anew.", file=sys.stderr)
+            return 130
+        show(corpus)
     return 0
 
 

@@ -1,5 +1,6 @@
 """The command line: every mistake is a sentence, a non-zero exit, and leaves nothing behind."""
 
+import re
 import resource
 import subprocess
 import sys
@@ -95,6 +96,16 @@ def test_help_lists_the_choices_of_each_group_and_the_knobs_in_words(tmp_path):
     for words in ("attention=", "i_clustered", "oracle_top", "corpus=", "asterisk", "clusters=100", "max_minutes="):
         assert words in ended.stdout
     assert "Traceback" not in ended.stderr
+
+
+def test_the_help_of_prepare_says_of_every_setting_what_it_is(tmp_path):
+    ended = run("scripts/prepare.py", "--help", folder=tmp_path)
+    assert ended.returncode == 0 and ended.stderr == ""
+    lines = [line.split(maxsplit=1) for line in ended.stdout.splitlines() if line.startswith("      ") and "=" in line]
+    settings = [line for line in lines if re.fullmatch(r"\w+=\S*", line[0])]
+    assert len(settings) > 40 and all(len(line) == 2 for line in settings)
+    only = run("scripts/prepare.py", "wsj", "--help", folder=tmp_path).stdout
+    assert "wsj1=null" in only and "swb1" not in only
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["attention=i_clusterd"], ["clustres=3"]], ids=" ".join)
