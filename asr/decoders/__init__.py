@@ -1,17 +1,37 @@
-"""How emissions become units: one file per decoder."""
+"""How emissions become units and words: one file per decoder.
+
+    decoder = decoders.create({"name": "lexicon", "lm": "lm.arpa"}).bind(units)
+    best = decoder(emissions, lengths)[0][0]
+    best.transcript, best.words[0].start
+
+A decoder is made of plain settings; `bind` gives it the model's units before it decodes for the first time.
+"""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from asr.errors import UserError
 from asr.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from asr.units import Units
+
 decoders = Registry("asr.decoders", "decoder")
+
+
+@dataclasses.dataclass(frozen=True)
+class Word:
+    """A word of a hypothesis. start, end: emission frames, from the first one of its first unit to behind the last one of its
+    last unit."""
+
+    word: str
+    start: int
+    end: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,17 +41,49 @@ class Hypothesis:
     ids: units without blanks, in order.
     score: log-probability (natural logarithm) by the decoder's own measure; higher is better.
     frames: for each unit the emission frame where it starts, so that `len(frames) == len(ids)`.
+    words: in order, with their times; None where the decoder knows units only.
+    acoustic_score, language_model_score: what of the score comes from the emissions, and the logarithm of what the language model
+        says about the words, before any weight; both natural logarithms, None where the decoder does not tell them apart.
     """
 
     ids: list[int]
     score: float
     frames: list[int]
+    words: list[Word] | None = None
+    acoustic_score: float | None = None
+    language_model_score: float | None = None
+
+    @property
+    def transcript(self) -> list[str] | None:
+        """The words alone; None where the decoder knows units only."""
+        return None if self.words is None else [word.word for word in self.words]
 
 
 class Decoder(abc.ABC):
-    """Base class of all decoders."""
+    """Base class of all decoders. name: as in the registry. gives_words: whether its hypotheses have words."""
 
     name: ClassVar[str]
+    gives_words: ClassVar[bool] = False
+
+    def bind(self, units: Units) -> Decoder:
+        """Makes the decoder ready for a model's units, and returns it. To be called once before decoding.
+
+        Reads language model and lexicon, where the decoder has them; `facts` says afterwards what became of them. Raises
+        UserError for files that cannot be read and for units that do not go together with the decoder's settings.
+        """
+        return self
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a report says about the decoder after `bind`, as plain data."""
+        return {}
+
+    def with_weights(self, lm_weight: float, word_score: float) -> Decoder:
+        """The same decoder, bound to the same units and files, with other weights; nothing is read again.
+
+        Raises UserError where the decoder has no such weights.
+        """
+        raise UserError(f"The decoder {self.name} has no language model that could be weighted.")
 
     @abc.abstractmethod
     def __call__(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:

@@ -1,0 +1,122 @@
+"""The n-gram language models that decoders search with: ARPA files and KenLM binaries, in flashlight's KenLM."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import struct
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from asr.decoders.search import require
+from asr.errors import UserError
+from asr.language.kenlm_model import BINARY_MAGIC
+from asr.language.text import lines_of, open_binary
+
+SPECIAL = {"<s>", "</s>", "<unk>"}
+# Of a binary (lm/binary_format.cc, version 5): whether the words are in it, and how many there are, perhaps without `<unk>`.
+HEADER = struct.Struct("<100x?7xQ")
+SECTION = re.compile(rb"\\(\d+)-grams:")
+
+
+def model_words(path: Path | str) -> list[str] | None:
+    """The words of a language model, without `<s>`, `</s>` and `<unk>`: the unigrams of an ARPA file, or what a KenLM
+    binary lists.
+
+    None for a binary that was made without its words. Raises UserError if the file cannot be read or is neither.
+    """
+    path = Path(path).expanduser()
+    with open_binary(path) as file:
+        if is_binary(path):
+            words = _words_of_binary(path)
+        else:
+            words, inside = [], False
+            for line in lines_of(file, path):
+                section = SECTION.match(line)
+                if section:
+                    if section[1] != b"1":
+                        break
+                    inside = True
+                elif inside and len(fields := line.split()) > 1:
+                    words.append(_word(fields[1], path))
+            if not inside:
+                raise UserError(
+                    f"{path} is no language model: expected an ARPA file, with a line \\1-grams:, or a KenLM binary."
+                )
+    return None if words is None else [word for word in words if word.lower() not in SPECIAL]
+
+
+def is_binary(path: Path) -> bool:
+    """Whether the file is one of KenLM's binaries."""
+    with open(path, "rb") as file:
+        return file.read(len(BINARY_MAGIC)) == BINARY_MAGIC
+
+
+def _words_of_binary(path: Path) -> list[str] | None:
+    """KenLM writes the words behind everything else, each with a zero byte, `<unk>` first (lm/vocab.cc)."""
+    content = path.read_bytes()
+    cut_short = UserError(f"The KenLM binary {path} is cut short: copy it again.")
+    if len(content) < HEADER.size:
+        raise cut_short
+    has_words, unigrams = HEADER.unpack_from(content)
+    if not has_words:
+        return None
+    at = content.rfind(b"<unk>\0")
+    words = content[at:].split(b"\0")[:-1]
+    if at < 0 or len(words) not in (unigrams, unigrams + 1):
+        raise cut_short
+    return [_word(word, path) for word in words]
+
+
+def _word(word: bytes, path: Path) -> str:
+    try:
+        return word.decode("utf8")
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{path}: the word {word!r} is not UTF-8. If the file is Latin-1: iconv -f latin1 -t utf8"
+        ) from None
+
+
+def load_kenlm(path: Path | str, words: Sequence[str], decoder: str) -> tuple[Any, Any]:
+    """(flashlight's language model of the file, its dictionary of these words, which get the numbers 0, 1, ...).
+
+    Raises UserError if the file is cut short or otherwise damaged.
+    """
+    kenlm = require("flashlight.lib.text.decoder.kenlm", "flashlight-text", decoder)
+    path = Path(path).expanduser()
+    dictionary = dictionary_of(words, decoder)
+    try:
+        with _silent():
+            return kenlm.KenLM(str(path), dictionary), dictionary
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+    if not is_binary(path):
+        from asr.language import read_model
+
+        # our own reader says which line is wrong
+        read_model(path)
+    raise UserError(f"KenLM cannot read the language model {path}: {reason}")
+
+
+def dictionary_of(words: Sequence[str], decoder: str) -> Any:
+    """flashlight's dictionary, in which the words have the numbers 0, 1, ..."""
+    dictionary = require("flashlight.lib.text.dictionary", "flashlight-text", decoder).Dictionary()
+    for word in words:
+        dictionary.add_entry(word)
+    return dictionary
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """KenLM draws its progress on standard error, past Python."""
+    with tempfile.TemporaryFile() as nowhere:
+        before = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
