@@ -5,22 +5,37 @@ from asr.command import command
 
 @command("transcribe", files=True)
 def transcribe(config) -> int:
-    """Prints one line for every audio file: its name, a tab, and what was said.
+    """Writes down what is said in audio files of any format and any length.
 
     python transcribe.py checkpoint=runs/spoken/full/2026-01-31_12-00-00 some.wav other.flac
+    python transcribe.py checkpoint=RUN format=srt output=subtitles recordings/ 'talks/**/*.mp4'
+    some program | python transcribe.py checkpoint=RUN format=json -
+
+    Files, folders (the audio below them), globs, and - for standard input. A file that cannot be read is named on standard error,
+    the others go on, and the exit code is 1.
     """
-    from asr.command import typed_knobs
+    from asr.command import typed_in_group, typed_knobs
     from asr.settings import plain
-    from asr.transcription import transcribe_files
+    from asr.transcription.files import Request, transcribe_files
 
     return transcribe_files(
-        list(config.files),
-        checkpoint=str(config.checkpoint),
-        attention=plain(config.attention) if config.get("attention") else None,
-        knobs=typed_knobs(config),
-        decoder=plain(config.decoder),
-        device=config.device,
-        longest_seconds=config.longest_seconds,
+        Request(
+            files=[str(file) for file in config.files],
+            checkpoint=str(config.checkpoint),
+            attention=plain(config.attention) if config.get("attention") else None,
+            knobs=typed_knobs(config),
+            decoder=plain(config.decoder),
+            decoder_typed=typed_in_group("decoder"),
+            device=config.device,
+            format=config.format,
+            output=None if config.output is None else str(config.output),
+            longest_seconds=config.longest_seconds,
+            window_seconds=config.window_seconds,
+            overlap_seconds=config.overlap_seconds,
+            one_pass=config.one_pass,
+            segment_seconds=config.segment_seconds,
+            batch_seconds=config.batch_seconds,
+        )
     )
 
 

@@ -141,7 +141,8 @@ class Place:
     def transcribe(self, *files: str | Path, checkpoint: Path | None = None) -> list[str]:
         """transcribe.py with these files and a good one."""
         good = self.audio("good.wav")
-        return ["transcribe.py", f"checkpoint={checkpoint or self.model()}", *map(str, files), str(good)]
+        checkpoint = checkpoint or self.model()
+        return ["transcribe.py", f"checkpoint={checkpoint}", "longest_seconds=600", *map(str, files), str(good)]
 
     def evaluate(self, *more: str) -> list[str]:
         """evaluate.py on a good corpus of cuts."""

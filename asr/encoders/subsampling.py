@@ -22,11 +22,15 @@ def valid_times(lengths: torch.Tensor, time: int) -> torch.Tensor:
 
 
 class StackedFrames(nn.Module):
-    """(batch, time, mels) → (batch, ceil(time / factor), dim): `factor` frames side by side, then a linear layer."""
+    """(batch, time, mels) → (batch, ceil(time / factor), dim): `factor` frames side by side, then a linear layer.
+
+    centre: the middle of the frames that the first output sees, counted in frames from the first one; the second output's
+        lies `factor` frames later.
+    """
 
     def __init__(self, input_dim: int, dim: int, factor: int):
         super().__init__()
-        self.factor = factor
+        self.factor, self.centre = factor, (factor - 1) / 2
         self.projection = nn.Linear(input_dim * factor, dim)
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,8 +47,11 @@ class Convolution(nn.Module):
     """(batch, time, mels) → (batch, time', dim): two convolutions over three frames, whose strides multiply to the factor.
 
     Every convolution pads one frame on both sides, so that a stride s takes `time` frames to ceil(time / s).
+
+    centre: as of `StackedFrames`: frame 0, as padding stands before it.
     """
 
+    centre = 0.0
     STRIDES = {1: (1, 1), 2: (2, 1), 3: (3, 1), 4: (2, 2)}
 
     def __init__(self, input_dim: int, dim: int, factor: int):

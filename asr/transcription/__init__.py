@@ -1,0 +1,37 @@
+"""Audio files of any length → what was said in them, when, and how sure that is.
+
+`inputs` finds the files, `audio` decodes them block by block, `windows` cuts them into pieces that overlap, `joining` puts the
+emissions of these together again, `segments` cuts those at pauses, `recording` decodes and times them, `formats` and `subtitles`
+write them down; `files` runs it all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from asr.alignment import Timed
+
+
+@dataclasses.dataclass(frozen=True)
+class Transcript:
+    """What was said in one recording.
+
+    name: what the user called it. seconds: its length. kind: what the items are, "words", or "phonemes" where neither the
+    decoder nor the units know words. items: with their times, in order. segments: the positions in `items` before which a new
+    segment begins; segments end at pauses.
+    """
+
+    name: str
+    seconds: float
+    kind: str
+    items: list[Timed]
+    segments: list[int] = dataclasses.field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return " ".join(item.text for item in self.items)
+
+    def segment_items(self) -> list[list[Timed]]:
+        """The items of each segment; segments without any are left out."""
+        borders = [0, *self.segments, len(self.items)]
+        return [self.items[start:end] for start, end in zip(borders, borders[1:]) if end > start]

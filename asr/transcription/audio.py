@@ -1,0 +1,140 @@
+"""Audio files block by block, so that an hour of them is never in memory at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy
+from numpy import ndarray
+
+from asr.audio import (
+    CONTAINERS_WITH_LENGTH,
+    LENGTH_TOLERANCE,
+    TooLong,
+    _cut_short,
+    _existing,
+    _open_with_soundfile,
+    _rate,
+    _Unknown,
+    read_header,
+    unusable_samples,
+)
+from asr.errors import UserError
+from asr.sphere import is_sphere, read_sphere
+from asr.transcription.resampling import resampler
+
+BLOCK_SECONDS = 10.0
+
+
+def stream_audio(
+    path: str | Path, sample_rate: int, longest_seconds: float | None = None, block_seconds: float = BLOCK_SECONDS
+) -> Iterator[ndarray]:
+    """The waveform of a file in blocks (samples,) float32, at `sample_rate` Hz, the mean of its channels.
+
+    Joined they are what `asr.audio.read_audio` gives, and the same UserErrors are raised: where only the whole file shows that it
+    is damaged, after the last block. Blocks may have any length, also none.
+    """
+    channels = stream_channels(Path(path), math.inf if longest_seconds is None else longest_seconds, block_seconds)
+    convert = None
+    for block, rate in channels:
+        if len(block):
+            problem = unusable_samples(block)
+            if problem:
+                raise UserError(f"{path} holds {problem}: record or convert it again.")
+        waveform = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+        waveform = numpy.ascontiguousarray(waveform, dtype=numpy.float32)
+        convert = convert or resampler(rate, sample_rate)
+        yield convert(waveform, last=False)
+    if convert is None:
+        raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
+    yield convert(numpy.zeros(0, numpy.float32), last=True)
+
+
+def promised_seconds(path: str | Path) -> float | None:
+    """The length of a file by its header, for a progress bar; None where that is not known without decoding."""
+    try:
+        header = read_header(path)
+    except UserError:
+        return None
+    return header.samples / header.sample_rate if header.samples is not None and header.sample_rate else None
+
+
+def stream_channels(path: Path, longest: float, block_seconds: float) -> Iterator[tuple[ndarray, int]]:
+    """Blocks (samples, channels) float32 with their sample rate in Hz; at least one where there are samples."""
+    path = _existing(path)
+    if is_sphere(path):
+        samples, rate = read_sphere(path, None if longest == math.inf else longest)
+        step = max(1, round(block_seconds * rate))
+        for start in range(0, len(samples), step):
+            yield samples[start : start + step].astype(numpy.float32) / 32768, rate
+        return
+    try:
+        file = _open_with_soundfile(path)
+    except _Unknown:
+        yield from stream_with_pyav(path, longest, block_seconds)
+        return
+    import soundfile
+
+    with file:
+        frames, rate = file.frames, file.samplerate
+        if frames / rate > longest:
+            raise TooLong(path, frames / rate, longest)
+        step, there = max(1, round(block_seconds * rate)), 0
+        # soundfile seeks behind every block, to where the file is already, and MP3's decoder forgets what came before
+        file.seekable = lambda: False
+        while True:
+            try:
+                block = file.read(step, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                raise UserError(
+                    f"{path} is damaged or cut short ({error.error_string}): copy it again, or remove it."
+                ) from None
+            if not len(block):
+                break
+            there += len(block)
+            yield block, rate
+        if (frames - there) / rate > (LENGTH_TOLERANCE if file.format == "MPEG" else 0):
+            raise _cut_short(path, frames / rate, there / rate)
+
+
+def stream_with_pyav(path: Path, longest: float, block_seconds: float) -> Iterator[tuple[ndarray, int]]:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise UserError(f"{path} holds no audio: an audio file was expected.")
+            stream = container.streams.audio[0]
+            rate = _rate(stream, path)
+            converter, held, waiting, samples = av.AudioResampler(format="fltp"), [], 0, 0
+            for frame in container.decode(stream):
+                for block in converter.resample(frame):
+                    held.append(block.to_ndarray())
+                    waiting += block.samples
+                    samples += block.samples
+                if samples / rate > longest:
+                    raise TooLong(path, max(samples / rate, (container.duration or 0) / 1e6), longest)
+                if waiting >= block_seconds * rate:
+                    yield numpy.concatenate(held, axis=1).T, rate
+                    held, waiting = [], 0
+            if samples:
+                rest = [block.to_ndarray() for block in converter.resample(None)]
+                samples += sum(block.shape[1] for block in rest)
+                held += rest
+            if held:
+                yield numpy.concatenate(held, axis=1).T, rate
+            promised = 0.0
+            if CONTAINERS_WITH_LENGTH & set(container.format.name.split(",")):
+                promised = (
+                    float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+                )
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{path} cannot be read as audio, neither by libsndfile nor by FFmpeg ({reason}): "
+            "it is damaged, cut short or no audio."
+        ) from None
+    if promised - samples / rate > LENGTH_TOLERANCE:
+        raise _cut_short(path, promised, samples / rate)

@@ -1,0 +1,50 @@
+"""The emissions of windows that overlap, joined into those of the recording."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SMOOTHED = 5  # frames over which blanks are counted: a pause counts more than a gap between two units
+
+
+def choose_cut(left: Tensor, right: Tensor, blank: int = 0) -> int:
+    """Where to go over from one window to the next: frames before the result are taken from the left, the others from the right.
+
+    left, right: (overlap, units) log-probabilities of the same frames. The cut lies in the middle half of the overlap, away
+    from the ends of the windows, where these hear only one side; there, where blanks are most probable in both, which is a
+    pause if there is one. Among equals it is the one nearest to the middle.
+    """
+    overlap = left.shape[0]
+    if overlap < 2:
+        return overlap // 2
+    blanks = left[:, blank].float() + right[:, blank].float()
+    blanks = torch.nn.functional.avg_pool1d(
+        blanks[None, None], SMOOTHED, stride=1, padding=SMOOTHED // 2, count_include_pad=False
+    )[0, 0]
+    quarter = overlap // 4
+    middle = blanks[quarter : overlap - quarter].double().cpu()
+    best = (middle >= middle.max() - 1e-3).nonzero()[:, 0] + quarter
+    return int(best[(best - overlap / 2).abs().argmin()])
+
+
+class Joiner:
+    """Takes the windows of one recording in order and gives the emissions of the recording as far as they are settled."""
+
+    def __init__(self, overlap: int, blank: int = 0):
+        self.overlap, self.blank = overlap, blank
+        self.tail: Tensor | None = None
+
+    def add(self, emissions: Tensor, last: bool) -> Tensor:
+        """emissions: (time, units) of the next window. Returns those (any time, units) that follow what was returned before."""
+        cut, settled = 0, []
+        if self.tail is not None and self.overlap:
+            cut = choose_cut(self.tail, emissions[: self.overlap], self.blank)
+            settled.append(self.tail[:cut])
+        end = len(emissions) if last else len(emissions) - self.overlap
+        if cut > end:
+            raise ValueError(f"a window of {len(emissions)} emissions is too short for an overlap of {self.overlap}")
+        settled.append(emissions[cut:end])
+        # a copy, so that the whole batch need not stay
+        self.tail = emissions[end:].clone()
+        return torch.cat(settled)

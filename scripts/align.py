@@ -1,0 +1,55 @@
+"""Aligns the references of a split with its audio: python scripts/align.py checkpoint=RUN split=test"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from asr.command import command  # noqa: E402
+
+
+@command("align")
+def align(config) -> None:
+    """Writes when each word and each unit of a split was said, as CTM and TextGrid files.
+
+    python scripts/align.py checkpoint=runs/spoken/full/2026-01-31_12-00-00
+    python scripts/align.py checkpoint=RUN hypotheses=true       # what is recognized too
+    python scripts/align.py checkpoint=RUN gold_phonemes=false   # by the words' pronunciations
+
+    Where the corpus has gold times (corpus=spoken), it says how far the times are off.
+    """
+    from asr.alignment.gold import show
+    from asr.alignment.split import align_split
+    from asr.command import typed_in_group, typed_knobs
+    from asr.evaluation import Request
+    from asr.settings import plain
+
+    request = Request(
+        checkpoint=str(config.checkpoint),
+        split=config.split,
+        attention=plain(config.attention) if config.get("attention") else None,
+        knobs=typed_knobs(config),
+        corpus=plain(config.corpus) if config.get("corpus") else None,
+        decoder=plain(config.decoder),
+        decoder_typed=typed_in_group("decoder"),
+        device=config.device,
+        batch_frames=config.batch_frames,
+        batch_utterances=config.batch_utterances,
+        longest_seconds=config.longest_seconds,
+        max_dropped=config.max_dropped,
+        cache=str(config.cache),
+        output=config.output,
+    )
+    result = align_split(request, config.hypotheses, config.gold_phonemes, config.textgrid)
+    for kind in ("reference", "hypothesis"):
+        for name, scored in result.get(kind, {}).items():
+            print(show(f"{kind} {name}", scored))
+    print(
+        f"{result['utterances'] - result['not_aligned']} utterances aligned, {result['not_aligned']} not; in {result['folder']}"
+    )
+
+
+if __name__ == "__main__":
+    align()
