@@ -1,0 +1,224 @@
+"""The weights of a decoder, found on the dev split: emissions are computed once, decoded under many weights."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.errors import UserError
+from asr.units import write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from asr.checkpoint import Checkpoint
+    from asr.data.checks import CheckedSplit
+    from asr.model import Model
+
+FOLDER = "decoder"
+# utterances that are decoded at once
+BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """How many errors there are under one pair of weights."""
+
+    lm_weight: float
+    word_score: float
+    errors: int
+
+
+def tuned_file(checkpoint: Checkpoint, decoder: str) -> Path:
+    """Where the weights found for a decoder are kept: in the run's folder, or beside a model that has none."""
+    home = checkpoint.run or (checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent)
+    return home / FOLDER / f"{decoder}.json"
+
+
+def with_tuned(checkpoint: Checkpoint, settings: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]:
+    """The settings of a decoder, with those that were found for the run in place of defaults; what was `typed` stays.
+
+    Raises UserError where the file that holds them is damaged.
+    """
+    file = tuned_file(checkpoint, settings["name"])
+    if not file.is_file():
+        return settings
+    try:
+        found = json.loads(file.read_text(encoding="utf8"))["settings"]
+        if not isinstance(found, dict) or found.get("name") != settings["name"]:
+            raise ValueError("it holds no settings of this decoder")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(f"{file} is damaged ({error}): tune the decoder again, or remove the file.") from None
+    return {**settings, **{key: value for key, value in found.items() if key in settings and key not in typed}}
+
+
+def search(
+    errors: Callable[[float, float], int],
+    lm_weights: Sequence[float],
+    word_scores: Sequence[float],
+    rounds: int,
+    seen: Callable[[Point], None] = lambda point: None,
+) -> list[Point]:
+    """All pairs of a grid, then `rounds` times the neighbours of the best pair at half the distance; in the order tried.
+
+    errors: of (lm_weight, word_score). seen: is told each point.
+    """
+    points: dict[tuple[float, float], Point] = {}
+
+    def look(weight: float, score: float) -> None:
+        # a language model's weight below zero would prefer what nobody says
+        pair = (round(max(weight, 0.0), 4), round(score, 4))
+        if pair not in points:
+            points[pair] = Point(*pair, errors(*pair))
+            seen(points[pair])
+
+    for weight, score in itertools.product(lm_weights, word_scores):
+        look(weight, score)
+    steps = [spacing(lm_weights), spacing(word_scores)]
+    for _ in range(rounds):
+        steps = [step / 2 for step in steps]
+        middle = best_of(list(points.values()))
+        for across, along in itertools.product((-1, 0, 1), repeat=2):
+            look(middle.lm_weight + across * steps[0], middle.word_score + along * steps[1])
+    return list(points.values())
+
+
+def spacing(values: Sequence[float]) -> float:
+    """The smallest distance between two of the values; 1 where there is but one."""
+    ordered = sorted(set(values))
+    return min((b - a for a, b in zip(ordered, ordered[1:])), default=1.0)
+
+
+def best_of(points: Sequence[Point]) -> Point:
+    """The point with the fewest errors; of several, the one nearest to their middle, which is the safest choice."""
+    fewest = min(point.errors for point in points)
+    best = [point for point in points if point.errors == fewest]
+    middle = [sum(getattr(point, axis) for point in best) / len(best) for axis in ("lm_weight", "word_score")]
+    return min(best, key=lambda p: ((p.lm_weight - middle[0]) ** 2 + (p.word_score - middle[1]) ** 2, p.lm_weight))
+
+
+def thinned(split: CheckedSplit, seconds: float) -> CheckedSplit:
+    """A split of no more than so many seconds of speech: as much of every part of it."""
+    keep = max(1, round(len(split.cuts) * min(1.0, seconds / max(split.seconds, 1e-9))))
+    chosen = [index * len(split.cuts) // keep for index in range(keep)]
+    parts = {
+        part: [getattr(split, part)[index] for index in chosen] for part in ("cuts", "labels", "references", "frames")
+    }
+    return dataclasses.replace(split, **parts)
+
+
+def emissions_of(model: Model, split: CheckedSplit, device: str, batch_frames: int) -> list[Tensor]:
+    """The emissions (time, units) float32 of every utterance of a split, on the CPU, in the order of its cuts."""
+    import torch
+
+    from asr.data.batches import Utterances, evaluation_loader
+    from asr.evaluation import choose_device
+
+    place = choose_device(device)
+    model = model.to(place).eval()
+    loader = evaluation_loader(Utterances(split.cuts, split.labels), split.frames, batch_frames)
+    found: dict[int, Tensor] = {}
+    with torch.inference_mode():
+        for batch in loader:
+            emissions, lengths = model(batch.waveforms.to(place), batch.samples.to(place))
+            emissions = emissions.float().cpu()
+            for row, index in enumerate(batch.indices.tolist()):
+                found[index] = emissions[row, : int(lengths[row])].clone()
+    return [found[index] for index in range(len(split.cuts))]
+
+
+def cached_emissions(
+    model: Model, split: CheckedSplit, corpus: str, device: str, batch_frames: int, cache: Path
+) -> tuple[list[Tensor], Path]:
+    """`emissions_of`, kept in a file below `cache` that is named for the weights, the attention and the utterances."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save
+
+    digest = hashlib.sha256(json.dumps(model.description, sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    for cut in split.cuts:
+        digest.update(f"{cut.id} {cut.start} {cut.duration} {cut.recording.id}\n".encode())
+    file = Path(cache) / "emissions" / f"{corpus}-{split.name}-{digest.hexdigest()[:16]}.safetensors"
+    if file.is_file():
+        try:
+            kept = load_file(file)
+            return [kept[str(index)] for index in range(len(split.cuts))], file
+        except (SafetensorError, OSError, KeyError):
+            file.unlink(missing_ok=True)
+    emissions = emissions_of(model, split, device, batch_frames)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, save({str(index): tensor for index, tensor in enumerate(emissions)}))
+    except OSError as error:
+        raise UserError(
+            f"The emissions cannot be kept in {file} ({error.strerror}): choose another cache=FOLDER."
+        ) from None
+    return emissions, file
+
+
+def decode_all(decoder, emissions: Sequence[Tensor]) -> list:
+    """The best hypothesis of each utterance, in their order; those of like length are decoded together."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    order = sorted(range(len(emissions)), key=lambda index: len(emissions[index]))
+    best: dict[int, Any] = {}
+    for start in range(0, len(order), BATCH):
+        indices = order[start : start + BATCH]
+        padded = pad_sequence([emissions[index] for index in indices], batch_first=True)
+        lengths = torch.tensor([len(emissions[index]) for index in indices])
+        best |= {index: hypotheses[0] for index, hypotheses in zip(indices, decoder(padded, lengths))}
+    return [best[index] for index in range(len(emissions))]
+
+
+def write_tuned(file: Path, settings: dict[str, Any], points: Sequence[Point], facts: dict[str, Any]) -> list[Path]:
+    """Writes `file` (settings with the best weights, and `facts`), and beside it the surface as .csv and .png.
+
+    Raises UserError if it cannot be written.
+    """
+    best = best_of(points)
+    chosen = {**settings, "lm_weight": best.lm_weight, "word_score": best.word_score}
+    content = {"settings": chosen, "errors": best.errors, **facts}
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(("lm_weight", "word_score", "errors"))
+    writer.writerows(dataclasses.astuple(point) for point in points)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file.with_suffix(".csv"), table.getvalue().encode())
+        draw_surface(points, facts["reference_length"], settings["name"], file.with_suffix(".png"))
+        write_whole(file, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf8"))
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror or error}.") from None
+    return [file, file.with_suffix(".csv"), file.with_suffix(".png")]
+
+
+def draw_surface(points: Sequence[Point], reference_length: int, name: str, png: Path) -> None:
+    """Draws the error rate over both weights; the best pair is marked."""
+    from matplotlib.figure import Figure
+
+    from asr.plots import save
+
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    axes = figure.add_subplot()
+    rates = [100 * point.errors / reference_length for point in points]
+    weights, scores = ([getattr(point, axis) for point in points] for axis in ("lm_weight", "word_score"))
+    if len(set(weights)) > 1 and len(set(scores)) > 1:
+        axes.tricontour(weights, scores, rates, levels=12, colors="0.8", linewidths=0.8)
+    shown = axes.scatter(weights, scores, c=rates, cmap="viridis", s=50)
+    best = best_of(points)
+    axes.plot(best.lm_weight, best.word_score, "o", mfc="none", mec="#D55E00", ms=14, mew=2)
+    figure.colorbar(shown, label="error rate on dev in %")
+    axes.set(xlabel="weight of the language model", ylabel="score of a word")
+    axes.set_title(
+        f"{name}: best {100 * best.errors / reference_length:.2f} % at {best.lm_weight:g}, {best.word_score:g}"
+    )
+    save(figure, png)

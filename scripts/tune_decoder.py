@@ -1,0 +1,119 @@
+"""Finds a decoder's weights on dev: python scripts/tune_decoder.py checkpoint=RUN decoder.lm=lm.arpa"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from asr.command import command  # noqa: E402
+from asr.errors import UserError  # noqa: E402
+
+
+@command("tune_decoder")
+def tune_decoder(config) -> None:
+    """Searches the language model's weight and the score of a word on dev, and keeps the best in the run's folder.
+
+    python scripts/tune_decoder.py checkpoint=RUN decoder=lexicon decoder.lm=lm.arpa
+    python evaluate.py checkpoint=RUN decoder=lexicon        # finds language model and weights there
+
+    Emissions are computed once and kept in the cache. The test split is never looked at.
+    """
+    import time
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from asr.checkpoint import open_checkpoint
+    from asr.command import typed_knobs
+    from asr.decoders import decoders
+    from asr.evaluation import Request, choose_attention, load_split, metric_of, reference_of, tokens_of
+    from asr.run_folder import command_line
+    from asr.scoring import align
+    from asr.settings import plain
+    from asr.tuning import best_of, cached_emissions, decode_all, search, thinned, tuned_file, write_tuned
+
+    grid = {key: numbers(config, key) for key in ("lm_weights", "word_scores")}
+    settings = plain(config.decoder)
+    for key in ("lm", "lexicon"):
+        # the file is found again from wherever evaluate.py is started
+        if isinstance(settings.get(key), str) and Path(settings[key]).expanduser().exists():
+            settings[key] = str(Path(settings[key]).expanduser().resolve())
+    checkpoint = open_checkpoint(str(config.checkpoint))
+    decoder = decoders.create(settings).bind(checkpoint.units)
+    decoder.with_weights(1.0, 0.0)  # says at once if it has none
+    attention = choose_attention(
+        checkpoint.model, plain(config.attention) if config.get("attention") else None, typed_knobs(config)
+    )
+    request = Request(
+        checkpoint=str(config.checkpoint),
+        split="dev",
+        corpus=plain(config.corpus) if config.get("corpus") else None,
+        longest_seconds=config.longest_seconds,
+        max_dropped=config.max_dropped,
+        cache=str(config.cache),
+    )
+    split, corpus, _ = load_split(checkpoint, request)
+    split = thinned(split, 60 * config.minutes)
+    model = checkpoint.model if attention is None else checkpoint.model.with_attention(attention)
+    emissions, file = cached_emissions(
+        model, split, corpus.name, config.device, config.batch_frames, Path(config.cache)
+    )
+    references = [reference_of(split, index, decoder, checkpoint.units) for index in range(len(split.cuts))]
+    length = sum(map(len, references))
+    if length == 0:
+        raise UserError(f"The dev split of {corpus.name} has no words to tune on.")
+    metric = metric_of(decoder, checkpoint.units).upper()
+    print(f"{len(split.cuts)} utterances of dev, {split.seconds / 60:.1f} minutes; emissions in {file}", flush=True)
+    started = time.perf_counter()
+
+    def errors(lm_weight: float, word_score: float) -> int:
+        best = decode_all(decoder.with_weights(lm_weight, word_score), emissions)
+        pairs = zip(references, (tokens_of(hypothesis, checkpoint.units) for hypothesis in best))
+        return sum(align(reference, hypothesis).errors for reference, hypothesis in pairs)
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        # the neighbours of the best pair are at most eight new ones
+        most = len(grid["lm_weights"]) * len(grid["word_scores"]) + 8 * config.refinements
+        task = progress.add_task("decoding dev", total=most)
+        points = search(
+            errors, grid["lm_weights"], grid["word_scores"], config.refinements, lambda _: progress.advance(task)
+        )
+    best, seconds = best_of(points), time.perf_counter() - started
+    facts = {
+        "metric": metric.lower(),
+        "error_rate": best.errors / length,
+        "reference_length": length,
+        "utterances": len(split.cuts),
+        "corpus": corpus.name,
+        "attention": model.attention_label(),
+        "decoder_facts": decoder.facts,
+        "times_real_time": len(points) * split.seconds / seconds,
+        "command": command_line(),
+    }
+    written = write_tuned(tuned_file(checkpoint, settings["name"]), settings, points, facts)
+    print(
+        f"best of {len(points)}: lm_weight={best.lm_weight:g} word_score={best.word_score:g}, dev {metric} "
+        f"{best.errors / length:.2%} of {length} words; decoded {facts['times_real_time']:.0f} times as fast as real time"
+    )
+    print("\n".join(f"written   {path}" for path in written))
+    print(f"score it  python evaluate.py checkpoint={config.checkpoint} decoder={settings['name']}")
+
+
+def numbers(config, key: str) -> list[float]:
+    """A list of numbers in the configuration. Raises UserError for anything else."""
+    values = config[key]
+    values = [values] if isinstance(values, (int, float)) else values
+    if (
+        isinstance(values, str)
+        or not list(values)
+        or not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    ):
+        raise UserError(f"{key}={values} is no list of numbers, such as {key}=[0,1,2].")
+    return [float(value) for value in values]
+
+
+if __name__ == "__main__":
+    tune_decoder()

@@ -1,0 +1,101 @@
+"""A decoder's weights: a grid and its refinement, emissions kept, what was found is taken up again and what was typed stays."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from asr.decoders import Decoder, Hypothesis
+from asr.errors import UserError
+from asr.tuning import Point, best_of, decode_all, search, spacing, tuned_file, with_tuned, write_tuned
+
+
+def valley(lm_weight, word_score):
+    """Fewest errors at 1.25 and -0.5."""
+    return round(100 * ((lm_weight - 1.25) ** 2 + (word_score + 0.5) ** 2))
+
+
+def test_the_grid_is_tried_and_then_the_neighbours_of_the_best_at_half_the_distance():
+    points = search(valley, [0.0, 1.0, 2.0], [-1.0, 0.0, 1.0], rounds=2)
+    assert [(p.lm_weight, p.word_score) for p in points[:9]] == [(w, s) for w in (0, 1, 2) for s in (-1, 0, 1)]
+    assert len(points) == len({(p.lm_weight, p.word_score) for p in points}) > 9
+    assert (best_of(points).lm_weight, best_of(points).word_score) == (1.25, -0.5)
+
+
+def test_no_weight_of_a_language_model_is_below_zero():
+    points = search(lambda weight, score: round(10 * weight), [0.0, 0.5], [0.0], rounds=3)
+    assert min(point.lm_weight for point in points) == 0.0
+
+
+def test_a_single_pair_is_a_grid_too():
+    assert search(valley, [1.0], [0.0], rounds=0) == [Point(1.0, 0.0, valley(1.0, 0.0))]
+    assert spacing([3.0]) == 1.0 and spacing([2.0, 0.5, 1.0]) == 0.5
+
+
+def test_of_equally_good_pairs_the_one_in_their_middle_is_chosen():
+    flat = [Point(weight, score, 7) for weight in (0.0, 1.0, 2.0) for score in (-1.0, 0.0, 1.0)]
+    assert best_of([*flat, Point(9.0, 9.0, 8)]) == Point(1.0, 0.0, 7)
+
+
+SETTINGS = {"name": "lexicon", "lm": None, "lm_weight": 1.0, "word_score": 0.0, "beam_size": 100}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return SimpleNamespace(run=tmp_path / "run", path=tmp_path / "run")
+
+
+def tune(checkpoint):
+    points = search(valley, [0.0, 1.0, 2.0], [-1.0, 0.0], rounds=2)
+    file = tuned_file(checkpoint, "lexicon")
+    return write_tuned(file, {**SETTINGS, "lm": "/there/lm.arpa"}, points, {"reference_length": 1000, "metric": "wer"})
+
+
+def test_what_was_found_is_taken_up_and_what_was_typed_stays(checkpoint):
+    assert with_tuned(checkpoint, SETTINGS, []) == SETTINGS
+    file, table, picture = tune(checkpoint)
+    assert picture.read_bytes()[:4] == b"\x89PNG" and table.read_text().startswith("lm_weight,word_score,errors\n0.0,-1.0,")
+    found = with_tuned(checkpoint, SETTINGS, [])
+    assert found == {**SETTINGS, "lm": "/there/lm.arpa", "lm_weight": 1.25, "word_score": -0.5}
+    typed = with_tuned(checkpoint, {**SETTINGS, "lm_weight": 3.0}, ["name", "lm_weight"])
+    assert typed["lm_weight"] == 3.0 and typed["word_score"] == -0.5
+    assert with_tuned(checkpoint, {"name": "greedy"}, []) == {"name": "greedy"}
+
+
+def test_settings_that_a_decoder_does_not_have_are_not_taken_from_the_file(checkpoint):
+    file = tune(checkpoint)[0]
+    content = json.loads(file.read_text())
+    content["settings"]["_target_"] = "os.system"
+    file.write_text(json.dumps(content))
+    assert "_target_" not in with_tuned(checkpoint, SETTINGS, [])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"settings": 3}', '{"settings": {"name": "wfst"}}'])
+def test_a_damaged_file_is_said(checkpoint, content):
+    file = tune(checkpoint)[0]
+    file.write_text(content)
+    with pytest.raises(UserError, match="lexicon.json is damaged .*tune the decoder again"):
+        with_tuned(checkpoint, SETTINGS, [])
+
+
+class Counting(Decoder):
+    """Gives the number of frames that it was told of as the only unit, and remembers the sizes of its batches."""
+
+    name = "counting"
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, emissions, lengths):
+        self.sizes.append(len(lengths))
+        assert emissions.shape[1] == int(lengths.max())
+        return [[Hypothesis([length], 0.0, [0])] for length in lengths.tolist()]
+
+
+def test_utterances_are_decoded_with_others_of_like_length_and_come_back_in_their_order():
+    decoder = Counting()
+    lengths = [5, 90, 7, 3] * 20
+    best = decode_all(decoder, [torch.zeros(length, 4) for length in lengths])
+    assert [hypothesis.ids for hypothesis in best] == [[length] for length in lengths]
+    assert decoder.sizes == [32, 32, 16]
