@@ -47,8 +47,7 @@ class SphereHeader:
     sample_rate: Hz. channels: how many. samples: per channel, as the data hold (which is known of uncompressed data only).
     coding: "pcm", "ulaw" or "alaw", with ",embedded-shorten-vN.NN" where it is compressed, as the file says it, in lower case.
     byte_format: "01" (little endian) or "10" (big endian) of 16-bit samples, "1" of others.
-    fields: all fields by name: int, float or str.
-    size: bytes before the first sample. checksum: None where there is none.
+    fields: all by name: int, float or str. size: bytes before the first sample. checksum: None where there is none.
     """
 
     sample_rate: int
@@ -174,15 +173,15 @@ def _header_size(path: Path, start: bytes) -> int:
 def _fields(path: Path, text: bytes) -> dict[str, int | float | str]:
     """The fields of a header: `name -i 12`, `name -r 1.5`, `name -s3 abc`; what follows a semicolon is a comment.
 
-    Malformed values are refused of FIELDS only; other fields then keep their text.
+    Malformed lines and values are refused of FIELDS only; other lines are then passed over, other values keep their text.
     """
     fields: dict[str, int | float | str] = {}
     for line in text[16:].decode("latin1").split("\n"):
         if re.fullmatch(r"end_head\s*", line):
             return fields
-        if not line.strip() or line.startswith(";"):
-            continue
-        parts = re.fullmatch(r"(\w+) -(i|r|s\d+) (.*)", line.rstrip("\r"))
+        parts = re.fullmatch(r"\s*(\S+)\s+-(i|r|s\d+) (.*)", line.rstrip("\r"))
+        if not parts and (line.split() or [""])[0] not in FIELDS:
+            continue  # empty lines and comments too
         if not parts:
             raise UserError(
                 f"{path} has the line {line[:60]!r} in its SPHERE header, where `name -type value` was expected: it is damaged."
@@ -224,6 +223,8 @@ def _header(path: Path, fields: dict[str, int | float | str], size: int, data_by
     channels = _whole(path, fields, "channel_count", range(1, MOST_CHANNELS + 1), default=1)
     samples = _whole(path, fields, "sample_count", range(0, 1 << 40))
     checksum = _whole(path, fields, "sample_checksum", range(0, 65536)) if "sample_checksum" in fields else None
+    if channels > 1 and str(fields.get("channels_interleaved", "TRUE")).strip().upper() == "FALSE":
+        raise UserError(f"{path} holds its channels one after another, not interleaved: convert it to WAV first.")
     header = SphereHeader(
         _whole(path, fields, "sample_rate", RATES), channels, samples, coding, byte_format, fields, size, checksum
     )

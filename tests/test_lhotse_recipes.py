@@ -98,7 +98,7 @@ def test_a_part_of_several_may_be_missing_if_that_is_allowed(small_librispeech, 
     root, made = small_librispeech
     corpus = load("librispeech", tmp_path, path=str(root), train="train-clean-100,train-other-500", allow_missing=True)
     assert ids(corpus.splits["train"]) == made["train-clean-100"]
-    missing = corpus_json(tmp_path, "librispeech")["missing"]
+    missing = corpus_json(tmp_path, "librispeech")["incomplete"]
     assert missing == ["train-other-500: 0 of 148,688 utterances, 148,688 missing."]
 
 
@@ -117,7 +117,7 @@ def test_a_count_off_by_one_names_the_utterance_and_allow_missing_records_it(sma
     left = [utterance for utterance in made["dev-clean"] if utterance != "89-1089-0002"]
     assert ids(corpus.splits["dev"]) == left
     assert ("89-1089-0002", "no audio") in corpus.dropped and len(corpus.dropped) == 3
-    recorded = corpus_json(tmp_path, "librispeech")["missing"]
+    recorded = corpus_json(tmp_path, "librispeech")["incomplete"]
     assert recorded == [line.strip() for line in said.splitlines()[1:-1]] and len(recorded) == 4
     assert all(cut.load_audio().shape == (1, 1600) for cuts in corpus.splits.values() for cut in cuts)
 

@@ -39,13 +39,33 @@ def test_what_was_made_from_something_else_is_begun_anew(tmp_path):
         assert (part / "audio").read_text() == "b"
 
 
+def test_a_kill_or_an_error_at_the_very_end_loses_nothing(tmp_path, monkeypatch):
+    for error in (KeyboardInterrupt, OSError):
+
+        def stop(*paths, error=error):
+            raise error
+
+        with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, UserError)):
+            patch.setattr("os.rename", stop)
+            with continued(tmp_path / "prepared", "discs") as part:
+                (part / "audio").write_text("hours of work")
+        with pytest.raises(KeyError), continued(tmp_path / "prepared", "discs") as part:
+            assert (part / "audio").read_text() == "hours of work"
+            raise KeyError
+    with continued(tmp_path / "prepared", "discs"):
+        pass
+    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["audio"]
+    assert [path.name for path in tmp_path.iterdir()] == ["prepared"]
+
+
 def test_two_processes_do_not_prepare_the_same_folder(tmp_path):
     with open(tmp_path / ".prepared.lock", "w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="Another process is preparing"), continued(tmp_path / "prepared"):
             pass
-    with continued(tmp_path / "prepared"):
-        pass
+    with continued(tmp_path / "prepared"), pytest.raises(UserError, match="Another process is preparing"):
+        with continued(tmp_path / "prepared"):
+            pass
 
 
 def test_a_disk_that_is_full_is_said_and_what_is_done_is_kept(tmp_path):

@@ -202,6 +202,10 @@ def test_headers_of_old_corpora_are_read(tmp_path):
     data = write_sphere(tmp_path / "a.sph", samples, 8000, speaker_id="4k0").read_bytes()
     (tmp_path / "a.sph").write_bytes(data.replace(b"speaker_id -s3 4k0", b"speaker_id -s4 4k0"))
     assert read_sphere_header(tmp_path / "a.sph").fields["speaker_id"] == "4k0"
+    # so may a line of it that is of no form, as where a text has two lines
+    (tmp_path / "a.sph").write_bytes(data)
+    header = read_sphere_header(changed_header(tmp_path / "a.sph", b"speaker_id -s3 4k0", b"note  -s7 a quiet\nroom"))
+    assert header.samples == 700 and header.fields["note"] == "a quiet"
     # a comment, and spaces at the end of a line
     data = write_sphere(tmp_path / "a.sph", samples, 8000).read_bytes()
     (tmp_path / "a.sph").write_bytes(
@@ -289,7 +293,7 @@ def changed_header(path, old: bytes, new: bytes):
         (b"   1024\n", b"      7\n", "header of 7 bytes"),
         (b"   1024\n", b"9999999\n", "header of 9999999 bytes"),
         (b"   1024\n", b"1000000\n", r"cut short within its SPHERE header: \d+ of 1000000 bytes"),
-        (b"end_head", b"end_hand", "end_ha"),
+        (b"end_head", b"end_hand", "without its last line, end_head"),
         (b"end_head\n", b"", "without its last line, end_head"),
         (b"sample_rate -i 8000", b"sample_rate -i 8k", "sample_rate='8k' .* which is no number"),
         (b"sample_rate -i 8000", b"sample_rate -i 0", "sample_rate=0 .* from 1000 to 1000000"),
@@ -312,6 +316,11 @@ def changed_header(path, old: bytes, new: bytes):
             "wavpack-v2.0, which cannot be read",
         ),
         (b"sample_coding -s3 pcm", b"sample_coding -s5 g.723", "coded as g.723"),
+        (
+            b"channel_count -i 1\n",
+            b"channel_count -i 2\nchannels_interleaved -s5 FALSE\n",
+            "holds its channels one after another",
+        ),
         (b"sample_coding -s3 pcm", b"sample_coding -s27 alaw,embedded-shorten-v1.09", "alaw,embedded-shorten-v1.09"),
         (
             b"sample_coding -s3 pcm",

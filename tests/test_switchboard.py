@@ -6,6 +6,7 @@ import soundfile
 from switchboard_tree import DISCS, RATE, small_discs, write_tree
 
 from asr.corpora import corpora
+from asr.corpora.eval2000 import COUNTS
 from asr.corpora.switchboard import SwitchboardCorpus
 from asr.corpora.switchboard_segments import read_side
 from asr.corpora.switchboard_splits import conversation_of
@@ -136,6 +137,15 @@ def test_eval2000_is_the_test_split_and_has_two_halves(tree, cache):
     assert numpy.array_equal(first, tree.samples["en_4156-B"][RATE // 2 : RATE // 2 + len(first)])
 
 
+def test_the_counts_of_the_evaluation_are_those_that_sclite_prints_of_it():
+    # of all systems in Kaldi's egs/swbd/s5c: `%WER ... | 4459 42989 | ...`; the look-alikes put their own in the place of these
+    assert COUNTS == {
+        "eval2000": {"segments": 4459, "words": 42989},
+        "eval2000_swbd": {"segments": 1831, "words": 21395},
+        "eval2000_callhm": {"segments": 2628, "words": 21594},
+    }
+
+
 def test_each_split_of_eval2000_can_be_scored_by_its_stm_and_glm(cache):
     from asr.scoring.rules import ScoringRules
 
@@ -148,6 +158,22 @@ def test_each_split_of_eval2000_can_be_scored_by_its_stm_and_glm(cache):
         assert len({segment.file for segment in rules.segments.values()}) == conversations
         scores = rules.score((cut.id, cut.supervisions[0].text.split()) for cut in corpus.splits[split])
         assert sum(score.alignment.errors for score in scores) == 0
+
+
+def test_segments_that_were_not_recognized_count_as_silence(tree, cache):
+    from asr.evaluation import Request, official_scores
+    from asr.scoring import score_utterance
+
+    corpus = prepared(cache)
+    segment = "en_4156-A_000050-" + min(name for name in tree.evaluated if "4156-A" in name).rpartition("-")[2]
+    words = tree.evaluated[segment].split()
+    recognized = [score_utterance(segment, words, words, "en_4156-A", 1.0)]
+    scores, _ = official_scores(recognized, corpus, Request("", "eval2000", sclite=False), "wer", 0)
+    assert {score.utterance for score in scores} == set(tree.evaluated)
+    silent = [score for score in scores if score.utterance != segment]
+    assert len(silent) == 15 and all(score.alignment.deletions and not score.hypothesis for score in silent)
+    assert sum(score.alignment.reference_length for score in scores) == 104
+    assert next(score for score in scores if score.utterance == segment).alignment.errors == 0
 
 
 def test_the_lexicon_has_every_word_with_noises_and_the_dictionarys_fragments(cache):

@@ -64,6 +64,22 @@ def test_a_missing_conversation_is_named_with_its_disc_and_its_file(copy, tmp_pa
     assert "sw03405 (swb1_d3):" in refused(copy, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "folders, absent, named",
+    [
+        (["swb1_d4"], "swb1_d4", "sw04104 (swb1_d3 or swb1_d4)"),
+        (["swb1_d1", "swb1_d2"], "swb1_d1 and swb1_d2", "sw02001 (swb1_d1 or swb1_d2 or swb1_d3), "),
+    ],
+)
+def test_a_missing_disc_is_named_with_its_conversations(copy, tmp_path, monkeypatch, folders, absent, named):
+    small_discs(monkeypatch)
+    monkeypatch.setattr(switchboard_discs, "CONVERSATIONS", (6, 6))
+    for folder in folders:
+        shutil.rmtree(copy.swb1 / folder)
+    message = refused(copy, tmp_path)
+    assert f"There is no audio of {named}" in message and f"Nothing of {absent} is there." in message
+
+
 def test_what_is_missing_may_be_left_out_and_is_recorded(copy, tmp_path):
     copy.audio["sw03405"].unlink()
     transcript(copy, "sw2005B").unlink()
@@ -114,6 +130,12 @@ def test_a_count_off_by_even_one_is_refused(tmp_path, count, named):
     with pytest.raises(UserError) as caught:
         check_conversations(audio, sides)
     assert f"holds {count} conversations; LDC97S62 has 2,438" in str(caught.value) and named in str(caught.value)
+
+
+def test_2435_conversations_of_which_others_than_three_lack_are_refused(tmp_path):
+    audio, sides = full_discs(tmp_path, 2435)
+    with pytest.raises(UserError, match="holds 2435 conversations.* There is no audio of sw04436"):
+        check_conversations(audio, sides | {"sw04439-A": tmp_path, "sw04439-B": tmp_path})
 
 
 @pytest.mark.parametrize(
@@ -262,6 +284,22 @@ def test_an_evaluation_that_is_off_by_a_segment_is_refused(copy, tmp_path, monke
     assert len(load(copy, tmp_path, allow_missing=True).splits["test"]) == 15
 
 
+def test_an_evaluation_with_more_than_it_has_is_refused(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    (stm,) = copy.references.rglob("*.stm")
+    stm.write_text(stm.read_text().replace("OH YEAH", "OH YEAH YEAH", 1))
+    assert f"{stm} has 105 words of eval2000 to score, not 104" in refused(copy, tmp_path)
+    monkeypatch.setattr("asr.corpora.eval2000.CONVERSATIONS", 1)
+    assert "there are 2 conversations, not 1: en_4156, sw_4390" in refused(copy, tmp_path)
+
+
+def test_a_channel_of_the_references_that_is_no_side_is_refused_by_its_line(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    (stm,) = copy.references.rglob("*.stm")
+    stm.write_text(stm.read_text().replace("en_4156 B en_4156_B", "en_4156 C en_4156_B"))
+    assert "has a channel 'C' that is neither A nor B" in refused(copy, tmp_path)
+
+
 def test_an_evaluation_without_one_of_its_recordings_is_refused_by_name(copy, tmp_path, monkeypatch):
     small_discs(monkeypatch)
     copy.audio["sw_4390"].unlink()
@@ -269,6 +307,29 @@ def test_an_evaluation_without_one_of_its_recordings_is_refused_by_name(copy, tm
     corpus = load(copy, tmp_path, allow_missing=True)
     assert set(corpus.splits) == {"train", "dev", "test", "eval2000_callhm", "held_out"}
     assert "sw_4390" not in (corpus.scoring["test"] / "reference.stm").read_text()
+
+
+def test_what_was_prepared_without_all_is_not_taken_for_complete_afterwards(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    absent = {name: copy.audio[name].rename(tmp_path / f"{name}.sph") for name in ("sw03405", "sw04104")}
+    load(copy, tmp_path, allow_missing=True)
+    for name, place in absent.items():
+        place.rename(copy.audio[name])
+    with pytest.raises(UserError) as caught:
+        load(copy, tmp_path)
+    assert "was prepared with --allow-missing" in str(caught.value) and "no audio of sw03405" in str(caught.value)
+    assert len(swb1_cuts(load(copy, tmp_path, allow_missing=True))) == 32
+    assert SwitchboardCorpus().load(tmp_path / "cache", workers=1).splits["train"]
+    shutil.rmtree(tmp_path / "cache")
+    load(copy, tmp_path, allow_missing=True)
+    assert len(swb1_cuts(load(copy, tmp_path))) == 48
+
+
+def test_a_conversation_that_is_there_twice_is_refused_by_name(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    (copy.eval2000 / "again").mkdir()
+    shutil.copy(copy.audio["sw_4390"], copy.eval2000 / "again/SW_4390.SPH")
+    assert "sw_4390 is there twice: " in refused(copy, tmp_path)
 
 
 def test_audio_and_references_of_eval2000_belong_together(tree, tmp_path):

@@ -49,6 +49,11 @@ def test_kaldis_draw_is_repeated_number_by_number():
     assert without_copies("aabb", ["one", "one", "two", "two"], 2) == ["a", "a", "b", "b"]
 
 
+def test_the_bound_holds_where_the_draw_would_let_more_through():
+    # of 370 copies Kaldi's draw keeps 301
+    assert len(without_copies(range(370), ["uh-huh"] * 370, 300)) == 300
+
+
 def test_without_eval2000_kaldis_split_has_a_test_split_after_dev():
     cuts = synthetic(10)
     splits = as_kaldi(cuts, texts(cuts), 100, 300, test=True)

@@ -1,5 +1,6 @@
 """WSJ, from look-alike discs: everything is found in every layout, comes out bit for bit, and what lacks is named."""
 
+import dataclasses
 import gzip
 import json
 import shutil
@@ -143,7 +144,16 @@ def test_an_index_that_is_one_line_short_is_refused(tmp_path, small):
     message = refusal(tree, tmp_path / "cache")
     assert "eval93: 3 of 4 utterances can be used." in message
     assert "the index lists 3, and all of them are there: 13-32.1/wsj1/doc/indices/wsj1/eval/h1_p0.ndx" in message
+    (missing,) = set(tree.sets["eval93"]) - {line.rpartition("/")[2].partition(".")[0] for line in lines[:-1]}
+    assert f"speech beside that, which the index does not list: {missing} ({missing}.wv1)" in message
     assert not (tmp_path / "cache").exists()
+
+
+def test_an_index_that_is_one_line_long_is_refused(tmp_path, small, monkeypatch):
+    tree = write_wsj(tmp_path / "discs")
+    monkeypatch.setitem(SETS, "dev93", dataclasses.replace(SETS["dev93"], counts=(COUNTS["dev93"] - 1,)))
+    message = refusal(tree, tmp_path / "cache")
+    assert "dev93: 4 of 3 utterances can be used." in message and "the index lists 4, and all of them" in message
 
 
 def test_an_utterance_listed_twice_does_not_make_up_for_one_that_lacks(tmp_path, small):
@@ -205,7 +215,7 @@ def test_allow_missing_goes_on_and_records_what_lacks(tmp_path, small):
 def test_one_half_of_the_corpus_is_enough_where_missing_is_allowed(tmp_path, small):
     tree = write_wsj(tmp_path / "discs")
     settings = {"wsj0": str(tree.wsj0), "train": "si84", "dev": "eval92_5k", "test": "eval92"}
-    with pytest.raises(UserError, match="wsj1 not given"):
+    with pytest.raises(UserError, match="wsj1 is not given"):
         WsjCorpus(**settings).load(tmp_path / "cache")
     corpus = WsjCorpus(**settings, allow_missing=True).load(tmp_path / "cache", workers=1)
     assert {name: len(cuts) for name, cuts in corpus.splits.items()} == {"train": 8, "dev": 3, "test": 4}

@@ -104,6 +104,24 @@ def test_one_utterance_that_lacks_in_a_complete_set_is_named(complete, tmp_path)
     assert "si284" not in message
 
 
+def test_the_indices_are_those_of_the_discs():
+    # by Kaldi's egs/wsj/s5/local/wsj_data_prep.sh; the look-alikes take their paths from SETS, and cannot tell
+    wsj0_train = ("11-13.1", "wsj0/doc/indices/train/tr_s_wv1.ndx", ())
+    moved = (("13-32.1", "13-33.1"),)
+    assert {
+        name: [(index.disc, index.path, index.moved) for index in wanted.indices] for name, wanted in SETS.items()
+    } == {
+        "si84": [wsj0_train],
+        "si284": [wsj0_train, ("13-34.1", "wsj1/doc/indices/si_tr_s.ndx", ())],
+        "dev93": [("13-34.1", "wsj1/doc/indices/h1_p0.ndx", ())],
+        "dev93_5k": [("13-34.1", "wsj1/doc/indices/h2_p0.ndx", ())],
+        "eval92": [("11-13.1", "wsj0/doc/indices/test/nvp/si_et_20.ndx", ())],
+        "eval92_5k": [("11-13.1", "wsj0/doc/indices/test/nvp/si_et_05.ndx", ())],
+        "eval93": [("13-32.1", "wsj1/doc/indices/wsj1/eval/h1_p0.ndx", moved)],
+        "eval93_5k": [("13-32.1", "wsj1/doc/indices/wsj1/eval/h2_p0.ndx", moved)],
+    }
+
+
 def test_the_5k_test_of_1993_has_either_number():
     assert SETS["eval93_5k"].counts == (213, 215)
 

@@ -18,6 +18,7 @@ from asr.corpora.wsj_text import (
 from asr.units.lexicon import ARPABET, SPEECH_MARKS
 
 EXAMPLES = (
+    ("word[noise]", "wait[cough] here", "WAIT <NOISE> HERE"),
     ("upper case", "Mr. O'Brien's", "MR. O'BRIEN'S"),
     ("backslash", '\\,COMMA \\"DOUBLE-QUOTE', ',COMMA "DOUBLE-QUOTE'),
     ("%PERCENT", "five %PERCENT", "FIVE PERCENT"),
@@ -39,7 +40,7 @@ def test_each_rule_does_what_it_says_and_is_counted(rule, transcript, words):
     counts = collections.Counter()
     assert normalize(transcript, counts) == words
     assert counts[rule] > 0
-    assert set(+counts) <= {rule, "upper case"}
+    assert set(+counts) <= {rule, "upper case", "[noise]"}
 
 
 def test_every_rule_has_an_example():
@@ -86,6 +87,20 @@ def test_time_is_not_taken_apart(words):
 )
 def test_the_day_before_yesterday_keeps_all_its_words(transcript):
     assert normalize(transcript) == "THE DAY BEFORE YESTERDAY"
+
+
+@pytest.mark.parametrize(
+    "glued, words",
+    [
+        ("word[cough]", "WORD <NOISE>"),
+        ("[cough]word", "<NOISE> WORD"),
+        ("word[phone/] more", "WORD MORE"),
+        ("one[a][b]two", "ONE <NOISE> <NOISE> TWO"),
+        ("\\[LEFT-BRACKET word \\]RIGHT-BRACKET", "[LEFT-BRACKET WORD ]RIGHT-BRACKET"),
+    ],
+)
+def test_a_noise_written_without_a_space_beside_a_word_leaves_the_word(glued, words):
+    assert normalize(glued) == words
 
 
 def test_punctuation_that_was_read_aloud_is_kept():

@@ -29,6 +29,7 @@ class Corpus:
         corpus has gold times, `alignment` tiers `phoneme` and `word` (seconds from the start of the cut).
     sample_rate: of every recording, in Hz.
     dropped: utterances left out while preparing, as (utterance id, reason).
+    incomplete: sentences about parts that are smaller than they were published, such as "eval92: 330 of 333 utterances".
     aliases: what splits are called besides, as in {"eval92": "test"}.
     lexicon: where the corpus comes with the pronunciation of every word in it: a file in Kaldi's format, whose words stand in
         the texts as they are. None: texts are still to be normalized, by the units.
@@ -41,6 +42,7 @@ class Corpus:
     splits: dict[str, CutSet]
     sample_rate: int
     dropped: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    incomplete: list[str] = dataclasses.field(default_factory=list)
     aliases: dict[str, str] = dataclasses.field(default_factory=dict)
     lexicon: Path | None = None
     pronunciations: dict[str, Any] = dataclasses.field(default_factory=dict)

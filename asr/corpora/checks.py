@@ -126,8 +126,9 @@ def continued(folder: Path, made_from: Any = None) -> Iterator[Path]:
                 part.mkdir()
                 origin.write_text(made_from, encoding="utf8")
             yield part
-            origin.unlink()
+            # in this order: a folder without its origin would be begun anew
             os.rename(part, folder)
+            (folder / ORIGIN).unlink()
         except OSError as error:
             raise UserError(
                 f"Writing {folder} failed: {error}. What is done is kept in {part}; the next run goes on from there."
@@ -241,8 +242,8 @@ def read_facts(folder: Path) -> tuple[list[tuple[str, str]], dict[str, Any]]:
 def corpus_in(folder: Path, name: str) -> Corpus:
     """The corpus prepared in `folder` by `write_manifests`, with the facts that it was given.
 
-    Read are `sample_rate` (Hz) and, where they are, `aliases`, `lexicon`, `normalization` and `scoring` (split → folder below
-    this one); and `lexicon.txt` if there is one. Raises UserError for a damaged folder.
+    Read are `sample_rate` (Hz) and, where they are, `incomplete`, `aliases`, `lexicon`, `normalization` and `scoring` (split →
+    folder below this one); and `lexicon.txt` if there is one. Raises UserError for a damaged folder.
     """
     splits, dropped, facts = read_manifests(folder)
     lexicon = folder / "lexicon.txt"
@@ -252,6 +253,7 @@ def corpus_in(folder: Path, name: str) -> Corpus:
             splits,
             facts["sample_rate"],
             dropped,
+            list(facts.get("incomplete", [])),
             dict(facts.get("aliases", {})),
             lexicon if lexicon.is_file() else None,
             dict(facts.get("lexicon", {})),

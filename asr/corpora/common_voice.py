@@ -68,7 +68,7 @@ class CommonVoiceCorpus(CorpusSource):
         source = {"path": None if path is None else str(path)}
         if path is None and not (cache / language / "prepared").is_dir():
             raise UserError(not_prepared(cache, language))
-        folder, prepared = prepared_place(cache, language, source)
+        folder, prepared = prepared_place(cache, language, source, FORMAT)
         if not prepared:
             self._prepare(path, language, folder, workers)
         corpus = corpus_in(folder, self.name)
@@ -122,11 +122,12 @@ class CommonVoiceCorpus(CorpusSource):
             reported = reported_sentences(path / "reported.tsv")
             facts = {
                 "sources": recorded_sources({"path": str(path)}),
+                "format": FORMAT,
                 "sample_rate": RATE,
                 "language": language,
                 "recipe": recipe_facts(prepare_commonvoice),
                 "utterances": {split: len(members) for split, members in cuts.items()},
-                "missing": missing,
+                "incomplete": missing,
                 "reported": {
                     name: reported[row["sentence"].strip()]
                     for name, row in rows.items()

@@ -9,23 +9,30 @@ from pathlib import Path
 from asr.errors import UserError
 
 
-def prepared_place(cache: Path, corpus: str, sources: Mapping[str, str | None]) -> tuple[Path, bool]:
+def prepared_place(cache: Path, corpus: str, sources: Mapping[str, str | None], version: int = 1) -> tuple[Path, bool]:
     """(where the corpus is kept below `cache`, whether it has been prepared there).
 
     sources: the corpus's settings that say where the discs are; None where not given. A corpus that has been prepared
     needs none of them, and those that are given must be what it was prepared from: `facts["sources"]` in its corpus.json,
-    written with `recorded_sources`. Raises UserError where they differ, and where nothing is prepared and a source lacks.
+    written with `recorded_sources`. version: of the rules that it is prepared by; `facts["format"]`. Raises UserError where
+    sources or rules differ, and where nothing is prepared and a source lacks.
     """
     folder = Path(cache) / corpus / "prepared"
     given = recorded_sources(sources)
     if folder.is_dir():
         try:
-            recorded = json.loads((folder / "corpus.json").read_text(encoding="utf8"))["sources"]
+            facts = json.loads((folder / "corpus.json").read_text(encoding="utf8"))
+            recorded, made_by = facts["sources"], facts.get("format", 1)
             differing = [key for key, path in given.items() if path is not None and recorded.get(key) != path]
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
             ) from error
+        if made_by != version:
+            raise UserError(
+                f"{folder} was prepared by rules of another version ({made_by}; now {version}): remove that folder and prepare "
+                "the corpus again, so that its texts and scores are those of today's rules."
+            )
         if differing:
             key = differing[0]
             raise UserError(
@@ -37,8 +44,9 @@ def prepared_place(cache: Path, corpus: str, sources: Mapping[str, str | None]) 
     if lacking:
         settings = " ".join(f"{key}=FOLDER" for key in given)
         raise UserError(
-            f"The corpus {corpus} has not been prepared in {Path(cache).absolute()}: "
-            f"python scripts/prepare.py {corpus} {settings} does it once ({' and '.join(lacking)} not given)."
+            f"The corpus {corpus} has not been prepared in {Path(cache).absolute()}, and {' and '.join(lacking)} "
+            f"{'is' if len(lacking) == 1 else 'are'} not given: python scripts/prepare.py {corpus} {settings} prepares it once, "
+            "and cache=FOLDER names another place where that has been done."
         )
     for key, path in given.items():
         if not Path(path).is_dir():

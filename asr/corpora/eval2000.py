@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from asr.corpora.checks import segment_cut
 from asr.corpora.eval2000_references import ReferenceText, copy_references, count_words
 from asr.corpora.recordings import Conversion
-from asr.corpora.switchboard_discs import files_below, looks_like
+from asr.corpora.switchboard_discs import add_once, files_below, looks_like, refused_or_noted
 from asr.errors import UserError
 from asr.scoring.stm import Segment, read_stm
 
@@ -36,7 +36,10 @@ def find_eval2000(folder: str | Path) -> dict[str, Path]:
     """The SPHERE files of the evaluation below `folder`, by conversation ("en_4156"). Raises UserError if there are none."""
     folder = Path(folder).expanduser()
     files = list(files_below(folder))
-    paths = {found[1].lower(): file for file in files if (found := _AUDIO.fullmatch(file.name))}
+    paths: dict[str, Path] = {}
+    for file in files:
+        if found := _AUDIO.fullmatch(file.name):
+            add_once(paths, found[1].lower(), file)
     if not paths:
         raise UserError(
             f"eval2000={folder} holds no conversations of the Hub5 2000 evaluation (files like english/en_4156.sph): "
@@ -88,7 +91,8 @@ class Eval2000:
             self.used.setdefault(part_of(conversation), []).append(conversation)
         self.segments = [segment for segment in scored if conversation_of(segment) in self.audio]
         self.counts = {split: self._count(conversations) for split, conversations in self.used.items()}
-        if not allow_missing:
+        self.problems: list[str] = []
+        with refused_or_noted(allow_missing, self.problems):
             self._check()
 
     def _count(self, conversations: list[str]) -> dict[str, int]:
@@ -158,6 +162,17 @@ class Eval2000:
             places["test" if split == "eval2000" else split] = f"scoring/{split}"
             copy_references(self.stm, self.glm, folder / "scoring" / split, set(conversations))
         return places
+
+    @property
+    def incomplete(self) -> list[str]:
+        """A sentence about each part that has not as many segments or words as the evaluation."""
+        return [
+            f"{split}: {there[what]:,} of {count:,} {what}"
+            for split, expected in COUNTS.items()
+            for there in [self.counts.get(split, dict.fromkeys(expected, 0))]
+            for what, count in expected.items()
+            if there[what] != count
+        ]
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class LibriSpeechCorpus(CorpusSource):
         }
         refuse_shared(parts)
         sources = {"path": self.path}
-        folder, prepared = prepared_place(cache, self.name, sources)
+        folder, prepared = prepared_place(cache, self.name, sources, FORMAT)
         if not prepared:
             wanted = [name for names in parts.values() for name in names]
             prepare(self.name, self.path, folder, PUBLISHED, wanted, self.alignments, self.allow_missing, workers)
@@ -149,11 +149,12 @@ def prepare(
         missing = findings.settle(root, allow_missing, advice)
         facts = {
             "sources": recorded_sources({"path": path}),
+            "format": FORMAT,
             "sample_rate": RATE,
             "recipe": recipe_facts(prepare_librispeech),
             "utterances": {name: len(cuts) for name, cuts in sets.items()},
             "published": {name: published[name] for name in sets},
-            "missing": missing,
+            "incomplete": missing,
         }
         if sound != root:
             shutil.rmtree(sound)

@@ -8,7 +8,7 @@ from pathlib import Path
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import corpus_in
 from asr.corpora.discs import prepared_place
-from asr.corpora.librispeech import prepare
+from asr.corpora.librispeech import FORMAT, prepare
 from asr.errors import UserError
 
 PUBLISHED = {"train-clean-5": 1519, "dev-clean-2": 1089}
@@ -33,7 +33,7 @@ class MiniLibriSpeechCorpus(CorpusSource):
         """As LibriSpeechCorpus.load does."""
         from lhotse import CutSet
 
-        folder, prepared = prepared_place(cache, self.name, {"path": self.path})
+        folder, prepared = prepared_place(cache, self.name, {"path": self.path}, FORMAT)
         if not prepared:
             prepare(self.name, self.path, folder, PUBLISHED, [TRAIN, HELD_OUT], None, self.allow_missing, workers)
         corpus = corpus_in(folder, self.name)

@@ -58,11 +58,13 @@ class SwitchboardCorpus(CorpusSource):
         sources = {"swb1": self.swb1, "transcripts": self.transcripts}
         if self.eval2000 is not None:
             sources |= {"eval2000": self.eval2000, "references": self.references}
-        folder, is_there = prepared_place(cache, self.name, sources)
-        if not is_there:
-            from asr.corpora.switchboard_preparation import prepare
+        from asr.corpora.switchboard_preparation import FORMAT, prepare
 
+        folder, is_there = prepared_place(cache, self.name, sources, FORMAT)
+        if not is_there:
             prepare(folder, recorded_sources(sources), self.allow_missing, workers)
+        elif any(sources.values()) and not self.allow_missing:
+            self._check_complete(folder)
         return self._load(folder)
 
     def _check(self) -> None:
@@ -79,6 +81,14 @@ class SwitchboardCorpus(CorpusSource):
             lacking = "references" if self.references is None else "eval2000"
             raise UserError(
                 f"eval2000 (LDC2002S09, the audio) and references (LDC2002T43) belong together: {lacking}=FOLDER is not given."
+            )
+
+    def _check_complete(self, folder: Path) -> None:
+        allowed = read_facts(folder)[1].get("allowed")
+        if allowed:
+            raise UserError(
+                f"{folder} was prepared with --allow-missing, and not all was there: {allowed[0]}\nRemove that folder to "
+                "prepare the corpus again, or add allow_missing=true."
             )
 
     def _load(self, folder: Path) -> Corpus:
@@ -111,6 +121,7 @@ class SwitchboardCorpus(CorpusSource):
             {split: CutSet.from_cuts(chosen) for split, chosen in splits.items()},
             facts["sample_rate"],
             dropped,
+            facts.get("incomplete", []),
             aliases={"eval2000": "test"} if evaluated else {},
             lexicon=folder / "lexicon.txt",
             normalization={"name": f"{self.name}, {self.words}", "rules": rules},

@@ -7,6 +7,7 @@ Files are found by their names, anywhere below the folder and in any case: copie
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +17,7 @@ from asr.errors import UserError
 
 # Conversations on the discs: the whole release, and the copies that lack three.
 CONVERSATIONS = (2438, 2435)
+DISCS = ("swb1_d1", "swb1_d2", "swb1_d3", "swb1_d4")
 # Beside the audio: lines `swb1_d1 sw02001.sph`
 DISC_TABLE = "swb1_all.dvd.tbl"
 DICTIONARY = "sw-ms98-dict.text"
@@ -73,7 +75,7 @@ class Audio:
         for file in files:
             found = _AUDIO.fullmatch(file.name)
             if found:
-                _add(self.paths, f"sw0{found[1]}", file)
+                add_once(self.paths, f"sw0{found[1]}", file)
         if not self.paths:
             raise UserError(
                 f"swb1={self.folder} holds no conversations of Switchboard (files like swb1_d1/data/sw02001.sph): "
@@ -87,15 +89,22 @@ class Audio:
         return set(self._listed)
 
     def disc(self, conversation: str) -> str:
-        """The disc that a conversation is on, or that its neighbours are on; "" where that cannot be told."""
+        """The disc that a conversation is on, or those it may be on by its neighbours; "" where that cannot be told."""
         if conversation in self._listed:
             return self._listed[conversation]
         if conversation in self.paths:
             return self._disc_of_path(self.paths[conversation])
         before = max((name for name in self.paths if name < conversation), default=None)
         after = min((name for name in self.paths if name > conversation), default=None)
-        discs = [self._disc_of_path(self.paths[name]) for name in (before, after) if name]
-        return " or ".join(sorted(set(filter(None, discs)))) if all(discs) else ""
+        first = self._disc_of_path(self.paths[before]) if before else DISCS[0]
+        last = self._disc_of_path(self.paths[after]) if after else DISCS[-1]
+        between = [disc for disc in sorted({*DISCS, first, last}) if first <= disc <= last]
+        return " or ".join(between) if first and last else ""
+
+    def absent(self) -> list[str]:
+        """The discs of which nothing is there, where folders are called as discs are."""
+        there = {self._disc_of_path(path) for path in self.paths.values()}
+        return [disc for disc in DISCS if disc not in there] if there & set(DISCS) else []
 
     def _disc_of_path(self, path: Path) -> str:
         for part in reversed(path.relative_to(self.folder).parts[:-1]):
@@ -123,7 +132,7 @@ def find_transcripts(folder: str | Path) -> tuple[dict[str, Path], Path | None]:
     for file in files:
         found = _TRANSCRIPT.fullmatch(file.name)
         if found:
-            _add(paths, f"sw0{found[1]}-{found[2].upper()}", file)
+            add_once(paths, f"sw0{found[1]}-{found[2].upper()}", file)
     if not paths:
         raise UserError(
             f"transcripts={folder} holds no Mississippi State transcripts (files like "
@@ -151,6 +160,8 @@ def check_conversations(audio: Audio, transcripts: Mapping[str, Path]) -> list[t
         )
         if unheard:
             problem += f" There is no audio of {audio.where(unheard)}: looked for files like {unheard[0]}.sph."
+        if audio.absent():
+            problem += f" Nothing of {' and '.join(audio.absent())} is there."
         problems.append(problem)
     if untold:
         problems.append(
@@ -164,6 +175,17 @@ def check_conversations(audio: Audio, transcripts: Mapping[str, Path]) -> list[t
     return missing
 
 
+@contextlib.contextmanager
+def refused_or_noted(allow_missing: bool, problems: list[str]) -> Iterator[None]:
+    """With allow_missing, a UserError raised inside is added to `problems` and goes no further."""
+    try:
+        yield
+    except UserError as error:
+        if not allow_missing:
+            raise
+        problems.append(str(error))
+
+
 def missing_parts(conversations: Iterable[str], transcripts: Iterable[str]) -> list[tuple[str, str]]:
     """(side, reason) of every side with audio and no transcript, or the other way round."""
     heard = {f"{conversation}-{side}" for conversation in conversations for side in "AB"}
@@ -172,7 +194,8 @@ def missing_parts(conversations: Iterable[str], transcripts: Iterable[str]) -> l
     return sorted(missing + [(side, "transcript without audio") for side in told - heard])
 
 
-def _add(paths: dict[str, Path], key: str, file: Path) -> None:
+def add_once(paths: dict[str, Path], key: str, file: Path) -> None:
+    """Raises UserError for a second file of the same key."""
     if key in paths and not os.path.samefile(paths[key], file):
         raise UserError(f"{key} is there twice: {paths[key]} and {file}. Give a folder that holds one of them.")
     paths.setdefault(key, file)

@@ -11,7 +11,14 @@ from asr.corpora.eval2000 import Eval2000
 from asr.corpora.pronunciations import write_lexicon
 from asr.corpora.recordings import Conversion, convert_sound_recordings
 from asr.corpora.switchboard_dictionary import Dictionary
-from asr.corpora.switchboard_discs import Audio, check_conversations, find_transcripts, missing_parts
+from asr.corpora.switchboard_discs import (
+    CONVERSATIONS,
+    Audio,
+    check_conversations,
+    find_transcripts,
+    missing_parts,
+    refused_or_noted,
+)
 from asr.corpora.switchboard_segments import BEYOND, Segment, overlapping, read_side, refuse, unusable
 from asr.corpora.switchboard_text import NOISES, POLICIES, SwitchboardText
 from asr.errors import UserError
@@ -38,6 +45,7 @@ def prepare(folder: Path, sources: dict[str, str | None], allow_missing: bool, w
     if sources.get("eval2000"):
         evaluation = Eval2000(sources["eval2000"], sources["references"], allow_missing)
     conversions = conversations.conversions + (evaluation.conversions if evaluation else [])
+    problems = conversations.problems + (evaluation.problems if evaluation else [])
     with continued(folder, [FORMAT, sources]) as part:
         own = {conversion.target for conversion in conversations.conversions}
         samples, broken = convert_sound_recordings(
@@ -56,6 +64,7 @@ def prepare(folder: Path, sources: dict[str, str | None], allow_missing: bool, w
             "sample_rate": SAMPLE_RATE,
             "format": FORMAT,
             "allow_missing": allow_missing,
+            "allowed": problems + sorted(set(broken.values())),
             **conversations.facts,
         }
         if evaluation:
@@ -63,6 +72,7 @@ def prepare(folder: Path, sources: dict[str, str | None], allow_missing: bool, w
             facts["rules"]["references"] = changed
             facts["eval2000"] = evaluation.facts
             facts["scoring"] = evaluation.write(part)
+            facts["incomplete"] += evaluation.incomplete
         texts = {text for cuts in sets.values() for cut in cuts for text in texts_of(cut)}
         words = {word for text in texts for word in text.split()}
         pronounced = conversations.dictionary.pronunciations(words, SwitchboardText("said"))
@@ -85,10 +95,11 @@ class Conversations:
     def __init__(self, swb1: str, transcripts: str, allow_missing: bool):
         self.audio = Audio(swb1)
         paths, dictionary = find_transcripts(transcripts)
-        if allow_missing:
-            self.missing = missing_parts(self.audio.paths, paths)
-        else:
-            self.missing = check_conversations(self.audio, paths)
+        # why all this would be refused without allow_missing
+        self.problems: list[str] = []
+        self.missing = missing_parts(self.audio.paths, paths)
+        with refused_or_noted(allow_missing, self.problems):
+            check_conversations(self.audio, paths)
         self.folder = transcripts
         sides = sorted(paths.keys() - {side for side, _ in self.missing})
         self.segments: dict[str, list[Segment]] = {}
@@ -96,7 +107,7 @@ class Conversations:
         for side in sides:
             self.segments[side], of_side = read_side(paths[side], side)
             wrong += of_side
-        if not allow_missing:
+        with refused_or_noted(allow_missing, self.problems):
             refuse(wrong)
         if not any(self.segments.values()):
             raise UserError(f"Nothing in transcripts={transcripts} is said in the conversations in swb1={swb1}.")
@@ -176,6 +187,16 @@ class Conversations:
         return cut
 
     @property
+    def incomplete(self) -> list[str]:
+        """A sentence where there are not as many conversations as were published, with speech and transcripts of both sides."""
+        whole = {side[:-2] for side in self.segments if side.endswith("A")} & {
+            side[:-2] for side in self.segments if side.endswith("B")
+        }
+        if len(whole) in CONVERSATIONS:
+            return []
+        return [f"Switchboard: {len(whole):,} of {' or '.join(f'{count:,}' for count in CONVERSATIONS)} conversations"]
+
+    @property
     def facts(self) -> dict[str, Any]:
         """For corpus.json: counts, what is missing, and how often each rule changed a token."""
         return {
@@ -185,6 +206,7 @@ class Conversations:
                 **self.counts,
             },
             "missing": self.missing,
+            "incomplete": self.incomplete,
             "overlapping": [place for segments in self.segments.values() for place in overlapping(segments)],
             "rules": {policy: dict(text.changed) for policy, text in self.texts.items()},
             "dictionary_entries": len(self.dictionary.entries),

@@ -80,8 +80,11 @@ class SwitchboardText:
         """(the words that one token stands for, the rules that changed it, in order)."""
         if _SILENCE.fullmatch(token):
             return [], ["silence"]
-        if _ASIDE.fullmatch(token):
-            return [], ["asides"]
+        # they may touch a word, as in Kaldi's recipe, which removes them wherever they stand
+        beside = _ASIDE.sub("", token)
+        if beside != token:
+            words, more = self.apply(beside) if beside else ([], [])
+            return words, ["asides", *more]
         noise = _NOISE.fullmatch(token)
         if noise:
             kept = noise[1].lower()
@@ -89,7 +92,7 @@ class SwitchboardText:
         rules: list[str] = []
         word = token
         for rule, change in (
-            ("laughed words", lambda word: _LAUGHED.sub(r"\1\2\3", word) if _LAUGHED.fullmatch(word) else word),
+            ("laughed words", _without_laughter),
             ("mispronounced words", self._mispronounced),
             ("word beginnings unsaid", lambda word: _whole(_NO_BEGINNING, r"-\1", word)),
             ("word ends unsaid", lambda word: _whole(_NO_END, r"\1-", word)),
@@ -118,6 +121,15 @@ class SwitchboardText:
         if not found:
             return word
         return found[1] + found[3] if self.policy == "said" else found[2]
+
+
+def _without_laughter(word: str) -> str:
+    found = _LAUGHED.fullmatch(word)
+    if not found:
+        return word
+    # the bracket belongs to both marks in [laughter-it'n/isn't]
+    inside = f"[{found[2]}]" if "/" in found[2] and "]" not in found[2].rpartition("/")[2] else found[2]
+    return found[1] + inside + found[3]
 
 
 def _whole(pattern: re.Pattern, replacement: str, word: str) -> str:

@@ -61,7 +61,7 @@ class TimitCorpus(CorpusSource):
         Raises UserError where a set has not its 3,696, 400 or 192 utterances, one lacks its audio or a transcript, and where
         a file is cut short.
         """
-        folder, prepared = prepared_place(cache, self.name, {"path": self.path})
+        folder, prepared = prepared_place(cache, self.name, {"path": self.path}, FORMAT)
         if not prepared:
             self._prepare(folder, workers)
         return corpus_in(folder, self.name)
@@ -100,11 +100,12 @@ class TimitCorpus(CorpusSource):
             missing = findings.settle(root, self.allow_missing, advice)
             facts = {
                 "sources": recorded_sources({"path": self.path}),
+                "format": FORMAT,
                 "sample_rate": RATE,
                 "recipe": recipe_facts(prepare_timit),
                 "utterances": {split: len(members) for split, members in cuts.items()},
                 "published": PUBLISHED,
-                "missing": missing,
+                "incomplete": missing,
             }
             shutil.rmtree(layout)
             write_manifests(part, cuts, sorted(dropped + findings.left_out), facts)

@@ -63,7 +63,7 @@ class WsjCorpus(CorpusSource):
         chosen = self._chosen()
         sources = {"wsj0": self.wsj0, "wsj1": self.wsj1}
         given = {half: place for half, place in sources.items() if place is not None}
-        folder, prepared = prepared_place(cache, self.name, given if given and self.allow_missing else sources)
+        folder, prepared = prepared_place(cache, self.name, given if given and self.allow_missing else sources, FORMAT)
         if not prepared:
             self._prepare(folder, given, chosen, workers)
         elif given and not self.allow_missing:
@@ -173,7 +173,8 @@ class WsjCorpus(CorpusSource):
                 "format": FORMAT,
                 "sources": sources,
                 "sample_rate": SAMPLE_RATE,
-                "sets": _counts(listing, set(texts)),
+                "sets": (sets := _counts(listing, set(texts))),
+                "incomplete": _incomplete(sets, listing),
                 "missing": {
                     name: [[each.what, each.why, each.file] for each in missing]
                     for name, missing in listing.missing.items()
@@ -210,6 +211,15 @@ def _counts(listing: Listing, used: set[str]) -> dict[str, dict[str, Any]]:
         }
         for name, utterances in listing.sets.items()
     }
+
+
+def _incomplete(sets: dict[str, dict[str, Any]], listing: Listing) -> list[str]:
+    """A sentence about each set that has not all utterances of complete discs."""
+    return [
+        f"{name}: {counts['found']:,} of {' or '.join(f'{count:,}' for count in counts['complete'])} utterances"
+        for name, counts in sets.items()
+        if listing.missing.get(name)
+    ]
 
 
 def _dropped(listing: Listing, silent: set[str]) -> list[tuple[str, str]]:

@@ -183,6 +183,7 @@ def list_sets(discs: Discs) -> Listing:
         if not missing and len(found) not in wanted.counts:
             files = " and ".join(f"{index.disc}/{index.path}" for index in wanted.indices)
             missing.append(Missing(files, f"the index lists {len(found):,}, and all of them are there"))
+            missing += _beside(found, listing, discs)
         if missing:
             listing.missing[name] = missing + twice
         else:
@@ -190,6 +191,18 @@ def list_sets(discs: Discs) -> Listing:
         listing.sets[name] = sorted(found)
     listing.left_out = sorted({*listing.left_out, *transcripts.unused()})
     return listing
+
+
+def _beside(found: set[str], listing: Listing, discs: Discs) -> list[Missing]:
+    """Speech of the same speakers and kinds in the folders of an index's speech that the index does not list."""
+    kinds = {utterance[:4] for utterance in found}
+    beside = {
+        stem: name
+        for folder in {os.path.dirname(listing.utterances[utterance].audio) for utterance in found}
+        for name in discs.listing(folder)
+        if (stem := name.partition(".")[0])[:4] in kinds and name == f"{stem}.wv1" and stem not in found
+    }
+    return [Missing(stem, "speech beside that, which the index does not list", beside[stem]) for stem in sorted(beside)]
 
 
 def _entries(discs: Discs, index: Index, missing: list[Missing], listing: Listing) -> list[Entry]:

@@ -140,6 +140,7 @@ _RULES = (
 )
 # What each rule does, in words, in the order in which they are applied.
 RULES = {
+    "word[noise]": "a noise that is written without a space beside a word is taken off it",
     "upper case": "letters become capitals",
     "backslash": "the backslashes that quote other characters are removed",
     "%PERCENT": "becomes PERCENT (the transcripts of the November 1993 tests)",
@@ -158,6 +159,8 @@ RULES = {
 # An utterance's whole transcript where nothing was recorded.
 NULL_WAVEFORM = "~~"
 
+# Between a word and a noise in brackets, whichever comes first.
+_GLUED = re.compile(r"(?<=[^\s\[])(?=\[[^\[\]\s]+\])|(?<=[^\s\\]\])(?=[^\s\[\]])")
 _LINE = re.compile(r"(.*?)\s*\((\w{8})\)")
 
 
@@ -165,6 +168,8 @@ def normalize(transcript: str, counts: collections.Counter[str] | None = None) -
     """The words of a transcript, by RULES, token by token. counts: is added how many tokens each rule changed."""
     counts = collections.Counter() if counts is None else counts
     words = []
+    transcript, glued = _GLUED.subn(" ", transcript)
+    counts["word[noise]"] += glued
     for token in transcript.split():
         word = _normalize_token(token, counts)
         if word:
