@@ -13,7 +13,7 @@ def evaluate(config) -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from asr.command import typed_knobs
+    from asr.command import typed_in_group, typed_knobs
     from asr.evaluation import Request, evaluate
     from asr.processes import joined, launch, place
     from asr.scoring.show import show_scores
@@ -28,6 +28,7 @@ def evaluate(config) -> None:
         knobs=typed_knobs(config),
         corpus=plain(config.corpus) if config.get("corpus") else None,
         decoder=plain(config.decoder),
+        decoder_typed=typed_in_group("decoder"),
         device=config.device,
         batch_frames=config.batch_frames,
         batch_utterances=config.batch_utterances,

@@ -43,6 +43,8 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.exists():
+        if str(path) == "RUN":
+            raise UserError("RUN stands for the run to start from: name its folder, such as init_from=runs/wsj/full/...")
         raise UserError(f"There is no checkpoint at {path}. Name a run's folder, a .ckpt file or a model folder.")
     if path.is_file():
         if path.name == WEIGHTS:

@@ -29,7 +29,7 @@ def command(
 ) -> Callable:
     """Makes `function(config)` a program configured by `conf/<config_name>.yaml`.
 
-    files: arguments without a `=`, or that name an existing file, become `config.files`.
+    files: arguments without a `=`, or that name an existing file or folder, and `-` become `config.files`.
     aliases: keys that may be typed for others; a key that is the name of a group cannot be one of its own in Hydra.
     arguments: changes what was typed before anything else looks at it.
     UserError ends the program with its sentence on standard error and exit code 2; Ctrl-C ends it with 130. A function of
@@ -41,9 +41,9 @@ def command(
         def program() -> None:
             name = Path(sys.argv[0]).name
             if any(argument in ("-h", "--help") for argument in sys.argv[1:]):
-                print(
-                    help_text(config_name, name, inspect.cleandoc(function.__doc__ or ""), "[file …]" if files else "")
-                )
+                about = inspect.cleandoc(function.__doc__ or "")
+                with mistakes_as_sentences(name):
+                    print(help_text(config_name, name, about, "[file …]" if files else ""), flush=True)
                 return
             with mistakes_as_sentences(name):
                 named = take_files() if files else []
@@ -65,7 +65,7 @@ def command(
 def take_files() -> list[str]:
     """Takes the file names out of the arguments: a file name may hold signs that Hydra would read as its own."""
     is_file = {
-        argument: not argument.startswith("-") and ("=" not in argument or Path(argument).is_file())
+        argument: argument == "-" or not argument.startswith("-") and ("=" not in argument or os.path.exists(argument))
         for argument in sys.argv[1:]
     }
     named = [argument for argument in sys.argv[1:] if is_file[argument]]
@@ -86,6 +86,14 @@ def typed_knobs(config) -> dict[str, int]:
 
     typed = {override.split("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task}
     return {knob: config[knob] for knob in all_knobs() if knob in typed}
+
+
+def typed_in_group(group: str) -> list[str]:
+    """The settings of a group that were given on the command line: "lm" of `decoder.lm=…`, and "name" of `decoder=…`."""
+    from hydra.core.hydra_config import HydraConfig
+
+    typed = [override.split("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task]
+    return ["name" if key == group else key[len(group) + 1 :] for key in typed if f"{key}.".startswith(f"{group}.")]
 
 
 def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str) -> None:

@@ -21,6 +21,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """A clause that helps with a misspelt name: the nearest of `choices`, and all of them when they are few."""
     choices = sorted({str(choice) for choice in choices})
     close = difflib.get_close_matches(str(name), choices, n=3, cutoff=0.5)
+    close = close or [choice for choice in choices if len(str(name)) > 1 and choice.startswith(str(name))][:3]
     few = len(choices) <= 20
     if close:
         return f"did you mean {' or '.join(close)}" + (f"? (one of: {', '.join(choices)})" if few else "")

@@ -16,7 +16,7 @@ from asr.checkpoint import Checkpoint, open_checkpoint
 from asr.corpora import Corpus, corpora
 from asr.data.batches import Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit, check_split, refuse_if_many
-from asr.decoders import Decoder, decoders
+from asr.decoders import Decoder, Hypothesis, decoders
 from asr.errors import UserError
 from asr.memory import PeakMemory
 from asr.model import Model, refuse_unshared
@@ -26,12 +26,17 @@ from asr.report.evaluation import NAME as REPORT
 from asr.report.evaluation import write_report
 from asr.run_folder import command_line
 from asr.scoring import EvaluationFacts, UtteranceScore, score_utterance, summarize, write_evaluation
+from asr.scoring.ctm import write_ctm
 from asr.scoring.files import scores_as_data
 from asr.scoring.rules import ScoringRules
-from asr.scoring.subsets import subsets_as_data
+from asr.scoring.subsets import subsets_as_data, totals
 from asr.settings import knobs_of, unread_knob
+from asr.tuning import with_tuned
 from asr.units import Units
 from asr.units.text import MARK
+
+# What Kaldi's recipes for Switchboard take out of a hypothesis before it is scored (local/score_sclite.sh).
+HESITATIONS = frozenset("UH UM EH MM HM AH HUH HA ER OOF HEE ACH EEE EW".split())
 
 
 @dataclasses.dataclass
@@ -43,6 +48,7 @@ class Request:
     before nothing is scored. output: folder for the tables; by default
     `evaluation/<split>/<attention>` beside the model. report: whether `report.html` is written beside the tables.
     plot_attention: the id of an utterance whose attention matrices are drawn; knobs that only these read are allowed then.
+    decoder_typed: settings of the decoder that the user gave; the others are those found by `scripts/tune_decoder.py`, if any.
     sclite: whether NIST's sclite counts the errors too, where it is installed.
     """
 
@@ -52,6 +58,7 @@ class Request:
     knobs: dict[str, int] = dataclasses.field(default_factory=dict)
     corpus: dict[str, Any] | None = None
     decoder: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "greedy"})
+    decoder_typed: list[str] = dataclasses.field(default_factory=list)
     device: str = "auto"
     batch_frames: int = 16000
     batch_utterances: int | None = None
@@ -117,11 +124,13 @@ def score_checkpoint(
     model, units = checkpoint.model, checkpoint.units
     if request.attention is not None:
         model = model.with_attention(request.attention)
-    decoder = decoders.create(request.decoder)
+    settings = with_tuned(checkpoint, request.decoder, request.decoder_typed)
+    decoder = decoders.create(settings).bind(units)
+    metric = metric_of(decoder, units)
     recognition = recognize(
         model, units, decoder, split, request.device, request.batch_frames, together, request.batch_utterances
     )
-    utterances, official = official_scores(recognition.utterances, split, corpus, request, units, together.place.rank)
+    utterances, official = official_scores(recognition.utterances, corpus, request, metric, together.place.rank)
     score = summarize(utterances, resamples=request.bootstrap)
     label = model.attention_label()
     facts = EvaluationFacts(
@@ -129,7 +138,7 @@ def score_checkpoint(
         split=request.split,
         units=units.name,
         attention=label,
-        metric=units.metric,
+        metric=metric,
         audio_seconds=split.seconds,
         forward_seconds=recognition.forward_seconds,
         peak_memory_bytes=recognition.peak_memory_bytes,
@@ -141,17 +150,25 @@ def score_checkpoint(
             "trained_with": checkpoint.model.attention_label(),
             "normalizer_removed": removed_by_normalizer(split, units),
             "corpus_normalization": corpus.normalization,
+            "incomplete": corpus.incomplete,
             "dropped": [list(row) for row in split.dropped],
+            "decoder": settings,
+            "decoder_facts": decoder.facts,
             **official,
         },
     )
     place = request.split if own else f"{corpus.name}-{request.split}"
-    folder = Path(request.output) if request.output else output_folder(checkpoint) / place / label
-    tokens = "phonemes" if units.metric == "per" else "words"
+    named = label if decoder.name == "greedy" else f"{label}+{decoder.name}"
+    folder = Path(request.output) if request.output else output_folder(checkpoint) / place / named
+    tokens = "phonemes" if metric == "per" else "words"
     scores = {**scores_as_data(score, facts), "folder": folder, "tokens": tokens, "report": None}
     if together.place.rank > 0:
         return scores
     write_evaluation(folder, score, facts)
+    if "scored_by" in official:
+        rules = ScoringRules.in_folder(official["scored_by"])
+        spoken = {one.utterance: without_marks(one.hypothesis) for one in recognition.utterances}
+        write_ctm(folder / "hyp.ctm", rules.stm.scored, spoken)
     if request.report:
         scores["report"] = write_report(folder, score, scores_as_data(score, facts), split.cuts, model, checkpoint.run)
     else:
@@ -161,7 +178,7 @@ def score_checkpoint(
 
 
 def official_scores(
-    utterances: list[UtteranceScore], split: CheckedSplit, corpus: Corpus, request: Request, units: Units, rank: int
+    utterances: list[UtteranceScore], corpus: Corpus, request: Request, metric: str, rank: int
 ) -> tuple[list[UtteranceScore], dict[str, Any]]:
     """(the utterances scored as their corpus wants it, further keys for `scores.json`).
 
@@ -170,16 +187,21 @@ def official_scores(
     """
     from asr.scoring.cross_check import cross_check, cross_check_segments
 
-    folder = corpus.scoring.get(corpus.split_called(request.split)) if units.metric == "wer" else None
+    folder = corpus.scoring.get(corpus.split_called(request.split)) if metric == "wer" else None
     check = request.sclite and rank == 0
     if folder is None:
         return utterances, {"sclite": cross_check(utterances)} if check else {}
     rules = ScoringRules.in_folder(folder)
-    words = {cut: [] for cut, _ in split.dropped if cut in rules.segments}
-    for utterance in utterances:
-        words[utterance.utterance] = [word for word in utterance.hypothesis if not MARK.fullmatch(word)]
+    # also of what the preparation left out
+    words: dict[str, list[str]] = {segment: [] for segment in rules.segments}
+    words |= {utterance.utterance: without_marks(utterance.hypothesis) for utterance in utterances}
     scored = rules.score(list(words.items()))
-    more = {"scored_by": str(folder), "subsets": subsets_as_data(rules, scored)}
+    filtered = rules.score([(segment, without_hesitations(spoken)) for segment, spoken in words.items()])
+    more = {
+        "scored_by": str(folder),
+        "subsets": subsets_as_data(rules, scored),
+        "without_hesitations": totals(filtered),
+    }
     return scored, {**more, "sclite": cross_check_segments(rules, scored, words)} if check else more
 
 
@@ -267,8 +289,8 @@ def recognize(
                 utterances.append(
                     score_utterance(
                         cut.id,
-                        split.references[index],
-                        units.decode(hypotheses[0].ids),
+                        reference_of(split, index, decoder, units),
+                        tokens_of(hypotheses[0], units),
                         cut.supervisions[0].speaker or "",
                         cut.duration,
                     )
@@ -280,6 +302,36 @@ def recognize(
     everything, times, peaks = zip(*parts)
     known = [peak for peak in peaks if peak is not None]
     return Recognition([one for part in everything for one in part], sum(times), max(known) if known else None)
+
+
+def metric_of(decoder: Decoder, units: Units) -> str:
+    """What errors are counted in: "wer" where the decoder gives words, else the units' own."""
+    return "wer" if decoder.gives_words else units.metric
+
+
+def reference_of(split: CheckedSplit, index: int, decoder: Decoder, units: Units) -> list[str]:
+    """What an utterance's hypothesis is scored against: its words where the decoder gives words, else the units' tokens."""
+    if not decoder.gives_words:
+        return split.references[index]
+    return without_marks(units.words(split.cuts[index].supervisions[0]))
+
+
+def tokens_of(hypothesis: Hypothesis, units: Units) -> list[str]:
+    """A hypothesis's words, if it has any, else the tokens that its units stand for."""
+    return units.decode(hypothesis.ids) if hypothesis.words is None else without_marks(hypothesis.transcript)
+
+
+def without_hesitations(words: list[str]) -> list[str]:
+    """A hypothesis without hesitations and words broken off, as Kaldi's recipes for Switchboard filter it before they score.
+
+    Its published error rates are to be compared with these (egs/swbd/s5c, local/score_sclite.sh).
+    """
+    return [word for word in words if word.upper() not in HESITATIONS and not word.endswith("-")]
+
+
+def without_marks(words: list[str]) -> list[str]:
+    """Words without noises such as <NOISE> and [laughter], and without <unk>."""
+    return [word for word in words if not MARK.fullmatch(word)]
 
 
 def choose_device(name: str) -> torch.device:

@@ -31,7 +31,7 @@ def help_text(config_name: str, program: str, about: str, arguments: str) -> str
         texts.insert(0, (CONF / "knobs.yaml").read_text(encoding="utf8"))
     for text in texts:
         for key, value, comment in re.findall(r"^(\w+): *([^#\n]*?) *# (.+)$", text, re.M):
-            lines.append(f"    {key + '=' + value.strip():<26}{comment}")
+            lines.append(f"    {key + '=' + value.strip():<25} {comment}")
         for comment, key, value in re.findall(r"^# ([a-z].+)\n(\w+): *(\S+)$", text, re.M):
             lines.append(f"    {key}={value}\n    {'':<26}{comment}")
     lines += ["", f"Every other key of conf/ can be set too: python {program} --cfg job prints them all."]

@@ -157,6 +157,8 @@ def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any], list[str]]:
     from asr.saving import LAST, PREVIOUS
 
     fields = {field.name for field in dataclasses.fields(Position)}
+    # those of checkpoints from before these were kept
+    needed = fields - {"unimproved"}
     said = []
     for name in (LAST, PREVIOUS):
         file = run / "checkpoints" / name
@@ -166,7 +168,8 @@ def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any], list[str]]:
             content = read_tensors(file)
             carried = content.get(CARRIED)
             position = carried.get("position") if isinstance(carried, dict) else None
-            whole = isinstance(position, dict) and position.keys() == fields and isinstance(carried.get("plan"), dict)
+            whole = isinstance(position, dict) and needed <= position.keys() <= fields
+            whole = whole and isinstance(carried.get("plan"), dict)
             if not whole or "optimizer_states" not in content:
                 raise UserError(f"{file} does not say where the training was.")
             return file, content, said

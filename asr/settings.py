@@ -189,9 +189,15 @@ LEAST = {
     "checkpoint_steps": 1,
     "checkpoint_minutes": 0,
     "average_checkpoints": 1,
+    "refinements": 0,
     "trainer.memory_limit": 0,
     "watch.skip_nonfinite": 0,
     "watch.silent_validations": 1,
+    "whole_seconds": 0,
+    "window_seconds": 1,
+    "overlap_seconds": 0,
+    "segment_seconds": 1,
+    "batch_seconds": 1,
 }
 # settings that are null unless they are given
 NULLABLE = {
@@ -208,11 +214,13 @@ NULLABLE = {
     "init_from": str,
     "output": str,
     "plot_attention": str,
+    "longest_seconds": float,
 }
 # settings that are chosen for the user unless they are given
 AUTOMATIC = {"max_epochs": int}
 ONE_OF = {
     "device": ("auto", "cpu", "cuda"),
+    "format": ("text", "json", "srt", "vtt", "ctm"),
     "encoder.shared_qk": ("auto", True, False),
     "trainer.matmul_precision": ("highest", "high", "medium"),
 }

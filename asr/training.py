@@ -101,7 +101,7 @@ def train_here(config, together: Alone | Together) -> float:
     description["units"] = len(units.symbols)
     model = Model(description)
     said = go_on(model, saved) if saved else initialize(model, units, start_from)
-    loss, decoder = losses.create(plain(config.loss)), decoders.create(plain(config.decoder))
+    loss, decoder = losses.create(plain(config.loss)), validation_decoder(config, units)
     splits = check_splits(corpus, units, model, loss, config.data.max_dropped, config.data.longest_seconds)
     trained_on = {
         "corpus": plain(config.corpus),
@@ -128,6 +128,12 @@ def train_here(config, together: Alone | Together) -> float:
         save_model(run / "model", trained.model, units, trained_on)
     together.share(None)
     return report(console, config, run, together)
+
+
+def validation_decoder(config, units: Units):
+    """The decoder that dev is scored with while training: the one that was chosen, unless it searches for words: that is slow."""
+    decoder = decoders.create(plain(config.decoder)).bind(units)
+    return decoders.create({"name": "greedy"}) if decoder.gives_words else decoder
 
 
 def describe(config) -> dict[str, Any]:
@@ -166,9 +172,15 @@ def initialize(model: Model, units: Units, other: Checkpoint | None) -> str | No
     if other.units.symbols != units.symbols:
         fresh = sorted({*fresh, *(name for name in own if name.startswith("head."))})
     if any(not name.startswith("head.") for name in fresh):
-        names = ", ".join(name for name in fresh if not name.startswith("head."))
+        parts = [(part, other.model.description[part], model.description[part]) for part in ("features", "encoder")]
+        settings = [
+            f"{part}.{key} is {there.get(key)} there and {value} here"
+            for part, there, here in parts
+            for key, value in here.items()
+            if there.get(key) != value
+        ]
         raise UserError(
-            f"The weights of {other.path} do not fit this encoder: {names}. Use the encoder it was trained with."
+            f"The weights of {other.path} do not fit this encoder: {'; '.join(settings)}. Use the encoder it was trained with."
         )
     model.load_state_dict({**own, **{name: weights[name] for name in own if name not in fresh}})
     return f"weights of {other.path}" + (", with a new layer to other units" if fresh else "")
@@ -266,6 +278,8 @@ def announce(console: Console, config, corpus: Corpus, splits, model: Model, uni
             reasons = ", ".join(f"{count} × {reason}" for reason, count in split.reasons().most_common())
             line += f"; {len(split.dropped)} dropped ({reasons}), listed in {config.run}/dropped.tsv"
         console.print(line)
+    for sentence in corpus.incomplete:
+        console.print(f"the corpus is not complete: {sentence}")
     if corpus.dropped:
         reasons = Counter(reason.split(":")[0] for _, reason in corpus.dropped).most_common()
         listed = ", ".join(f"{count} × {reason}" for reason, count in reasons)
@@ -302,6 +316,7 @@ def report(console: Console, config, run: Path, together: Alone | Together) -> f
     if together.place.rank == 0:
         plot_learning_curves(run / "metrics.csv", run / "learning_curves.png")
         low, high = scores["interval"]
+        cache = "" if str(config.cache) == ".cache" else f" cache={config.cache}"
         page = f"page       {scores['report']}\n" if scores["report"] else ""
         console.print(
             f"\ntest {scores['metric'].upper()} {scores['error_rate']:.2%} (95 % interval {low:.2%} to {high:.2%}; "
@@ -310,7 +325,7 @@ def report(console: Console, config, run: Path, together: Alone | Together) -> f
             f"model      {run / 'model'}\n"
             f"tables     {scores['folder']}\n{page}"
             f"curves     {run / 'learning_curves.png'}\n"
-            f"score it   python evaluate.py checkpoint={run}\n"
+            f"score it   python evaluate.py checkpoint={run}{cache}\n"
             f"repeat it  {first_command(run)}"
         )
     return scores["error_rate"]

@@ -84,7 +84,7 @@ def show_help(only: str | None = None) -> None:
             comment = re.search(rf"^{key}:[^#\n]*# (.+)$", text, re.MULTILINE)
             print(f"      {shown:<26} {comment[1] if comment else ''}".rstrip())
     print("\nA setting that is true or false may be given as a flag: --allow-missing is allow_missing=true.")
-    print(f"For every corpus: cache={OWN['cache'][1]} (where it is kept), workers={OWN['workers'][1]}")
+    print(f"For every corpus: cache={OWN['cache'][1]} (where it is kept), workers={OWN['workers'][1]}", flush=True)
 
 
 def show(corpus: Corpus) -> None:
@@ -113,6 +113,8 @@ def show(corpus: Corpus) -> None:
         console.print(reasons)
     else:
         console.print("Nothing was dropped.")
+    for sentence in corpus.incomplete:
+        console.print(f"Not complete: {sentence.rstrip('.')}.", soft_wrap=True)
     sources = [source for cuts in corpus.splits.values() for cut in cuts for source in cut.recording.sources]
     folders = {os.path.dirname(os.path.abspath(source.source)) for source in sources if source.type == "file"}
     if folders:

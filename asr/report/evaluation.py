@@ -118,6 +118,7 @@ def facts(score: Score, data: dict[str, Any]) -> list[Html]:
         ["Peak memory", "–" if memory is None else f"{memory / 2**20:.0f} MiB"],
     ]
     parts = [table(["What", "Value"], rows)]
+    parts += [notice("bad", "The corpus is not complete.", sentence) for sentence in data.get("incomplete", [])]
     dropped = data.get("dropped", [])
     if not dropped:
         return [*parts, paragraph("No utterance of the split was left out.")]
@@ -215,7 +216,9 @@ def by_speaker(score: Score) -> list[Html]:
 def confused(score: Score, tokens: str) -> list[Html]:
     if not score.confusions:
         return [paragraph("There is not one error.")]
-    spoken = Counter(token for utterance in score.utterances for token in utterance.reference)
+    # from the alignments: of several readings that a reference allows, the one that was chosen
+    steps = (step for utterance in score.utterances for step in utterance.alignment.operations)
+    spoken = Counter(step.reference for step in steps if step.reference is not None)
     kinds: dict[str, list] = {"Substitutions": [], "Deletions": [], "Insertions": []}
     for (reference, hypothesis), count in score.confusions:
         if reference is None:

@@ -133,10 +133,11 @@ def spread_words(segments: Sequence[Segment], hypotheses: Mapping[str, Sequence[
     return words
 
 
-def ctm_text(words: Iterable[TimedWord]) -> str:
-    """The lines of a CTM."""
+def ctm_text(words: Iterable[TimedWord], decimals: int = 9) -> str:
+    """The lines of a CTM, with so many decimals of a second."""
     lines = (
-        f"{word.file} {word.channel} {word.start:.9f} {word.duration:.9f} {' '.join((word.text, *word.more))}\n"
+        f"{word.file} {word.channel} {word.start:.{decimals}f} {word.duration:.{decimals}f} "
+        f"{' '.join((word.text, *word.more))}\n"
         for word in words
     )
     return "".join(lines)

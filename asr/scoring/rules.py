@@ -164,7 +164,10 @@ def marked_up(text: str, rules: RuleSet | None, place: str) -> tuple[str, list]:
             after = f", after the GLM's rules: {text}"
         return text, parse_markup(text)
     except ValueError as error:
-        raise UserError(f"{place}: {error}{after}.") from None
+        raise UserError(
+            f"{place}: {error}{after}. Correct the line, as recipes do for hub5e00's `((`, or score by the corrected copy that "
+            "a prepared corpus keeps (scoring/eval2000/reference.stm in its folder)."
+        ) from None
 
 
 def score_items(

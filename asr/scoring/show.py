@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from asr.scoring.subsets import named
+
 
 def by_weights(checked: dict[str, Any]) -> str:
     """Where sclite's weights (4 a substitution, 3 the others) make other errors than one each: how many."""
@@ -40,14 +42,21 @@ def show_scores(scores: dict[str, Any]) -> None:
         table.add_row(name, str(value))
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print(table)
-    for subset in scores.get("subsets", {}).values():
+    for key, subset in scores.get("subsets", {}).items():
         if subset["error_rate"] is not None:
-            console.print(f"{subset['title']}: {subset['error_rate']:.2%} of {subset['reference_length']} {scores['tokens']}")
+            console.print(
+                f"{named(key, subset)}: {subset['error_rate']:.2%} of {subset['reference_length']} {scores['tokens']}"
+            )
+    filtered = scores.get("without_hesitations")
+    if filtered and filtered["error_rate"] is not None:
+        console.print(f"{filtered['error_rate']:.2%} without hesitations in the hypotheses, as Kaldi's recipes score")
     checked = scores.get("sclite", {})
     if checked.get("warning"):
         console.print(checked["warning"])
     elif checked.get("agrees"):
         console.print(f"{checked['tool']} counts the same errors{by_weights(checked)}.")
+    for sentence in scores.get("incomplete", []):
+        console.print(f"The corpus is not complete: {sentence.rstrip('.')}.")
     if scores["dropped"]:
         console.print(f"{len(scores['dropped'])} utterances could not be scored; scores.json names them.")
     console.print(f"tables in {scores['folder']}")

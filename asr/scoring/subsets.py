@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from asr.scoring.rules import ScoringRules
@@ -29,21 +29,20 @@ def by_subset(rules: ScoringRules, utterances: Iterable[UtteranceScore]) -> dict
     return corpora | labels
 
 
+def named(key: str, subset: Mapping[str, Any]) -> str:
+    """What a subset is called beside others: by its label too, since titles of labels repeat ("sw-f (Female)")."""
+    return subset["title"] if key in CORPORA.values() else f"{key} ({subset['title']})"
+
+
 def subsets_as_data(rules: ScoringRules, utterances: Iterable[UtteranceScore]) -> dict[str, dict[str, Any]]:
     """Title, utterances, counts and error rate (None without reference words) by subset: plain data for `scores.json`."""
-    data = {}
-    for key, (title, inside) in by_subset(rules, utterances).items():
-        alignments = [utterance.alignment for utterance in inside]
-        length, errors = (sum(getattr(a, name) for a in alignments) for name in ("reference_length", "errors"))
-        counts = {
-            name: sum(getattr(a, name) for a in alignments) for name in ("substitutions", "deletions", "insertions")
-        }
-        rate = errors / length if length else None
-        data[key] = {
-            "title": title,
-            "utterances": len(inside),
-            "reference_length": length,
-            **counts,
-            "error_rate": rate,
-        }
-    return data
+    return {key: {"title": title, **totals(inside)} for key, (title, inside) in by_subset(rules, utterances).items()}
+
+
+def totals(utterances: Collection[UtteranceScore]) -> dict[str, Any]:
+    """Utterances, counts and error rate (None without reference words): plain data."""
+    alignments = [utterance.alignment for utterance in utterances]
+    names = ("reference_length", "substitutions", "deletions", "insertions", "errors")
+    counts = {name: sum(getattr(alignment, name) for alignment in alignments) for name in names}
+    errors, length = counts.pop("errors"), counts["reference_length"]
+    return {"utterances": len(utterances), **counts, "error_rate": errors / length if length else None}

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from asr.scoring.alignment import Alignment
 from asr.scoring.score import Score, UtteranceScore
+from asr.scoring.subsets import named
 
 WIDTH = 110  # columns of an alignment before it goes on in the next block
 MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
@@ -144,9 +145,9 @@ def markdown(score: Score, data: dict[str, Any], most_confused: int = 15) -> str
     ]
     confused = [[_kind(*pair), pair[0] or "–", pair[1] or "–", n] for pair, n in score.confusions[:most_confused]]
     subsets = [
-        [s["title"], s["utterances"], s["reference_length"], s["substitutions"], s["deletions"], s["insertions"]]
+        [named(key, s), s["utterances"], s["reference_length"], s["substitutions"], s["deletions"], s["insertions"]]
         + ["–" if s["error_rate"] is None else percent(s["error_rate"])]
-        for s in data.get("subsets", {}).values()
+        for key, s in data.get("subsets", {}).items()
     ]
     columns = ["Utterances", "Reference length", "Sub", "Del", "Ins", "Error rate"]
     parts = [

@@ -131,6 +131,12 @@ def check_corpus(
     add_histogram(health, "seconds", {split.name: split.durations for split in splits})
     add_histogram(health, "words a second", {split.name: split.rates("words").values() for split in splits})
     add_histogram(health, "units a second", {split.name: split.rates("labels").values() for split in splits})
+    if corpus.incomplete:
+        sentence = f"The corpus is not complete: {'; '.join(corpus.incomplete)}."
+        found = Finding(
+            "incomplete", REMARK, (), len(corpus.incomplete), len(corpus.incomplete), sentence, corpus.incomplete
+        )
+        health.findings.append(found)
     if corpus.dropped:
         reasons = Counter(reason.split(":")[0] for _, reason in corpus.dropped).most_common()
         sentence = f"{len(corpus.dropped)} left out when the corpus was prepared: " + "; ".join(

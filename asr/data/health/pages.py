@@ -248,7 +248,7 @@ def show(health: Health, folder: Path) -> None:
     first = sections(health)[0]
     shown = Table(title=f"{health.corpus}, {health.sample_rate} Hz")
     for header in first.headers:
-        shown.add_column(header, justify="left" if header == "split" else "right")
+        shown.add_column(header, justify="left" if header == "split" else "right", overflow="fold")
     for row in first.rows:
         shown.add_row(*row)
     console.print(shown)
