@@ -11,6 +11,7 @@ line and words separated by spaces, plain or compressed.
     cutoffs=       0,0,1 leaves out trigrams that occur once: for each order from 1 on, what occurs so often or less; by default 0
     prune=         entropy pruning: leaves out the n-grams of which each changes the perplexity by less, such as 1e-8
     normalizer=    none, words or speech; auto is none for texts and for corpora with a lexicon of their own, else words
+    words=         further words that may be said: cmudict, or a file with one a line; what was never seen is shared among them
     dev=           a text to take the perplexity of; with corpus=, its dev split by default
     output=        lm.arpa or, compressed, lm.arpa.gz
 """
@@ -41,10 +42,11 @@ SETTINGS = {
     "cutoffs": (str, ""),
     "prune": (float, 0.0),
     "normalizer": (str, "auto"),
+    "words": (str | None, None),
     "dev": (str | None, None),
     "output": (str | None, None),
 }
-ESTIMATING = ("text", "corpus", "order", "cutoffs")
+ESTIMATING = ("text", "corpus", "order", "cutoffs", "words")
 
 
 def parse_arguments(arguments: list[str]) -> dict[str, Any]:
@@ -163,7 +165,18 @@ def refuse_unwritable(output: Path) -> None:
 def make(settings: dict[str, Any], texts: list[Any]):
     from asr.language import estimate
 
-    return estimate(read_each(texts), settings["order"], settings["cutoffs"], settings["prune"])
+    further = vocabulary(settings["words"]) if settings["words"] else ()
+    return estimate(read_each(texts), settings["order"], settings["cutoffs"], settings["prune"], further)
+
+
+def vocabulary(source: str) -> list[str]:
+    """The words of cmudict in plain letters, or those of a file with one a line."""
+    from asr.language.lexicon import words_of
+    from asr.units.lexicon import cmudict_lexicon
+
+    if source == "cmudict":
+        return [word for word in cmudict_lexicon() if word.replace("'", "").isalpha()]
+    return words_of(Path(source))
 
 
 def read_each(texts: list[Any]) -> Iterable[list[str]]:

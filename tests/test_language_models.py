@@ -683,3 +683,23 @@ def test_what_is_no_text_is_refused_with_its_line(tmp_path, content, said):
     with pytest.raises(UserError, match=said) as caught:
         list(TextFile(tmp_path / "text"))
     assert str(tmp_path / "text") in str(caught.value)
+
+
+def test_further_words_share_what_was_never_seen_and_nothing_else_changes_but_the_lowest_order():
+    text = [sentence.split() for sentence in ("the cat sat", "the dog sat", "a cat ran", "the cat ran far")]
+    further = ["zebra", "cat", "yak"]
+    plain, wider = estimate(text, 2), estimate(text, 2, vocabulary=further)
+    assert set(wider.vocabulary) == set(plain.vocabulary) | {"zebra", "yak"}
+    foretold = {*wider.vocabulary, "</s>", "<unk>"} - {"<s>"}
+    probability = {word: 10 ** wider.log10_probability([word]) for word in foretold}
+    assert sum(probability.values()) == pytest.approx(1.0)
+    assert probability["zebra"] == pytest.approx(probability["yak"]) == pytest.approx(probability["<unk>"])
+    for context in (("the",), ("cat",), ("zebra",)):
+        row = [10 ** wider.log10_probability([word], context) for word in foretold]
+        assert sum(row) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("word", ["", "two words", "tab\there"])
+def test_a_further_word_is_a_word(word):
+    with pytest.raises(UserError, match="which is no word"):
+        estimate([["a", "b"]], 2, vocabulary=[word])

@@ -48,7 +48,11 @@ class Discounts:
 
 
 def estimate(
-    sentences: Iterable[list[str]], order: int = 3, cutoffs: Sequence[int] = (), threshold: float = 0.0
+    sentences: Iterable[list[str]],
+    order: int = 3,
+    cutoffs: Sequence[int] = (),
+    threshold: float = 0.0,
+    vocabulary: Iterable[str] = (),
 ) -> NgramModel:
     """The interpolated modified Kneser-Ney model of a text, as a back-off model.
 
@@ -57,6 +61,7 @@ def estimate(
     order: the longest n-grams; less where no sentence is that long.
     cutoffs: for each order from 1 on, n-grams that occur so often or less are left out; the last one holds for all orders that
         follow, and they must not decrease. (0, 0, 1) leaves out trigrams that occur once.
+    vocabulary: further words that may be said: what the unigrams leave for what was never seen is shared by them and `<unk>`.
     threshold: entropy pruning, see `asr.language.pruning.prune`; the probabilities of contexts are those of the text.
 
     `NgramModel.discounts` says what was taken off the counts. Raises ArgumentError for no text and for settings out of range.
@@ -67,11 +72,14 @@ def estimate(
     words, stream = number_words(sentences)
     if not len(stream):
         raise ArgumentError("There is no word in the text: a language model needs one sentence at the least.")
+    seen = len(words)
+    words += further_words(words, vocabulary)
     counts = count_ngrams(stream, len(words), order)
     tokens = len(stream) - int(counts[0].count[BEGIN_ID])
     del stream
     kept = [table.count > cutoff for table, cutoff in zip(counts, cutoffs)]
     kept[0][:3] = True
+    kept[0][seen:] = True
     adjusted = adjusted_counts(counts)
     discounts = [Discounts.of(each) for each in adjusted]
     probabilities, weights = interpolate(counts, adjusted, kept, discounts)
@@ -89,6 +97,15 @@ def estimate(
         frequencies.append(table.count[keep] / tokens)
     model = NgramModel(words, tables, tuple(discounts), tuple(len(table.count) for table in counts))
     return prune_model(model, threshold, frequencies) if threshold else model
+
+
+def further_words(words: Iterable[str], vocabulary: Iterable[str]) -> list[str]:
+    """The words of a vocabulary that are not there yet, sorted. Raises ArgumentError for one that is empty or holds a space."""
+    further = sorted(set(vocabulary) - set(words))
+    for word in further:
+        if not isinstance(word, str) or word.split() != [word]:
+            raise ArgumentError(f"The vocabulary holds {word!r}, which is no word: it is empty or holds white space.")
+    return further
 
 
 def check_cutoffs(cutoffs: Sequence[int], order: int) -> list[int]:

@@ -1,0 +1,128 @@
+"""Makes a lexicon for decoding: python scripts/make_lexicon.py words=lm.arpa output=lexiconp.txt [corpus=spoken]
+
+Every word gets pronunciations with probabilities, as Kaldi's lexiconp.txt has them: those heard in a corpus's training split,
+where it comes with the times of words and phonemes; else those of cmudict, of the parts of a word with hyphens, or eSpeak's.
+
+    words=         the words: of a language model (ARPA), or of a file with one a line; by default all that were heard
+    corpus=        a corpus whose training split is listened to; its settings are corpus.KEY=VALUE, cache=.cache and workers=2
+    least=0.05     of the pronunciations heard, those that are so frequent beside the most frequent one are kept
+    accents=       eSpeak's accents, such as en-us,en-gb-scotland: how it says a word that was heard counts as heard once more
+    most=6         pronunciations of a word at most
+    output=        lexiconp.txt; beside it, lexiconp.sources.tsv says where each word's pronunciations come from
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
+
+from make_lm import parse_corpus  # noqa: E402
+from prepare import parse  # noqa: E402
+
+from asr.command import mistakes_as_sentences  # noqa: E402
+from asr.errors import UserError, nearest  # noqa: E402
+
+# (type, default) of each setting
+SETTINGS = {
+    "words": (str | None, None),
+    "corpus": (str | None, None),
+    "least": (float, 0.05),
+    "accents": (str, ""),
+    "most": (int, 6),
+    "cache": (str, ".cache"),
+    "workers": (int, 2),
+    "output": (str | None, None),
+}
+
+
+def parse_arguments(arguments: list[str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {key: default for key, (_, default) in SETTINGS.items()}
+    of_corpus = {}
+    for argument in arguments:
+        key, equals, text = argument.partition("=")
+        if equals and key.startswith("corpus."):
+            of_corpus[key.removeprefix("corpus.")] = text
+        elif not equals:
+            raise UserError(f"{argument!r} is not of the form setting=value: {nearest(key, SETTINGS)}.")
+        elif key not in SETTINGS:
+            raise UserError(f"There is no setting {key!r}: {nearest(key, SETTINGS)}.")
+        else:
+            settings[key] = parse(text, SETTINGS[key][0], key)
+    if settings["output"] is None:
+        raise UserError("output=FILE is missing: python scripts/make_lexicon.py words=lm.arpa output=lexiconp.txt")
+    if settings["words"] is None and settings["corpus"] is None:
+        raise UserError("There are no words: add words=lm.arpa, or corpus=NAME for those that are heard in it.")
+    if not 0 < settings["least"] <= 1 or settings["most"] < 1:
+        raise UserError(
+            f"least={settings['least']} is a share up to 1, and most={settings['most']} a number from 1 on."
+        )
+    settings["corpus_settings"] = parse_corpus(settings["corpus"], of_corpus)
+    return settings
+
+
+def run(arguments: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from asr.language.lexicon import from_dictionaries, heard_in, lexicon_lines, likely, said_in_accents, words_of
+    from asr.units import write_whole
+
+    settings = parse_arguments(arguments)
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+    output = Path(settings["output"]).expanduser()
+    words = words_of(Path(settings["words"])) if settings["words"] else None
+    lexicon, sources = {}, {}
+    if settings["corpus"] is not None:
+        from asr.corpora import corpora
+
+        corpus = corpora.create(settings["corpus_settings"]).load(
+            Path(settings["cache"]).expanduser(), settings["workers"]
+        )
+        heard = heard_in(cut.supervisions[0] for cut in corpus.splits["train"])
+        if not heard:
+            raise UserError(
+                f"The corpus {corpus.name} does not come with the times of words and phonemes, so that nothing can be heard in "
+                "it: leave corpus=... out, and name the words by words=..."
+            )
+        wanted = heard if words is None else heard.keys() & set(words)
+        accents = [accent for accent in settings["accents"].split(",") if accent]
+        for accent, said in said_in_accents(sorted(wanted), accents, settings["workers"]):
+            for word, phonemes in said.items():
+                heard[word][phonemes] += 1
+            console.print(f"{accent}: {len(said):,} words asked of eSpeak")
+        lexicon = likely({word: heard[word] for word in wanted}, settings["least"], settings["most"])
+        sources["heard"] = sorted(lexicon)
+    others, found = from_dictionaries(set(words or ()) - lexicon.keys())
+    lexicon |= others
+    sources |= found
+    if not lexicon:
+        raise UserError("Not one word has a pronunciation: nothing was written.")
+    lines = [f"{word}\t{source}\n" for source, members in sources.items() for word in members]
+    try:
+        write_whole(output, lexicon_lines(lexicon).encode("utf8"))
+        write_whole(output.with_suffix(".sources.tsv"), "".join(["word\tsource\n", *sorted(lines)]).encode("utf8"))
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror}.") from None
+    table = Table(title=f"{len(lexicon):,} words with {sum(map(len, lexicon.values())):,} pronunciations")
+    for column in ("where from", "words", "such as"):
+        table.add_column(column, justify="right" if column == "words" else "left", overflow="fold")
+    for source, members in sources.items():
+        table.add_row(source, f"{len(members):,}", ", ".join(members[:4]))
+    console.print(table)
+    console.print(f"lexicon   {output}\nsources   {output.with_suffix('.sources.tsv')}")
+
+
+def main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(__doc__.strip())
+        return 0 if arguments else 2
+    with mistakes_as_sentences("make_lexicon.py"):
+        run(arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
