@@ -113,6 +113,13 @@ def show(corpus: Corpus) -> None:
         console.print(reasons)
     else:
         console.print("Nothing was dropped.")
+    known = corpus.pronunciations
+    if known:
+        line = f"Lexicon: {known['words']:,} words, {len(known['espeak']):,} of them pronounced by eSpeak"
+        line += f" (such as {', '.join(known['espeak'][:5])})" if known["espeak"] else ""
+        if known["unpronounced"]:
+            line += f"; {len(known['unpronounced']):,} without pronunciation ({', '.join(known['unpronounced'][:5])})"
+        console.print(f"{line}; corpus.json lists all of them.", soft_wrap=True)
     for sentence in corpus.incomplete:
         console.print(f"Not complete: {sentence.rstrip('.')}.", soft_wrap=True)
     sources = [source for cuts in corpus.splits.values() for cut in cuts for source in cut.recording.sources]

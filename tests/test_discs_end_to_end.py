@@ -43,7 +43,8 @@ def test_wsj_from_the_discs_to_a_scored_model(tmp_path, run):
     said = run("scripts/prepare.py", "wsj", *discs, expect=2)
     assert "si284" in said and "37,416" in said and not list((tmp_path / ".cache").glob("*/*"))
     said = run("scripts/prepare.py", "wsj", *discs, "--allow-missing")
-    assert "16000 Hz" in said and "eval93" in said
+    assert "16000 Hz" in said and "eval93" in said and "Lexicon: " in said
+    assert "Not complete: si284: " in said and "of 37,416 utterances" in said
     # from here on the discs are not needed
     (tmp_path / "discs").rename(tmp_path / "away")
     assert "is good" in run("scripts/check_data.py", "corpus=wsj")
@@ -62,7 +63,8 @@ def test_switchboard_from_the_discs_to_eval2000(tmp_path, run):
     said = run("scripts/prepare.py", "switchboard", *discs, expect=2)
     assert "conversations" in said and not list((tmp_path / ".cache").glob("*/prepared"))
     said = run("scripts/prepare.py", "switchboard", *discs, "--allow-missing")
-    assert "8000 Hz" in said and "eval2000_callhm" in said
+    assert "8000 Hz" in said and "eval2000_callhm" in said and "Lexicon: " in said
+    assert "Not complete: Switchboard: " in said
     (tmp_path / "discs").rename(tmp_path / "away")
     assert "is good" in run("scripts/check_data.py", "corpus=switchboard")
     run("train.py", "experiment=switchboard/clustered_100", *TINY, "report=false")

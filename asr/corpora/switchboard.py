@@ -124,6 +124,7 @@ class SwitchboardCorpus(CorpusSource):
             facts.get("incomplete", []),
             aliases={"eval2000": "test"} if evaluated else {},
             lexicon=folder / "lexicon.txt",
+            pronunciations=facts["lexicon"],
             normalization={"name": f"{self.name}, {self.words}", "rules": rules},
             scoring={split: folder / place for split, place in facts.get("scoring", {}).items()},
         )
