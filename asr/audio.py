@@ -12,6 +12,7 @@ import io
 import math
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ LONGEST_SECONDS = 600.0
 MOST_TAPS = 10_000_000
 
 
-class _Unknown(Exception):
+class Unknown(Exception):
     """libsndfile does not know the format."""
 
 
@@ -77,7 +78,7 @@ def read_channels(path: str | Path, longest_seconds: float | None = None) -> tup
 
     Raises UserError as `read_audio` does.
     """
-    path = _existing(path)
+    path = existing(path)
     longest = math.inf if longest_seconds is None else longest_seconds
     if is_sphere(path):
         samples, rate = read_sphere(path, longest_seconds)
@@ -85,7 +86,7 @@ def read_channels(path: str | Path, longest_seconds: float | None = None) -> tup
     else:
         try:
             channels, rate = _read_with_soundfile(path, longest)
-        except _Unknown:
+        except Unknown:
             channels, rate = _read_with_pyav(path, longest)
     if channels.shape[0] == 0:
         raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
@@ -109,15 +110,15 @@ def audio_duration(path: str | Path) -> float:
 
     Raises UserError as `read_audio` does; damage that only decoding shows (inside FLAC or MP3) is not looked for.
     """
-    path = _existing(path)
+    path = existing(path)
     if is_sphere(path):
         header = read_sphere_header(path)
         frames, rate = header.samples, header.sample_rate
     else:
         try:
-            with _open_with_soundfile(path) as file:
+            with open_with_soundfile(path) as file:
                 frames, rate = file.frames, file.samplerate
-        except _Unknown:
+        except Unknown:
             channels, rate = _read_with_pyav(path)
             frames = channels.shape[0]
     if frames == 0:
@@ -135,21 +136,21 @@ class Header:
 
 def read_header(path: str | Path) -> Header:
     """The header of the file `path`, without decoding. Raises UserError as `audio_duration` does."""
-    path = _existing(path)
+    path = existing(path)
     if is_sphere(path):
         header = read_sphere_header(path)
         return Header(header.sample_rate, header.samples)
     try:
-        with _open_with_soundfile(path) as file:
+        with open_with_soundfile(path) as file:
             return Header(file.samplerate, file.frames)
-    except _Unknown:
+    except Unknown:
         pass
     import av
 
     try:
         with av.open(str(path)) as container:
             if container.streams.audio:
-                return Header(_rate(container.streams.audio[0], path), None)
+                return Header(rate_of(container.streams.audio[0], path), None)
     except (av.error.FFmpegError, ValueError, OSError):
         pass
     raise UserError(f"{path} cannot be read as audio, neither by libsndfile nor by FFmpeg.")
@@ -158,9 +159,9 @@ def read_header(path: str | Path) -> Header:
 def is_mono_wav_or_flac(path: str | Path, sample_rate: int) -> bool:
     """Whether the file is what training reads fastest, as it is: one channel of WAV or FLAC at `sample_rate` Hz."""
     try:
-        with _open_with_soundfile(_existing(path)) as file:
+        with open_with_soundfile(existing(path)) as file:
             return file.format in ("WAV", "WAVEX", "FLAC") and file.channels == 1 and file.samplerate == sample_rate
-    except _Unknown:
+    except Unknown:
         return False
 
 
@@ -204,7 +205,8 @@ def write_flac(path: str | Path, waveform: numpy.ndarray, sample_rate: int) -> N
     Path(path).write_bytes(file.getvalue())
 
 
-def _existing(path: str | Path) -> Path:
+def existing(path: str | Path) -> Path:
+    """The path of a regular file that is there, holds something and can be read. Raises UserError otherwise."""
     path = Path(path)
     try:
         if path.is_dir():
@@ -223,13 +225,14 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-def _open_with_soundfile(path: Path) -> soundfile.SoundFile:
+def open_with_soundfile(path: Path) -> soundfile.SoundFile:
+    """The file opened by libsndfile. Raises Unknown for a format it does not know, UserError where its header promises more."""
     import soundfile
 
     try:
         file = soundfile.SoundFile(str(path))
     except (soundfile.LibsndfileError, TypeError):  # TypeError: files named .raw have no header to read
-        raise _Unknown from None
+        raise Unknown from None
     if file.samplerate not in RATES:
         file.close()
         raise UserError(f"{path} has a sample rate of {file.samplerate} Hz by its header, which must be damaged.")
@@ -271,7 +274,7 @@ def _read_with_soundfile(path: Path, longest: float) -> tuple[numpy.ndarray, int
     """(samples, channels) float32 and the sample rate."""
     import soundfile
 
-    with _open_with_soundfile(path) as file:
+    with open_with_soundfile(path) as file:
         frames, rate = file.frames, file.samplerate
         if frames / rate > longest:
             raise TooLong(path, frames / rate, longest)
@@ -282,12 +285,23 @@ def _read_with_soundfile(path: Path, longest: float) -> tuple[numpy.ndarray, int
                 f"{path} is damaged or cut short ({error.error_string}): copy it again, or remove it."
             ) from None
     if (frames - len(channels)) / rate > (LENGTH_TOLERANCE if file.format == "MPEG" else 0):
-        raise _cut_short(path, frames / rate, len(channels) / rate)
+        raise cut_short(path, frames / rate, len(channels) / rate)
     return channels, rate
 
 
 def _read_with_pyav(path: Path, longest: float = math.inf) -> tuple[numpy.ndarray, int]:
     """(samples, channels) float32 and the sample rate."""
+    blocks = list(stream_with_pyav(path, longest, math.inf))
+    if blocks:
+        return numpy.concatenate([block for block, _ in blocks]), blocks[0][1]
+    return numpy.zeros((0, 1), numpy.float32), 1
+
+
+def stream_with_pyav(path: Path, longest: float, block_seconds: float) -> Iterator[tuple[numpy.ndarray, int]]:
+    """What FFmpeg decodes, as blocks (samples, channels) float32 of about so many seconds, each with the sample rate in Hz.
+
+    Raises UserError as `read_audio` does; for a file that is cut short when its end is reached.
+    """
     import av
 
     try:
@@ -295,16 +309,24 @@ def _read_with_pyav(path: Path, longest: float = math.inf) -> tuple[numpy.ndarra
             if not container.streams.audio:
                 raise UserError(f"{path} holds no audio: an audio file was expected.")
             stream = container.streams.audio[0]
-            rate = _rate(stream, path)
-            converter, blocks = av.AudioResampler(format="fltp"), []
-            samples = 0
+            rate = rate_of(stream, path)
+            converter, held, waiting, samples = av.AudioResampler(format="fltp"), [], 0, 0
             for frame in container.decode(stream):
-                blocks += [block.to_ndarray() for block in converter.resample(frame)]
-                samples += frame.samples
+                for block in converter.resample(frame):
+                    held.append(block.to_ndarray())
+                    waiting += block.samples
+                    samples += block.samples
                 if samples / rate > longest:
                     raise TooLong(path, max(samples / rate, (container.duration or 0) / 1e6), longest)
-            if blocks:
-                blocks += [block.to_ndarray() for block in converter.resample(None)]
+                if waiting >= block_seconds * rate:
+                    yield numpy.concatenate(held, axis=1).T, rate
+                    held, waiting = [], 0
+            if samples:
+                rest = [block.to_ndarray() for block in converter.resample(None)]
+                samples += sum(block.shape[1] for block in rest)
+                held += rest
+            if held:
+                yield numpy.concatenate(held, axis=1).T, rate
             promised = 0.0
             if CONTAINERS_WITH_LENGTH & set(container.format.name.split(",")):
                 promised = (
@@ -316,20 +338,20 @@ def _read_with_pyav(path: Path, longest: float = math.inf) -> tuple[numpy.ndarra
             f"{path} cannot be read as audio, neither by libsndfile nor by FFmpeg ({reason}): "
             "it is damaged, cut short or no audio."
         ) from None
-    channels = numpy.concatenate(blocks, axis=1).T if blocks else numpy.zeros((0, 1), numpy.float32)
-    if promised - len(channels) / rate > LENGTH_TOLERANCE:
-        raise _cut_short(path, promised, len(channels) / rate)
-    return channels, rate
+    if promised - samples / rate > LENGTH_TOLERANCE:
+        raise cut_short(path, promised, samples / rate)
 
 
-def _rate(stream, path: Path) -> int:
+def rate_of(stream, path: Path) -> int:
+    """The sample rate of FFmpeg's stream in Hz. Raises UserError where it is none."""
     rate = getattr(stream, "rate", None)  # where FFmpeg knows no decoder, there is none
     if rate not in RATES:
         raise UserError(f"{path} holds audio in a form that FFmpeg cannot decode, or with a damaged header.")
     return rate
 
 
-def _cut_short(path: Path, promised: float, there: float) -> UserError:
+def cut_short(path: Path, promised: float, there: float) -> UserError:
+    """The sentence for a file that holds less than its header promises, both in seconds."""
     return UserError(
         f"{path} is cut short: its header promises {promised:.2f} s of audio, {there:.2f} s are there. Copy it again."
     )

@@ -10,15 +10,14 @@ import numpy
 from numpy import ndarray
 
 from asr.audio import (
-    CONTAINERS_WITH_LENGTH,
     LENGTH_TOLERANCE,
     TooLong,
-    _cut_short,
-    _existing,
-    _open_with_soundfile,
-    _rate,
-    _Unknown,
+    Unknown,
+    cut_short,
+    existing,
+    open_with_soundfile,
     read_header,
+    stream_with_pyav,
     unusable_samples,
 )
 from asr.errors import UserError
@@ -63,7 +62,7 @@ def promised_seconds(path: str | Path) -> float | None:
 
 def stream_channels(path: Path, longest: float, block_seconds: float) -> Iterator[tuple[ndarray, int]]:
     """Blocks (samples, channels) float32 with their sample rate in Hz; at least one where there are samples."""
-    path = _existing(path)
+    path = existing(path)
     if is_sphere(path):
         samples, rate = read_sphere(path, None if longest == math.inf else longest)
         step = max(1, round(block_seconds * rate))
@@ -71,8 +70,8 @@ def stream_channels(path: Path, longest: float, block_seconds: float) -> Iterato
             yield samples[start : start + step].astype(numpy.float32) / 32768, rate
         return
     try:
-        file = _open_with_soundfile(path)
-    except _Unknown:
+        file = open_with_soundfile(path)
+    except Unknown:
         yield from stream_with_pyav(path, longest, block_seconds)
         return
     import soundfile
@@ -96,45 +95,4 @@ def stream_channels(path: Path, longest: float, block_seconds: float) -> Iterato
             there += len(block)
             yield block, rate
         if (frames - there) / rate > (LENGTH_TOLERANCE if file.format == "MPEG" else 0):
-            raise _cut_short(path, frames / rate, there / rate)
-
-
-def stream_with_pyav(path: Path, longest: float, block_seconds: float) -> Iterator[tuple[ndarray, int]]:
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise UserError(f"{path} holds no audio: an audio file was expected.")
-            stream = container.streams.audio[0]
-            rate = _rate(stream, path)
-            converter, held, waiting, samples = av.AudioResampler(format="fltp"), [], 0, 0
-            for frame in container.decode(stream):
-                for block in converter.resample(frame):
-                    held.append(block.to_ndarray())
-                    waiting += block.samples
-                    samples += block.samples
-                if samples / rate > longest:
-                    raise TooLong(path, max(samples / rate, (container.duration or 0) / 1e6), longest)
-                if waiting >= block_seconds * rate:
-                    yield numpy.concatenate(held, axis=1).T, rate
-                    held, waiting = [], 0
-            if samples:
-                rest = [block.to_ndarray() for block in converter.resample(None)]
-                samples += sum(block.shape[1] for block in rest)
-                held += rest
-            if held:
-                yield numpy.concatenate(held, axis=1).T, rate
-            promised = 0.0
-            if CONTAINERS_WITH_LENGTH & set(container.format.name.split(",")):
-                promised = (
-                    float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
-                )
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"{path} cannot be read as audio, neither by libsndfile nor by FFmpeg ({reason}): "
-            "it is damaged, cut short or no audio."
-        ) from None
-    if promised - samples / rate > LENGTH_TOLERANCE:
-        raise _cut_short(path, promised, samples / rate)
+            raise cut_short(path, frames / rate, there / rate)
