@@ -30,6 +30,8 @@ def transcribe(config) -> int:
             format=config.format,
             output=None if config.output is None else str(config.output),
             longest_seconds=config.longest_seconds,
+            channel=config.channel,
+            whole_seconds=config.whole_seconds,
             window_seconds=config.window_seconds,
             overlap_seconds=config.overlap_seconds,
             one_pass=config.one_pass,

@@ -189,6 +189,7 @@ LEAST = {
     "checkpoint_steps": 1,
     "checkpoint_minutes": 0,
     "average_checkpoints": 1,
+    "channel": 1,
     "refinements": 0,
     "trainer.memory_limit": 0,
     "watch.skip_nonfinite": 0,
@@ -215,6 +216,7 @@ NULLABLE = {
     "output": str,
     "plot_attention": str,
     "longest_seconds": float,
+    "channel": int,
 }
 # settings that are chosen for the user unless they are given
 AUTOMATIC = {"max_epochs": int}

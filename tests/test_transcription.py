@@ -595,3 +595,44 @@ def test_a_word_longer_than_a_line_stands_by_itself():
     found = subtitles(speech("a", "x" * 60, "b"))
     assert "x" * 60 in [line for one in found for line in one.lines]
     assert " ".join(" ".join(one.lines) for one in found) == f"a {'x' * 60} b"
+
+
+def test_one_channel_of_a_recording_is_heard_or_the_mean_of_all_which_is_said(tmp_path):
+    time = numpy.arange(RATE) / RATE
+    sides = numpy.stack([0.3 * numpy.sin(2 * numpy.pi * 300 * time), 0.2 * numpy.sin(2 * numpy.pi * 500 * time)], 1)
+    path = tmp_path / "conversation.wav"
+    soundfile.write(path, sides, RATE, subtype="FLOAT")
+    told = []
+
+    def heard(**options):
+        return numpy.concatenate(list(stream_audio(path, RATE, mixed=told.append, **options)))
+
+    for side in (0, 1):
+        numpy.testing.assert_allclose(heard(channel=side + 1), sides[:, side], atol=1e-6)
+    assert told == []
+    numpy.testing.assert_allclose(heard(), sides.mean(1), atol=1e-6)
+    assert told == [2]
+    with pytest.raises(UserError, match="conversation.wav has 2 channels, and no channel=3"):
+        heard(channel=3)
+
+
+def test_every_setting_of_the_command_reaches_what_it_is_a_setting_of(monkeypatch):
+    from omegaconf import OmegaConf
+
+    from asr.settings import compose
+
+    config = compose("transcribe", ["checkpoint=x"])
+    wanted = {
+        "device": "cpu", "format": "vtt", "output": "there", "channel": 2, "longest_seconds": 1.5, "whole_seconds": 2.5,
+        "window_seconds": 3.5, "overlap_seconds": 0.5, "one_pass": True, "segment_seconds": 4.5, "batch_seconds": 5.5,
+    }  # fmt: skip
+    own = {key for key in config if key not in ("checkpoint", "files", "decoder", "attention", "hydra")}
+    assert wanted.keys() == {key for key in own if key in Request.__dataclass_fields__}
+    OmegaConf.set_struct(config, False)
+    config.update(wanted)
+    given = []
+    monkeypatch.setattr("asr.transcription.files.transcribe_files", given.append)
+    monkeypatch.setattr("asr.command.typed_in_group", lambda group: [])
+    monkeypatch.setattr("asr.command.typed_knobs", lambda config: {})
+    runpy.run_path(str(Path(__file__).parent.parent / "transcribe.py"))["transcribe"].__wrapped__(config)
+    assert {key: getattr(given[0], key) for key in wanted} == wanted

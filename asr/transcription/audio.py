@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy
@@ -28,12 +28,18 @@ BLOCK_SECONDS = 10.0
 
 
 def stream_audio(
-    path: str | Path, sample_rate: int, longest_seconds: float | None = None, block_seconds: float = BLOCK_SECONDS
+    path: str | Path,
+    sample_rate: int,
+    longest_seconds: float | None = None,
+    channel: int | None = None,
+    block_seconds: float = BLOCK_SECONDS,
+    mixed: Callable[[int], None] = lambda channels: None,
 ) -> Iterator[ndarray]:
-    """The waveform of a file in blocks (samples,) float32, at `sample_rate` Hz, the mean of its channels.
+    """The waveform of a file in blocks (samples,) float32, at `sample_rate` Hz: of one channel, from 1, or the mean of all.
 
     Joined they are what `asr.audio.read_audio` gives, and the same UserErrors are raised: where only the whole file shows that it
-    is damaged, after the last block. Blocks may have any length, also none.
+    is damaged, after the last block; and one for a channel that is not there. Blocks may have any length, also none.
+    mixed: is told the number of channels where several become one.
     """
     channels = stream_channels(Path(path), math.inf if longest_seconds is None else longest_seconds, block_seconds)
     convert = None
@@ -42,7 +48,14 @@ def stream_audio(
             problem = unusable_samples(block)
             if problem:
                 raise UserError(f"{path} holds {problem}: record or convert it again.")
-        waveform = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+        if channel is not None and channel > block.shape[1]:
+            raise UserError(
+                f"{path} has {block.shape[1]} channel{'s' * (block.shape[1] > 1)}, and no channel={channel}."
+            )
+        if convert is None and channel is None and block.shape[1] > 1:
+            mixed(block.shape[1])
+        one = 1 if block.shape[1] == 1 else channel
+        waveform = block.mean(axis=1) if one is None else block[:, one - 1]
         waveform = numpy.ascontiguousarray(waveform, dtype=numpy.float32)
         convert = convert or resampler(rate, sample_rate)
         yield convert(waveform, last=False)

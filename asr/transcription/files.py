@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ class Request:
     files: audio files, folders, globs, and `-` for standard input. attention: settings of another attention than the
     checkpoint's own; knobs: settings to change in it. decoder_typed: settings of the decoder that the user gave; the others are
     those found by `scripts/tune_decoder.py`, if any. format: a key of `asr.transcription.formats.FORMATS`. output: a folder for
-    one file a recording; None: standard output. longest_seconds: longer files are named and left out; None: any length.
+    one file a recording; None: standard output. channel: of recordings with several, from 1; None: their mean.
+    longest_seconds: longer files are named and left out; None: any length.
     whole_seconds: recordings up to this length are recognized at once, as utterances are; longer ones in windows of
     `window_seconds`, which overlap by `overlap_seconds`.
     one_pass: recordings of any length at once, as far as memory allows, which needs an attention of linear complexity.
@@ -55,6 +56,7 @@ class Request:
     device: str = "auto"
     format: str = "text"
     output: str | None = None
+    channel: int | None = None
     longest_seconds: float | None = None
     whole_seconds: float = 25.0
     window_seconds: float = 10.0
@@ -181,7 +183,9 @@ def pieces_of(
         try:
             with opened(source) as path:
                 try:
-                    blocks = stream_audio(path, grid.sample_rate, request.longest_seconds)
+                    blocks = stream_audio(
+                        path, grid.sample_rate, request.longest_seconds, request.channel, mixed=told_of(source)
+                    )
                     for window in windows_of(
                         blocks, grid, length, overlap, whole, source if request.one_pass else None
                     ):
@@ -191,6 +195,13 @@ def pieces_of(
                     yield number, f"{source.name}: {sentence}" if sentence.startswith("it is ") else sentence
         except UserError as error:
             yield number, str(error)
+
+
+def told_of(source: Source) -> Callable[[int], None]:
+    """Says that a recording's channels are mixed."""
+    return lambda channels: complain(
+        f"{source.name} has {channels} channels, whose mean is heard; channel=1 takes one."
+    )
 
 
 def windows_of(
