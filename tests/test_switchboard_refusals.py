@@ -1,6 +1,7 @@
 """What is refused of Switchboard's discs, transcripts and references, and what is left out by name: each in a sentence."""
 
 import json
+import os
 import shutil
 
 import numpy
@@ -348,3 +349,18 @@ def test_settings_that_cannot_be_are_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=problem):
             SwitchboardCorpus(**settings).load(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    closed = copy.audio["sw02001"].parent
+    scandir = os.scandir
+
+    def refusing(path):
+        # root may list everything, whatever a folder's mode says
+        if os.fspath(path) == os.fspath(closed):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert refused(copy, tmp_path, allow_missing=True) == f"The folder {closed} cannot be listed: Permission denied."

@@ -42,9 +42,16 @@ OTHERS = (
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below `folder`, in sorted order; links to folders are followed, each folder once."""
+    """Every file below `folder`, in sorted order; links to folders are followed, each folder once.
+
+    Raises UserError for a folder that cannot be listed.
+    """
+
+    def refuse_unlisted(error: OSError) -> None:
+        raise UserError(f"The folder {error.filename} cannot be listed: {error.strerror}.") from None
+
     seen = set()
-    for place, below, files in os.walk(folder, followlinks=True):
+    for place, below, files in os.walk(folder, onerror=refuse_unlisted, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             below.clear()

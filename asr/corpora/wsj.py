@@ -124,9 +124,8 @@ class WsjCorpus(CorpusSource):
         for split, name in chosen.items():
             if not used.keys() & set(listing.sets[name]):
                 there = ", ".join(other for other, utterances in listing.sets.items() if used.keys() & set(utterances))
-                raise UserError(
-                    f"{split}={name}: the discs have nothing of that set; there is {there or 'none at all'}.\n{complaint}"
-                )
+                choice = f"choose {split} among {there}" if there else "there is no set at all"
+                raise UserError(f"{split}={name}: the discs have nothing of that set; {choice}.")
         counts = collections.Counter(dict.fromkeys(RULES, 0))
         texts = {name: normalize(utterance.transcript, counts) for name, utterance in sorted(used.items())}
         conversions = {
