@@ -13,7 +13,7 @@ def evaluate(config) -> None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from asr.command import typed_in_group, typed_knobs
+    from asr.command import asked_of_checkpoint
     from asr.evaluation import Request, evaluate
     from asr.processes import joined, launch, place
     from asr.scoring.show import show_scores
@@ -22,18 +22,12 @@ def evaluate(config) -> None:
     if config.devices > 1 and place().ranks == 1:
         return launch(config.devices, list(HydraConfig.get().overrides.task))
     request = Request(
-        checkpoint=str(config.checkpoint),
+        **asked_of_checkpoint(config),
         split=config.split,
-        attention=plain(config.attention) if config.get("attention") else None,
-        knobs=typed_knobs(config),
         corpus=plain(config.corpus) if config.get("corpus") else None,
-        decoder=plain(config.decoder),
-        decoder_typed=typed_in_group("decoder"),
-        device=config.device,
         batch_frames=config.batch_frames,
         batch_utterances=config.batch_utterances,
         bootstrap=config.bootstrap,
-        longest_seconds=config.longest_seconds,
         max_dropped=config.max_dropped,
         cache=str(config.cache),
         output=config.output,

@@ -14,22 +14,15 @@ def transcribe(config) -> int:
     Files, folders (the audio below them), globs, and - for standard input. A file that cannot be read is named on standard error,
     the others go on, and the exit code is 1.
     """
-    from asr.command import typed_in_group, typed_knobs
-    from asr.settings import plain
+    from asr.command import asked_of_checkpoint
     from asr.transcription.files import Request, transcribe_files
 
     return transcribe_files(
         Request(
+            **asked_of_checkpoint(config),
             files=[str(file) for file in config.files],
-            checkpoint=str(config.checkpoint),
-            attention=plain(config.attention) if config.get("attention") else None,
-            knobs=typed_knobs(config),
-            decoder=plain(config.decoder),
-            decoder_typed=typed_in_group("decoder"),
-            device=config.device,
             format=config.format,
             output=None if config.output is None else str(config.output),
-            longest_seconds=config.longest_seconds,
             channel=config.channel,
             whole_seconds=config.whole_seconds,
             window_seconds=config.window_seconds,

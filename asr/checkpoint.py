@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import pickle
 import tempfile
 import zipfile
@@ -44,7 +45,9 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.exists():
         if str(path) == "RUN":
-            raise UserError("RUN stands for the run to start from: name its folder, such as init_from=runs/wsj/full/...")
+            raise UserError(
+                "RUN stands for the run to start from: name its folder, such as init_from=runs/wsj/full/..."
+            )
         raise UserError(f"There is no checkpoint at {path}. Name a run's folder, a .ckpt file or a model folder.")
     if path.is_file():
         if path.name == WEIGHTS:
@@ -142,3 +145,12 @@ def unpack_units(files: dict[str, torch.Tensor], source: str) -> Units:
                 )
             (Path(folder) / name).write_bytes(bytes(content.tolist()))
         return load_units(Path(folder))
+
+
+def weights_digest(model: Model) -> str:
+    """A digest of a model's weights, so that a result is taken up again only for the weights it was computed with."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

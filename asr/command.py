@@ -88,6 +88,21 @@ def typed_knobs(config) -> dict[str, int]:
     return {knob: config[knob] for knob in all_knobs() if knob in typed}
 
 
+def asked_of_checkpoint(config) -> dict[str, Any]:
+    """What every program that opens a checkpoint is told of it, by the names that their requests have."""
+    from asr.settings import plain
+
+    return {
+        "checkpoint": str(config.checkpoint),
+        "attention": plain(config.attention) if config.get("attention") else None,
+        "knobs": typed_knobs(config),
+        "decoder": plain(config.decoder),
+        "decoder_typed": typed_in_group("decoder"),
+        "device": config.device,
+        "longest_seconds": config.longest_seconds,
+    }
+
+
 def typed_in_group(group: str) -> list[str]:
     """The settings of a group that were given on the command line: "lm" of `decoder.lm=…`, and "name" of `decoder=…`."""
     from hydra.core.hydra_config import HydraConfig

@@ -28,6 +28,12 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"one of: {', '.join(choices)}" if few else "--help lists what there is"
 
 
+def listed(items: Iterable[str], most: int = 10) -> str:
+    """The first of some names with commas between, and how many more there are."""
+    items = list(items)
+    return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")
+
+
 class Stopped(Exception):
     """A program that was asked to stop by a signal and has kept what it had. exit_code: 128 and the signal's number."""
 

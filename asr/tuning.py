@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.checkpoint import weights_digest
 from asr.errors import UserError
 from asr.units import write_whole
 
@@ -141,9 +142,7 @@ def cached_emissions(
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save
 
-    digest = hashlib.sha256(json.dumps(model.description, sort_keys=True).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    digest = hashlib.sha256((json.dumps(model.description, sort_keys=True) + weights_digest(model)).encode())
     for cut in split.cuts:
         digest.update(f"{cut.id} {cut.start} {cut.duration} {cut.recording.id}\n".encode())
     file = Path(cache) / "emissions" / f"{corpus}-{split.name}-{digest.hexdigest()[:16]}.safetensors"

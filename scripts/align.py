@@ -22,22 +22,16 @@ def align(config) -> None:
     """
     from asr.alignment.gold import show
     from asr.alignment.split import align_split
-    from asr.command import typed_in_group, typed_knobs
+    from asr.command import asked_of_checkpoint
     from asr.evaluation import Request
     from asr.settings import plain
 
     request = Request(
-        checkpoint=str(config.checkpoint),
+        **asked_of_checkpoint(config),
         split=config.split,
-        attention=plain(config.attention) if config.get("attention") else None,
-        knobs=typed_knobs(config),
         corpus=plain(config.corpus) if config.get("corpus") else None,
-        decoder=plain(config.decoder),
-        decoder_typed=typed_in_group("decoder"),
-        device=config.device,
         batch_frames=config.batch_frames,
         batch_utterances=config.batch_utterances,
-        longest_seconds=config.longest_seconds,
         max_dropped=config.max_dropped,
         cache=str(config.cache),
         output=config.output,

@@ -65,12 +65,13 @@ def column_names(opened) -> dict[str, str]:
 def evaluate_column(config, table: Table, column: str, path: str, checkpoint, attentions) -> None:
     """Scores one checkpoint under every attention; the corpus is read once."""
     from asr.attention import attentions as registry
+    from asr.checkpoint import weights_digest
     from asr.evaluation import Request, load_split, score_checkpoint
     from asr.model import refuse_unshared
     from asr.settings import plain
 
     own = checkpoint.model.description["attention"]
-    digest = weights_digest(checkpoint)
+    digest = weights_digest(checkpoint.model)
     split = None
     for settings in attentions:
         # knobs that the label does not name are those that the weights were trained with, where they have them
@@ -210,17 +211,6 @@ class Table:
         for reason in sorted(set(self.reasons.values())):
             console.print(f"–: {reason}")
         console.print(f"table.md, table.csv and table.png in {self.output}")
-
-
-def weights_digest(checkpoint) -> str:
-    """A digest of a model's weights, so that a result is taken up again only for the weights it was computed with."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    for name, tensor in sorted(checkpoint.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":

@@ -138,7 +138,10 @@ def main(arguments: list[str]) -> int:
         try:
             corpus = corpora.create(settings).load(Path(own["cache"]).expanduser(), own["workers"])
         except KeyboardInterrupt:
-            print("Interrupted. A second run goes on with audio that was converted, and makes the rest anew.", file=sys.stderr)
+            print(
+                "Interrupted. A second run goes on with audio that was converted, and makes the rest anew.",
+                file=sys.stderr,
+            )
             return 130
         show(corpus)
     return 0

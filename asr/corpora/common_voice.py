@@ -21,13 +21,12 @@ from asr.corpora.recipes import (
     Findings,
     by_recipe,
     converted,
-    listed,
     paired,
     recipe_cut,
     recipe_facts,
     resembling,
 )
-from asr.errors import UserError
+from asr.errors import UserError, listed
 
 NEEDED = ("client_id", "path", "sentence")
 # columns that lhotse's recipe asks for, and that not every release has

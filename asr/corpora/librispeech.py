@@ -22,7 +22,6 @@ from asr.corpora.recipes import (
     by_recipe,
     chosen_splits,
     in_parallel,
-    listed,
     paired,
     part_names,
     recipe_cut,
@@ -31,7 +30,7 @@ from asr.corpora.recipes import (
     resembling,
     unusable_flac,
 )
-from asr.errors import UserError
+from asr.errors import UserError, listed
 
 # utterances of every part as published
 PUBLISHED = {

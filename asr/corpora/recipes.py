@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.corpora import Corpus
 from asr.corpora.checks import SPLITS, utterance_cut
-from asr.errors import UserError, nearest
+from asr.errors import UserError, listed, nearest
 
 if TYPE_CHECKING:
     from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
@@ -77,11 +77,6 @@ class Findings:
                 + f"\n{advice} Or go on with what is there: allow_missing=true records what is not."
             )
         return sentences
-
-
-def listed(items: Iterable[str], most: int = 10) -> str:
-    items = list(items)
-    return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")
 
 
 def resembling(root: Path, corpus: str) -> str:

@@ -24,13 +24,12 @@ from asr.corpora.recipes import (
     Findings,
     by_recipe,
     converted,
-    listed,
     paired,
     recipe_cut,
     recipe_facts,
     resembling,
 )
-from asr.errors import UserError
+from asr.errors import UserError, listed
 
 # utterances of the sets without SA1 and SA2: 462, 50 and 24 speakers with 8 each
 PUBLISHED = {"train": 3696, "dev": 400, "test": 192}

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from asr.decoders import Decoder, Hypothesis, Word, search
 from asr.decoders.language_model import dictionary_of, load_kenlm, model_words
-from asr.decoders.pronunciations import Spellings, listed, spell
+from asr.decoders.pronunciations import Spellings, spell
 from asr.decoders.search import IMPOSSIBLE, LN10, Run, bound, check_numbers, decode_each, require, runs_of
+from asr.errors import listed
 from asr.units import Units
 
 UNKNOWN = "<unk>"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.errors import UserError, nearest
+from asr.errors import UserError, listed, nearest
 from asr.units import BLANK, Units, UnknownUnit
 from asr.units.lexicon import NUMBER, cmudict_lexicon, read_lines
 
@@ -237,7 +237,3 @@ def _written(
         else:
             left_out.append(word)
     return words, {"espeak": [], "left_out": left_out}
-
-
-def listed(words: list[str], most: int = 10) -> str:
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

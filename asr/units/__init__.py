@@ -139,7 +139,9 @@ def build_units(
         if key not in accepted:
             raise UserError(f"The units {part.name} take no setting {key!r}: {nearest(key, accepted)}.")
     automatic = part.automatic(lexicon)
-    settings = {key: automatic[key] if value == "auto" and key in automatic else value for key, value in settings.items()}
+    settings = {
+        key: automatic[key] if value == "auto" and key in automatic else value for key, value in settings.items()
+    }
     return part.build(supervisions, **settings)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.errors import UserError, nearest
+from asr.errors import UserError, listed, nearest
 from asr.units import BLANK, UNITS_FILE, Units, UnknownUnit, write_whole
 from asr.units.lexicon import ARPABET, SPEECH_MARKS, Lexicon, cmudict_lexicon
 
@@ -135,7 +135,9 @@ class Phonemes(Units):
         return self._scored(self._phonemes(supervision))
 
     def _scored(self, phonemes: list[str]) -> list[str]:
-        return [phoneme for phoneme in phonemes if phoneme not in SPEECH_MARKS] if self.lexicon == "corpus" else phonemes
+        return (
+            [phoneme for phoneme in phonemes if phoneme not in SPEECH_MARKS] if self.lexicon == "corpus" else phonemes
+        )
 
     def _phonemes(self, supervision: SupervisionSegment) -> list[str]:
         gold = self._gold(supervision)
@@ -224,8 +226,3 @@ class Phonemes(Units):
         if unknown:
             raise UserError(f"{path} uses phonemes that {UNITS_FILE} does not have: {listed(unknown)}.")
         return {"pronunciations": lexicon}
-
-
-def listed(words: Iterable[str], most: int = 10) -> str:
-    words = list(words)
-    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

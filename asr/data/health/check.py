@@ -21,6 +21,7 @@ from asr.data.health.text import (
     shared_edges,
     units_of,
 )
+from asr.errors import listed
 from asr.run_folder import fingerprint
 from asr.units import Units
 
@@ -380,7 +381,3 @@ def same_audio(measured: list[Measured], leaks: QuickFindings) -> list[Finding]:
             examples = [" = ".join(names) for names in inside]
             found.append(Finding("repeated audio", REMARK, (split,), count, of[split], sentence, examples))
     return found
-
-
-def listed(names: list[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
