@@ -105,6 +105,20 @@ def best_of(points: Sequence[Point]) -> Point:
     return min(best, key=lambda p: ((p.lm_weight - middle[0]) ** 2 + (p.word_score - middle[1]) ** 2, p.lm_weight))
 
 
+def beyond(points: Sequence[Point], best: Point) -> list[str]:
+    """A sentence for each axis where `best` is the least or the greatest of several values: better ones may lie further out."""
+    sentences = []
+    for axis, setting, floor in (("lm_weight", "lm_weights", 0.0), ("word_score", "word_scores", None)):
+        value, tried = getattr(best, axis), sorted({getattr(point, axis) for point in points})
+        # below a language model's weight of zero there is nothing to look for
+        if len(tried) > 1 and value in (tried[0], tried[-1]) and value != floor:
+            which = "least" if value == tried[0] else "greatest"
+            sentences.append(
+                f"{axis}={value:g} is the {which} that was tried: better ones may lie beyond, {setting}=[…] says which to try."
+            )
+    return sentences
+
+
 def thinned(split: CheckedSplit, seconds: float) -> CheckedSplit:
     """A split of no more than so many seconds of speech: as much of every part of it."""
     keep = max(1, round(len(split.cuts) * min(1.0, seconds / max(split.seconds, 1e-9))))

@@ -32,7 +32,7 @@ def tune_decoder(config) -> None:
     from asr.run_folder import command_line
     from asr.scoring import align
     from asr.settings import plain
-    from asr.tuning import best_of, cached_emissions, decode_all, search, thinned, tuned_file, write_tuned
+    from asr.tuning import best_of, beyond, cached_emissions, decode_all, search, thinned, tuned_file, write_tuned
 
     grid = {key: numbers(config, key) for key in ("lm_weights", "word_scores")}
     settings = plain(config.decoder)
@@ -98,6 +98,8 @@ def tune_decoder(config) -> None:
         f"best of {len(points)}: lm_weight={best.lm_weight:g} word_score={best.word_score:g}, dev {metric} "
         f"{best.errors / length:.2%} of {length} words; decoded {facts['times_real_time']:.0f} times as fast as real time"
     )
+    for sentence in beyond(points, best):
+        print(sentence)
     print("\n".join(f"written   {path}" for path in written))
     print(f"score it  python evaluate.py checkpoint={config.checkpoint} decoder={settings['name']}")
 

@@ -8,7 +8,7 @@ import torch
 
 from asr.decoders import Decoder, Hypothesis
 from asr.errors import UserError
-from asr.tuning import Point, best_of, decode_all, search, spacing, tuned_file, with_tuned, write_tuned
+from asr.tuning import Point, best_of, beyond, decode_all, search, spacing, tuned_file, with_tuned, write_tuned
 
 
 def valley(lm_weight, word_score):
@@ -38,6 +38,27 @@ def test_of_equally_good_pairs_the_one_in_their_middle_is_chosen():
     assert best_of([*flat, Point(9.0, 9.0, 8)]) == Point(1.0, 0.0, 7)
 
 
+@pytest.mark.parametrize(
+    ("best", "said"),
+    [
+        (Point(2.0, 0.0, 3), ["lm_weight=2 is the greatest"]),
+        (Point(1.0, -1.0, 3), ["word_score=-1 is the least"]),
+        (Point(2.0, 1.0, 3), ["lm_weight=2 is the greatest", "word_score=1 is the greatest"]),
+        (Point(1.0, 0.0, 3), []),
+        (Point(0.0, 0.0, 3), []),
+    ],
+    ids=["weight", "score", "both", "inside", "no weight is below zero"],
+)
+def test_a_best_pair_at_the_edge_of_what_was_tried_is_said(best, said):
+    others = [Point(weight, score, 9) for weight in (0.0, 1.0, 2.0) for score in (-1.0, 0.0, 1.0)]
+    sentences = beyond([*others, best], best)
+    assert [sentence.split(" that was tried")[0] for sentence in sentences] == said
+
+
+def test_nothing_lies_beyond_a_single_pair():
+    assert beyond([Point(1.0, 0.0, 3)], Point(1.0, 0.0, 3)) == []
+
+
 SETTINGS = {"name": "lexicon", "lm": None, "lm_weight": 1.0, "word_score": 0.0, "beam_size": 100}
 
 
@@ -55,7 +76,9 @@ def tune(checkpoint):
 def test_what_was_found_is_taken_up_and_what_was_typed_stays(checkpoint):
     assert with_tuned(checkpoint, SETTINGS, []) == SETTINGS
     file, table, picture = tune(checkpoint)
-    assert picture.read_bytes()[:4] == b"\x89PNG" and table.read_text().startswith("lm_weight,word_score,errors\n0.0,-1.0,")
+    assert picture.read_bytes()[:4] == b"\x89PNG" and table.read_text().startswith(
+        "lm_weight,word_score,errors\n0.0,-1.0,"
+    )
     found = with_tuned(checkpoint, SETTINGS, [])
     assert found == {**SETTINGS, "lm": "/there/lm.arpa", "lm_weight": 1.25, "word_score": -0.5}
     typed = with_tuned(checkpoint, {**SETTINGS, "lm_weight": 3.0}, ["name", "lm_weight"])

@@ -224,7 +224,9 @@ def test_one_half_of_the_corpus_is_enough_where_missing_is_allowed(tmp_path, sma
 
 def test_a_chosen_set_that_is_not_there_is_refused_before_the_work(tmp_path, small):
     tree = write_wsj(tmp_path / "discs")
-    with pytest.raises(UserError, match=r"dev=dev93: the discs have nothing of that set; choose dev among si284, si84, eval92"):
+    with pytest.raises(
+        UserError, match=r"dev=dev93: the discs have nothing of that set; choose dev among si284, si84, eval92"
+    ):
         WsjCorpus(wsj0=str(tree.wsj0), allow_missing=True).load(tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
     WsjCorpus(wsj0=str(tree.wsj0), train="si84", dev="eval92_5k", allow_missing=True).load(
@@ -263,7 +265,10 @@ def test_recordings_that_are_damaged_are_left_out_by_name_where_missing_is_allow
     assert sorted(every_cut(corpus)) == sorted(tree.samples.keys() - {utterance})
     assert [why for name, why in corpus.dropped if name == utterance][0].startswith(f"audio that is broken: {spoiled}")
     facts = json.loads((tmp_path / "cache/wsj/prepared/corpus.json").read_text())
-    assert sum(counts["found"] - counts["utterances"] for counts in facts["sets"].values()) in (1, 2)  # si84 is in si284
+    assert sum(counts["found"] - counts["utterances"] for counts in facts["sets"].values()) in (
+        1,
+        2,
+    )  # si84 is in si284
 
 
 def test_utterances_of_which_nothing_was_recorded_are_left_out_by_name(tmp_path, small):
