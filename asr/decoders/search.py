@@ -33,6 +33,18 @@ class Run(NamedTuple):
     end: int
 
 
+def check_units(emissions: Tensor, symbols: int) -> None:
+    """Raises ValueError unless emissions (batch, time, units) have as many units as the decoder has symbols."""
+    if emissions.shape[2] != symbols:
+        raise ValueError(f"the emissions have {emissions.shape[2]} units, and the decoder was bound to {symbols}")
+
+
+def check_is_number(emissions: Tensor, row: int) -> None:
+    """Raises ValueError for emissions (time, units) of utterance `row` of a batch that hold NaN."""
+    if emissions.isnan().any():
+        raise ValueError(f"the emissions of utterance {row} of the batch hold values that are no numbers (NaN)")
+
+
 def decode_each(
     emissions: Tensor,
     lengths: Tensor,
@@ -49,14 +61,11 @@ def decode_each(
     Raises ValueError for shapes that do not fit and for emissions that are no numbers.
     """
     check_emissions(emissions, lengths)
-    if emissions.shape[2] != symbols:
-        raise ValueError(f"the emissions have {emissions.shape[2]} units, and the decoder was bound to {symbols}")
+    check_units(emissions, symbols)
     result = []
     for row, length in enumerate(lengths.tolist()):
-        valid = emissions[row, :length].detach().float().cpu().numpy()
-        if numpy.isnan(valid).any():
-            raise ValueError(f"the emissions of utterance {row} of the batch hold values that are no numbers (NaN)")
-        valid = numpy.maximum(valid, IMPOSSIBLE)
+        check_is_number(emissions[row, :length], row)
+        valid = emissions[row, :length].detach().float().clamp(min=IMPOSSIBLE).cpu().numpy()
         if not length:
             result.append([empty])
         elif longest is None or length <= longest:
