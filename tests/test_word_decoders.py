@@ -1,11 +1,14 @@
 """Decoders that search: every one keeps the contract, finds what trying everything finds, and survives bad input."""
 
 import base64
+import bz2
 import gzip
+import lzma
 import math
 
 import pytest
 import torch
+from test_language_models import PLAIN, VARIANTS
 from tiny_language import (
     ARPA,
     BINARY,
@@ -17,8 +20,9 @@ from tiny_language import (
     write_arpa,
 )
 
-from asr.decoders import decoders
+from asr.decoders import decoders, search
 from asr.errors import UserError
+from asr.language import read_model
 
 WIDE = {
     "greedy": {},
@@ -134,8 +138,6 @@ def test_the_beam_weighs_units_by_a_model_of_units(tmp_path):
     emissions = random_emissions(7, 4, 4)
     decode = decoder("beam", tmp_path, lm=lm, lm_weight=0.7, nbest=5)
     symbols = characters().symbols
-    from asr.language import read_model
-
     model = read_model(lm)
     expected = sorted(
         (
@@ -186,6 +188,46 @@ def test_words_of_phonemes_are_those_that_trying_everything_finds(name, seed, si
     assert_alike(found, expected[:6])
 
 
+@pytest.mark.parametrize("kind", ["characters", "phonemes"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sum_over_alignments_is_the_sum_over_everything_that_can_be_tried(kind, seed, tmp_path):
+    units, spelt, *separator = {
+        "characters": (characters(), SPELT_IN_CHARACTERS, 1, True),
+        "phonemes": (phonemes(), SPELT_IN_PHONEMES, None, False),
+    }[kind]
+    emissions = random_emissions(seed, 6, len(units.symbols))
+    decode = decoder("lexicon", tmp_path, units, sum_alignments=True, nbest=6)
+    expected = every_sentence(emissions, spelt, *separator, write_arpa(tmp_path), add=True)
+    (found,) = decode(emissions[None], torch.tensor([6]))
+    scores = {words: score for score, words in expected}
+    assert [each.score for each in found] == pytest.approx([score for score, _ in expected[:6]], abs=1e-4)
+    assert [each.score for each in found] == pytest.approx([scores[tuple(each.transcript)] for each in found], abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sum_over_alignments_is_that_of_the_units_found_where_silence_may_stand_between_words(seed, tmp_path):
+    emissions = random_emissions(seed, 6, 4)
+    settings = {"sum_alignments": True, "nbest": 6, "lm_weight": 0.5, "word_score": 0.3, "silence_score": -0.2}
+    (found,) = decoder("lexicon", tmp_path, phonemes(silence=True), **settings)(emissions[None], torch.tensor([6]))
+    emissions[:, 3] -= 0.2
+    sums, model = every_labelling(emissions, add=True), read_model(write_arpa(tmp_path))
+    for each in found:
+        language = model.log10_probability([*each.transcript, "</s>"], ["<s>"]) * math.log(10)
+        expected = sums[tuple(each.ids)] + 0.5 * language + 0.3 * len(each.words)
+        assert each.score == pytest.approx(expected, abs=1e-4)
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+
+
+def test_a_phoneme_that_lasts_is_one_word_and_its_alignments_no_more_than_certain(tmp_path):
+    emissions = torch.full((20, 3), -20.0)
+    emissions[0, 0] = emissions[1:, 2] = 0.0
+    lexicon = lexicon_file(tmp_path, "b B\nab A B\n")
+    decode = decoder("lexicon", tmp_path, phonemes(), lm=None, lexicon=lexicon, sum_alignments=True, beam_size=1000)
+    (best,) = decode(emissions.log_softmax(-1)[None], torch.tensor([20]))[0]
+    assert best.transcript == ["b"] and (best.words[0].start, best.words[0].end) == (1, 20)
+    assert best.score == pytest.approx(0.0, abs=1e-4)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_alone_the_best_hypothesis_is_the_first_of_several(seed, tmp_path):
     emissions, lengths = random_emissions(seed, 2, 20, 3), torch.tensor([20, 11])
@@ -219,6 +261,40 @@ def test_a_long_recording_is_cut_where_it_is_silent_and_reads_on(name, tmp_path,
     assert cut[0].score >= cut[1].score
     if name != "beam":
         assert cut[0].transcript == ["ab", "ba", "b", "b", "ab", "ba"]
+
+
+@pytest.mark.parametrize("name", ["beam", "lexicon"])
+@pytest.mark.parametrize("add", [False, True])
+def test_hypotheses_of_a_long_recording_are_different_ones(name, add, tmp_path, monkeypatch):
+    path = [*[2, 3, 1, 3, 2, 1], *[0] * 6, *[3, 1, 3, 1], *[0] * 7, *[2, 3, 0, 1, 3, 2], *[0] * 3]
+    emissions = (torch.nn.functional.one_hot(torch.tensor(path), 4) * 3.0).log_softmax(-1)[None]
+    monkeypatch.setattr("asr.decoders.search.LONGEST", 18)
+    decode = decoder(name, tmp_path, nbest=20, beam_size=1000, sum_alignments=add)
+    (found,) = decode(emissions, torch.tensor([len(path)]))
+    assert len({tuple(each.transcript or each.ids) for each in found}) == len(found) == 20
+    assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+
+
+@pytest.mark.parametrize("add", [False, True])
+def test_units_that_the_pieces_of_a_recording_give_in_several_ways_are_added_up_or_the_best_way_counts(
+    add, tmp_path, monkeypatch
+):
+    emissions = random_emissions(4, 7, 3)
+    monkeypatch.setattr("asr.decoders.search.LONGEST", 5)
+    (cut,) = search.cuts(emissions[:, 0].numpy(), 5)
+    pieces = [every_labelling(piece, add) for piece in (emissions[:cut], emissions[cut:])]
+    expected = {}
+    for first, one in pieces[0].items():
+        for second, other in pieces[1].items():
+            before = expected.get(first + second, -math.inf)
+            both = torch.tensor([before, one + other], dtype=torch.float64)
+            expected[first + second] = float(both.logsumexp(0) if add else both.max())
+    decode = decoder("beam", tmp_path, phonemes(), nbest=10000, sum_alignments=add)
+    (found,) = decode(emissions[None], torch.tensor([7]))
+    assert len(found) == len(expected)
+    for each in found:
+        assert each.score == pytest.approx(expected[tuple(each.ids)], abs=1e-4)
+        assert each.acoustic_score == pytest.approx(each.score, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", WITH_WORDS)
@@ -301,7 +377,7 @@ def lexicon_file(folder, text: str) -> str:
         ("ab A B\nba\n", "line 2: 'ba' has no phonemes"),
         ("ab A B\nba B X\n", "line 2: 'ba' is pronounced with 'X'"),
         ("ab 0.5 A B\nba B A\n", "line 2: 'ba' has no probability"),
-        ("ab 0.0 A B\n", "line 1: the probability 0.0"),
+        ("ab 0.0 A B\n", "line 1: .ab. has the probability 0.0, which must be above 0"),
         ("\n", "holds no word"),
     ],
 )
@@ -319,6 +395,59 @@ def test_a_language_model_that_is_cut_short_or_none_is_named(name, tmp_path):
             decoder(name, tmp_path, units, lm=write_arpa(tmp_path, text))
     with pytest.raises(UserError, match="nowhere.arpa"):
         decoder(name, tmp_path, units, lm=str(tmp_path / "nowhere.arpa"))
+
+
+COMPRESSED = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+WRITTEN = {
+    **{variant: text.encode() for variant, text in VARIANTS.items()},
+    **{variant: compress(PLAIN.encode()) for variant, compress in COMPRESSED.items()},
+    "minus infinity in words": PLAIN.replace("-99", "-Infinity").encode(),
+    "blank lines behind": (PLAIN + "\n\n").encode(),
+}
+
+
+@pytest.mark.parametrize("name", ["beam", *WITH_WORDS])
+@pytest.mark.parametrize("variant", WRITTEN)
+def test_an_arpa_file_says_the_same_however_it_is_written(name, variant, tmp_path):
+    emissions, lengths = random_emissions(4, 2, 8, 4), torch.tensor([8, 5])
+    (tmp_path / "lm").write_bytes(WRITTEN[variant])
+    narrow = {} if name == "wfst" else {"beam_size": 500}
+    found = decoder(name, tmp_path, lm=str(tmp_path / "lm"), **narrow)(emissions, lengths)
+    assert found == decoder(name, tmp_path, lm=write_arpa(tmp_path, PLAIN), **narrow)(emissions, lengths)
+    assert any(each[0].ids for each in found)
+
+
+UNIGRAMS = "\\data\\\nngram 1=6\n\n\\1-grams:\n-99\t<s>\n-0.9\t</s>\n-2\t<unk>\n-0.7\tab\n-0.8\tba\n-1\tb\n\n\\end\\\n"
+
+
+def of_order(order: int) -> str:
+    """An ARPA file of unigrams, and one sequence of each higher order."""
+    counts = "ngram 1=6\n" + "".join(f"ngram {length}=1\n" for length in range(2, order + 1))
+    sections = [
+        f"\\{length}-grams:\n-0.3\t<s>{' ab' * (length - 1)}{'' if length == order else chr(9) + '-0.1'}\n\n"
+        for length in range(2, order + 1)
+    ]
+    return UNIGRAMS.replace("ngram 1=6\n", counts).replace("\\end", "".join(sections) + "\\end")
+
+
+@pytest.mark.parametrize("name", WITH_WORDS)
+@pytest.mark.parametrize("order", [1, 2, 6])
+def test_models_of_every_order_that_a_decoder_can_hold_say_what_is_in_the_file(name, order, tmp_path):
+    lm = write_arpa(tmp_path, UNIGRAMS if order == 1 else of_order(order))
+    emissions = random_emissions(2, 12, 4)
+    (found,) = decoder(name, tmp_path, lm=lm, nbest=4)(emissions[None], torch.tensor([12]))
+    for each in found:
+        language = read_model(lm).log10_probability([*each.transcript, "</s>"], ["<s>"]) * math.log(10)
+        assert each.language_model_score == pytest.approx(language, abs=1e-2)
+
+
+@pytest.mark.parametrize("name", ["beam", "lexicon"])
+def test_an_order_that_kenlm_cannot_hold_is_a_sentence_and_a_transducer_takes_it(name, tmp_path):
+    text = of_order(7)
+    lm = write_arpa(tmp_path, text.replace("ab", "a").replace("ba", "▁") if name == "beam" else text)
+    with pytest.raises(UserError, match="order 7.* holds 6 at most: take decoder=wfst"):
+        decoder(name, tmp_path, lm=lm)
+    assert decoder("wfst", tmp_path, lm=write_arpa(tmp_path, text)).facts["words"] == 3
 
 
 def test_a_kenlm_binary_says_the_same_as_its_arpa_file_and_is_named_where_it_is_cut_short(tmp_path):

