@@ -250,6 +250,20 @@ def test_a_speaking_process_that_fails_says_why_and_leaves_nothing(tmp_path, mon
     assert list((tmp_path / "spoken").iterdir()) == []
 
 
+def test_a_file_that_there_is_no_room_for_is_named_with_what_is_free(tmp_path):
+    """The largest size of a file stands for a full disk: to libsndfile both are a "System error"."""
+    import resource
+
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, allowed[1]))
+    try:
+        with pytest.raises(UserError, match=r"-0000\d\.flac could not be written, \d+ MiB are free there"):
+            SpokenCorpus(hours=0.01).load(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+    assert list((tmp_path / "spoken").iterdir()) == []
+
+
 def test_a_damaged_manifest_is_named(tmp_path):
     settings = SpokenCorpus(hours=0.005)
     settings.load(tmp_path)

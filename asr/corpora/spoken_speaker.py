@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -110,10 +111,15 @@ def main(folder: Path, first: int, step: int) -> None:
             utterance = Utterance(**settings)
             samples, phonemes, spoken_words = speak(utterance, shape)
             file = folder / utterance.split / f"{utterance.id}.flac"
-            soundfile.write(file, samples, shape.sample_rate, subtype="PCM_16")
+            try:
+                soundfile.write(file, samples, shape.sample_rate, subtype="PCM_16")
+            except soundfile.SoundFileError as error:
+                # of a full disk libsndfile says no more than "System error"
+                free = shutil.disk_usage(folder).free / 2**20
+                raise UserError(f"{file} could not be written, {free:.0f} MiB are free there: {error}") from None
             result = {"id": utterance.id, "samples": len(samples), "phonemes": phonemes, "words": spoken_words}
             print(json.dumps(result), flush=True)
-    except (OSError, UserError, soundfile.SoundFileError) as error:
+    except (OSError, UserError) as error:
         print(json.dumps({"error": str(error)}), flush=True)
         sys.exit(1)
 
