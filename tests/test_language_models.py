@@ -454,6 +454,15 @@ def test_a_long_file_is_read_in_pieces(tmp_path, monkeypatch):
     assert ngrams_of(read_model(tmp_path / "lm.arpa")) == EXPECTED
 
 
+@pytest.mark.parametrize("lines", [1, 2, 3, 50_000])
+def test_a_word_listed_twice_is_seen_wherever_a_piece_of_the_file_ends(tmp_path, monkeypatch, lines):
+    content = UNIGRAMS.replace("-0.5\ta\n", "-0.5\ta\n-0.25\ta\n").replace("ngram 1=5", "ngram 1=6")
+    (tmp_path / "lm.arpa").write_text(content)
+    monkeypatch.setattr("asr.language.arpa.LINES_AT_ONCE", lines)
+    with pytest.raises(UserError, match="line 9: the word 'a' is listed twice"):
+        read_model(tmp_path / "lm.arpa")
+
+
 def test_ngrams_without_their_parts_say_the_same_when_the_parts_are_added(tmp_path):
     """As in models that SRILM pruned: `a b` and `b c` are not listed, but `a b c` is."""
     ngrams = {
@@ -478,6 +487,19 @@ def test_ngrams_without_their_parts_say_the_same_when_the_parts_are_added(tmp_pa
         )
 
 
+# two adjacent lines of one word leave fewer words than lines, and each later line would be taken for the word behind it
+UNIGRAMS = """\\data\\
+ngram 1=5
+
+\\1-grams:
+-0.5\t<unk>
+-99\t<s>
+-0.5\t</s>
+-0.5\ta
+-0.75\tb
+
+\\end\\
+"""
 HOSTILE = {
     "": "has no line",
     "no ARPA at all\n": "has no line",
@@ -502,6 +524,15 @@ HOSTILE = {
     PLAIN.replace("<s> a b", "<s> a b\t-1"): "line 20: the back-off weight '-1' stands in the highest order",
     PLAIN.replace("-0.625\tb a", "-0.625\ta b"): "line 16: 'a b' is listed on line 15 already",
     PLAIN.replace("\ta\t-0.125", "\t</s>\t-0.125"): "line 10: the word '</s>' is listed twice",
+    PLAIN.replace("\ta\t-0.125", "\t<unk>\t-0.125"): "line 10: the word '<unk>' is listed twice",
+    PLAIN.replace("ngram 1=5", "ngram 1=6").replace(
+        "-0.875\tb", "-0.5\ta\n-0.875\tb"
+    ): "line 11: the word 'a' is listed twice",
+    PLAIN.replace("-0.125\tb </s>", "-0.125\t<s> a"): "line 17: '<s> a' is listed on line 14 already",
+    PLAIN.replace("ngram 3=1", "ngram 3=2").replace(
+        "<s> a b", "<s> a b\n-0.25\t<s> a b"
+    ): "line 21: '<s> a b' is listed on line 20",
+    UNIGRAMS.replace("\t<s>", "\t<unk>", 1): "line 6: the word '<unk>' is listed twice",
     PLAIN.replace("</s>", "c"): "does not list </s>",
     PLAIN + "\\data\\\n": "after .end. there is more",
     PLAIN.replace("a", "\0", 1): "zero byte|has no line",

@@ -162,8 +162,9 @@ class ArpaFile:
             raise self.error(numbers[at], f"the back-off weight {shown(fields[at][-1])} {why}.")
         if order == 1:
             for number, each in zip(numbers, fields):
-                if self.words.setdefault(each[1], len(self.words)) != len(self.words) - 1:
+                if each[1] in self.words:
                     raise self.error(number, f"the word {shown(each[1])} is listed twice.")
+                self.words[each[1]] = len(self.words)
         ids = [self.words.get(word) for each in fields for word in each[1 : order + 1]]
         if None in ids:
             at, word = divmod(ids.index(None), order)
