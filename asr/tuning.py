@@ -8,7 +8,8 @@ import hashlib
 import io
 import itertools
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,13 +153,19 @@ def emissions_of(model: Model, split: CheckedSplit, device: str, batch_frames: i
 def cached_emissions(
     model: Model, split: CheckedSplit, corpus: str, device: str, batch_frames: int, cache: Path
 ) -> tuple[list[Tensor], Path]:
-    """`emissions_of`, kept in a file below `cache` that is named for the weights, the attention and the utterances."""
+    """`emissions_of`, kept in a file below `cache` that is named for the weights, the attention and the utterances.
+
+    Audio that was replaced since is another utterance, by the size and the time of change of its file. Raises UserError for
+    audio that is not there, and if the emissions cannot be kept.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save
 
     digest = hashlib.sha256((json.dumps(model.description, sort_keys=True) + weights_digest(model)).encode())
     for cut in split.cuts:
-        digest.update(f"{cut.id} {cut.start} {cut.duration} {cut.recording.id}\n".encode())
+        digest.update(f"{cut.id} {cut.start} {cut.duration} {cut.recording.id} {cut.channel}\n".encode())
+    for line in audio_stamps(split):
+        digest.update(line)
     file = Path(cache) / "emissions" / f"{corpus}-{split.name}-{digest.hexdigest()[:16]}.safetensors"
     if file.is_file():
         try:
@@ -175,6 +182,26 @@ def cached_emissions(
             f"The emissions cannot be kept in {file} ({error.strerror}): choose another cache=FOLDER."
         ) from None
     return emissions, file
+
+
+def audio_stamps(split: CheckedSplit) -> Iterator[bytes]:
+    """What tells whether the audio of a split is still the same, each source once: the size and the time of change of a file, the
+    content of what is held in memory."""
+    seen = set()
+    for cut in split.cuts:
+        for source in cut.recording.sources:
+            if (source.type, source.source) in seen:
+                continue
+            seen.add((source.type, source.source))
+            if source.type == "file":
+                try:
+                    status = Path(source.source).stat()
+                except OSError as error:
+                    raise UserError(f"{source.source}, audio of {cut.id}, cannot be read: {error.strerror}.") from None
+                yield os.fsencode(f"{source.source} {status.st_size} {status.st_mtime_ns}\n")
+            else:
+                content = source.source if isinstance(source.source, bytes) else str(source.source).encode()
+                yield hashlib.sha256(content).digest()
 
 
 def decode_all(decoder, emissions: Sequence[Tensor]) -> list:

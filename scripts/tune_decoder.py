@@ -15,8 +15,8 @@ from asr.errors import UserError  # noqa: E402
 def tune_decoder(config) -> None:
     """Searches the language model's weight and the score of a word on dev, and keeps the best in the run's folder.
 
-    python scripts/tune_decoder.py checkpoint=RUN decoder=lexicon decoder.lm=lm.arpa
-    python evaluate.py checkpoint=RUN decoder=lexicon        # finds language model and weights there
+    python scripts/tune_decoder.py checkpoint=RUN decoder.lm=lm.arpa      # of the decoder wfst
+    python evaluate.py checkpoint=RUN decoder=wfst           # finds language model and weights there
 
     Emissions are computed once and kept in the cache. The test split is never looked at.
     """

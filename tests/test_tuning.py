@@ -1,14 +1,29 @@
 """A decoder's weights: a grid and its refinement, emissions kept, what was found is taken up again and what was typed stays."""
 
 import json
+import os
 from types import SimpleNamespace
 
+import numpy
 import pytest
+import soundfile
 import torch
 
 from asr.decoders import Decoder, Hypothesis
 from asr.errors import UserError
-from asr.tuning import Point, best_of, beyond, decode_all, search, spacing, tuned_file, with_tuned, write_tuned
+from asr.tuning import (
+    Point,
+    audio_stamps,
+    best_of,
+    beyond,
+    decode_all,
+    search,
+    spacing,
+    thinned,
+    tuned_file,
+    with_tuned,
+    write_tuned,
+)
 
 
 def valley(lm_weight, word_score):
@@ -122,3 +137,69 @@ def test_utterances_are_decoded_with_others_of_like_length_and_come_back_in_thei
     best = decode_all(decoder, [torch.zeros(length, 4) for length in lengths])
     assert [hypothesis.ids for hypothesis in best] == [[length] for length in lengths]
     assert decoder.sizes == [32, 32, 16]
+
+
+def split_of(*recordings):
+    """Two cuts of each recording, as a checked split."""
+    from lhotse import MonoCut
+
+    from asr.data.checks import CheckedSplit
+
+    cuts = [
+        MonoCut(f"{recording.id}-{number}", 0.05 * number, 0.05, 0, recording=recording)
+        for recording in recordings
+        for number in range(2)
+    ]
+    everything = list(range(len(cuts)))
+    return CheckedSplit("dev", cuts, labels=everything, references=everything, frames=everything, dropped=[])
+
+
+def recorded(file, value):
+    soundfile.write(file, numpy.full(1600, value), 16000, subtype="PCM_16")
+
+
+def test_audio_that_was_replaced_is_seen_by_its_size_or_its_time_and_every_file_is_looked_at_once(tmp_path):
+    from lhotse import Recording
+
+    for name in ("a.wav", "b.wav"):
+        recorded(tmp_path / name, 0.1)
+    split = split_of(*(Recording.from_file(tmp_path / name) for name in ("a.wav", "b.wav")))
+    before = list(audio_stamps(split))
+    assert len(before) == 2 and list(audio_stamps(split)) == before
+    status = os.stat(tmp_path / "a.wav")
+    recorded(tmp_path / "a.wav", 0.2)
+    os.utime(tmp_path / "a.wav", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert os.stat(tmp_path / "a.wav").st_size == status.st_size
+    after = list(audio_stamps(split))
+    assert after[0] != before[0] and after[1] == before[1]
+    soundfile.write(tmp_path / "b.wav", numpy.full(1601, 0.1), 16000, subtype="PCM_16")
+    assert list(audio_stamps(split))[1] != before[1]
+    (tmp_path / "b.wav").unlink()
+    with pytest.raises(UserError, match="b.wav, audio of b-0, cannot be read: No such file"):
+        list(audio_stamps(split))
+
+
+def test_audio_that_is_held_in_memory_is_told_apart_by_what_it_is(tmp_path):
+    from lhotse import Recording
+
+    stamps = []
+    for value in (0.1, 0.2):
+        recorded(tmp_path / "a.wav", value)
+        recording = Recording.from_bytes((tmp_path / "a.wav").read_bytes(), "a")
+        stamps.append(list(audio_stamps(split_of(recording))))
+    assert [len(each) for each in stamps] == [1, 1] and stamps[0] != stamps[1]
+
+
+def test_a_thinned_split_has_no_more_than_so_many_seconds_from_its_beginning_to_its_end(tmp_path):
+    from lhotse import Recording
+
+    recordings = []
+    for name in "abcdef":
+        recorded(tmp_path / f"{name}.wav", 0.1)
+        recordings.append(Recording.from_file(tmp_path / f"{name}.wav"))
+    split = split_of(*recordings)
+    assert split.seconds == pytest.approx(0.6)
+    half = thinned(split, 0.3)
+    assert half.seconds == pytest.approx(0.3) and half.labels == half.references == half.frames == [0, 2, 4, 6, 8, 10]
+    assert [cut.id for cut in half.cuts] == [split.cuts[index].id for index in half.labels]
+    assert thinned(split, 100.0).cuts == split.cuts and len(thinned(split, 1e-6).cuts) == 1
