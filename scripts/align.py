@@ -18,8 +18,10 @@ def align(config) -> None:
     python scripts/align.py checkpoint=RUN hypotheses=true       # what is recognized too
     python scripts/align.py checkpoint=RUN gold_phonemes=false   # by the words' pronunciations
 
-    Where the corpus has gold times (corpus=spoken), it says how far the times are off.
+    Where the corpus has gold times (corpus=spoken), it says how far the times are off; with hypotheses=true also how well the
+    confidences of their words tell right words from wrong ones.
     """
+    from asr.alignment.confidence import show_confidence
     from asr.alignment.gold import show
     from asr.alignment.split import align_split
     from asr.command import asked_of_checkpoint
@@ -40,6 +42,8 @@ def align(config) -> None:
     for kind in ("reference", "hypothesis"):
         for name, scored in result.get(kind, {}).items():
             print(show(f"{kind} {name}", scored))
+    if "confidence" in result:
+        print(show_confidence(result["confidence"]))
     print(
         f"{result['utterances'] - result['not_aligned']} utterances aligned, {result['not_aligned']} not; in {result['folder']}"
     )

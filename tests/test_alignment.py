@@ -395,6 +395,8 @@ def test_align_writes_ctm_textgrid_and_scores_and_names_what_it_cannot_align(tmp
     times = json.loads((tmp_path / "out/times.json").read_text())
     assert times["reference"]["words"]["start"]["median"] < 0.03
     assert times["hypothesis"]["words"]["paired"] == 4
+    assert times["confidence"]["kind"] == "acoustic" and times["confidence"]["words"] >= 4
+    assert f"confidence (acoustic) of {times['confidence']['words']} hypothesis words" in said
     assert "'x'" in (tmp_path / "out/not_aligned.tsv").read_text()
     assert [line.split()[4] for line in (tmp_path / "out/reference.ctm").read_text().splitlines()] == [
         "abba", "cafe", "head"

@@ -47,7 +47,8 @@ def words_of_units(hypothesis: Hypothesis) -> list[Spelling]:
             position += 1
         if frames:
             # a word without a unit of its own shares that of its neighbour
-            words.append(Spelling(word.word, first if position > first else max(0, first - 1), max(1, position)))
+            begin = first if position > first else max(0, first - 1)
+            words.append(Spelling(word.word, begin, max(1, position), word.confidence))
     return words
 
 

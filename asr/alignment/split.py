@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from asr.alignment import Timed
+from asr.alignment.confidence import confidence_scores, rated
 from asr.alignment.ctm import ctm
 from asr.alignment.forced import align, fewest_frames
 from asr.alignment.gold import gold_items, paired, scores
@@ -24,7 +25,7 @@ from asr.data.batches import Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit
 from asr.decoders import Decoder, decoders
 from asr.errors import UserError
-from asr.evaluation import Request, choose_attention, choose_device, load_split
+from asr.evaluation import Request, choose_attention, choose_device, load_split, reference_of, without_marks
 from asr.run_folder import command_line
 from asr.tuning import with_tuned
 from asr.units import UnknownUnit, write_whole
@@ -40,12 +41,16 @@ class Tiers:
 
 @dataclasses.dataclass
 class Aligned:
-    """What came of an utterance. reference and hypothesis: None where not asked for, or for the reason in `problem`."""
+    """What came of an utterance. reference and hypothesis: None where not asked for, or for the reason in `problem`.
+
+    rated: each word of the hypothesis, by its confidence and whether it is right; None where it has no words.
+    """
 
     cut: Any
     reference: Tiers | None = None
     hypothesis: Tiers | None = None
     problem: str | None = None
+    rated: list[tuple[float, bool]] | None = None
 
 
 def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool) -> dict[str, Any]:
@@ -53,6 +58,10 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
 
     hypotheses: whether what is recognized is aligned too. gold: whether phonemes of the references are the corpus's gold ones
     where the units go by them; otherwise the words' pronunciations. textgrids: whether every utterance gets a TextGrid.
+
+    With hypotheses that have words, `confidence` says how well their confidences tell right words from wrong ones
+    (`asr.alignment.confidence.confidence_scores`), and of which kind they are: `posterior` by a decoder that finds words, else
+    `acoustic`.
 
     Writes `reference.ctm` and `reference_units.ctm` (and `hypothesis…`), `textgrid/<utterance>.TextGrid`, `not_aligned.tsv` and
     `times.json` into request.output; by default `alignments/<split>` in the run's folder, or beside the model. Raises UserError
@@ -65,7 +74,7 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
     decoder = None
     if hypotheses:
         settings = with_tuned(checkpoint, request.decoder, request.decoder_typed)
-        decoder = decoders.create(settings).bind(checkpoint.units)
+        decoder = decoders.create(settings).bind(checkpoint.units).with_confidences()
     split, corpus, own = load_split(checkpoint, request)
     place = request.split if own else f"{corpus.name}-{request.split}"
     folder = Path(request.output) if request.output else output_folder(checkpoint) / place
@@ -86,6 +95,12 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
         "command": command_line(),
         **{kind: score(aligned, kind) for kind in kinds},
     }
+    if any(one.rated is not None for one in aligned):
+        kind = "posterior" if decoder.gives_words else "acoustic"
+        result["confidence"] = {
+            "kind": kind,
+            **confidence_scores([each for one in aligned for each in one.rated or []]),
+        }
     try:
         write(folder, aligned, kinds, textgrids, result)
     except OSError as error:
@@ -120,6 +135,10 @@ def align_utterances(
                 spans, words = read_hypothesis(decoded[row][0], heard, units)
                 found = timed(spans, timing, units.symbols, cut.duration)
                 one.hypothesis = Tiers(found, None if words is None else group(words, found))
+                if words is not None:
+                    # noises are no words
+                    spoken = [word for word in one.hypothesis.words if without_marks([word.text])]
+                    one.rated = rated(spoken, reference_of(split, index, decoder, units))
             yield one
 
 

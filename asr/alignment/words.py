@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Spelling:
-    """A word, and the positions of its units: from `first` to before `end`."""
+    """A word, and the positions of its units: from `first` to before `end`.
+
+    confidence: its posterior probability by the decoder that found it, 0..1; None where no decoder tells.
+    """
 
     word: str
     first: int
     end: int
+    confidence: float | None = None
 
 
 def spelled(units: Units, ids: Sequence[int]) -> list[Spelling] | None:
@@ -91,14 +95,18 @@ def gold_words(alignment: dict, phonemes: int) -> list[Spelling] | None:
 def group(words: Sequence[Spelling], timed_units: Sequence[Timed]) -> list[Timed]:
     """Words from their units: from the start of the first to the end of the last.
 
-    The confidence of a word is the geometric mean of its units': long words are not punished for their length.
+    The confidence of a word is its posterior probability by the decoder, which weighs lexicon, language model and the words that
+    compete with it. Where no decoder tells, as for references and what is decoded greedily, it is an acoustic one: the geometric
+    mean of its units', so that long words are not punished for their length.
     """
     return [
         Timed(
             word.word,
             timed_units[word.first].start,
             timed_units[word.end - 1].end,
-            joint_confidence([unit.confidence for unit in timed_units[word.first : word.end]]),
+            joint_confidence([unit.confidence for unit in timed_units[word.first : word.end]])
+            if word.confidence is None
+            else word.confidence,
         )
         for word in words
     ]

@@ -27,11 +27,13 @@ decoders = Registry("asr.decoders", "decoder")
 @dataclasses.dataclass(frozen=True)
 class Word:
     """A word of a hypothesis. start, end: emission frames, from the first one of its first unit to behind the last one of its
-    last unit."""
+    last unit. confidence: its posterior probability, 0..1 (`asr.decoders.confidence`); None where the decoder was not asked for
+    it."""
 
     word: str
     start: int
     end: int
+    confidence: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,12 @@ class Decoder(abc.ABC):
         Raises UserError where the decoder has no such weights.
         """
         raise UserError(f"The decoder {self.name} has no language model that could be weighted.")
+
+    def with_confidences(self) -> Decoder:
+        """The same decoder, bound to the same units and files, that also says how sure it is of each word of its best hypothesis
+        (`Word.confidence`), which takes more time. One that gives no words stays as it is.
+        """
+        return self
 
     @abc.abstractmethod
     def __call__(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from asr.decoders import Decoder, Hypothesis, Word, search
+from asr.decoders.confidence import nbest_confidences, with_posteriors
 from asr.decoders.language_model import dictionary_of, load_kenlm, model_words
 from asr.decoders.pronunciations import Spellings, spell
 from asr.decoders.search import IMPOSSIBLE, LN10, Run, bound, check_numbers, decode_each, require, runs_of
@@ -28,6 +29,8 @@ from asr.units import Units
 UNKNOWN = "<unk>"
 # flashlight's tree keeps this many words of one spelling, and forgets any more
 MOST_HOMOPHONES = 6
+# Hypotheses that the confidences of words go by.
+SENTENCES = 100
 log = logging.getLogger(__name__)
 
 
@@ -45,6 +48,9 @@ class Lexicon(Decoder):
     path are aligned again, with silence where it was. Copies would also be counted again and again in a sum: with
     sum_alignments the search goes by best paths, and what it found is then scored, and put in order, by the exact sum over all
     alignments of its units. Only with spaces between words does flashlight itself add up.
+
+    Confidences of words go by the hypotheses that are left at the last frame, which mostly begin alike: they rank words better
+    than chance, but are too sure. Those of `wfst` go by a lattice.
 
     Recordings of more than 6000 frames are cut where they are most silent; for the language model a sentence begins there.
     """
@@ -66,6 +72,7 @@ class Lexicon(Decoder):
         beam_size_token: int | None = None,
         nbest: int = 1,
         sum_alignments: bool = False,
+        confidence_scale: float = 0.5,
     ):
         """lm: an ARPA file or KenLM binary over words; None for none. lexicon, out_of_vocabulary: see `pronunciations.spell`.
         lm_weight: for natural logarithms. word_score: added for each word; above 0 makes more and shorter words.
@@ -73,7 +80,8 @@ class Lexicon(Decoder):
         word, which is then written <unk>; None for never. beam_size: hypotheses kept at each frame. beam_threshold: how far
         below the best a kept one may score, natural logarithm. beam_size_token: how many of a frame's best units are tried;
         None for all. nbest: how many hypotheses are returned. sum_alignments: score by the sum over alignments, not by the
-        best one.
+        best one. confidence_scale: of the scores, in the confidences of words: the smaller, the less sure; chosen on
+        the dev set of corpus=spoken.
         """
         numbers = {
             "lm_weight": lm_weight,
@@ -82,17 +90,19 @@ class Lexicon(Decoder):
             "beam_size": beam_size,
             "beam_threshold": beam_threshold,
             "nbest": nbest,
+            "confidence_scale": confidence_scale,
         }
         optional = {"unknown_score": unknown_score, "beam_size_token": beam_size_token}
         check_numbers(
             numbers | {key: value for key, value in optional.items() if value is not None},
-            positive={"beam_threshold"},
+            positive={"beam_threshold", "confidence_scale"},
             counts={"beam_size", "beam_size_token", "nbest"},
         )
         self.lm, self.lexicon, self.out_of_vocabulary = lm, lexicon, out_of_vocabulary
         self.lm_weight, self.word_score, self.silence_score = float(lm_weight), float(word_score), float(silence_score)
         self.unknown_score, self.beam_size, self.beam_threshold = unknown_score, beam_size, float(beam_threshold)
         self.beam_size_token, self.nbest, self.sum_alignments = beam_size_token, nbest, sum_alignments
+        self.confidence_scale, self._confident = float(confidence_scale), False
         self.units: Units | None = None
         self.spellings: Spellings | None = None
 
@@ -125,6 +135,11 @@ class Lexicon(Decoder):
         other = copy.copy(self)
         other.lm_weight, other.word_score = float(lm_weight), float(word_score)
         return other._with_search()
+
+    def with_confidences(self) -> Lexicon:
+        other = copy.copy(self)
+        other._confident = True
+        return other
 
     def _grow(self, flashlight: Any) -> Any:
         """The tree of all spellings, in which each word's language model score is foreseen as early as can be."""
@@ -196,16 +211,22 @@ class Lexicon(Decoder):
         if self._ends_in_space:
             columns[time, self._separator] = 0.0
         results = self._search.decode(columns.ctypes.data, *columns.shape)
-        return self._best(results, columns[:time, :symbols], emissions)
+        if not self._confident:
+            return self._best(results, columns[:time, :symbols], emissions, self.nbest)
+        best = self._best(results, columns[:time, :symbols], emissions, max(self.nbest, SENTENCES))
+        sentences, scores = [each.transcript for each in best], [each.score for each in best]
+        best[0] = with_posteriors(best[0], nbest_confidences(sentences, scores, self.confidence_scale))
+        return best[: self.nbest]
 
-    def _best(self, results: list[Any], scored: numpy.ndarray, emissions: numpy.ndarray) -> list[Hypothesis]:
-        """The best different hypotheses. What a closer look changes can only lower a score, so that few results need one."""
+    def _best(self, results: list[Any], scored: numpy.ndarray, emissions: numpy.ndarray, most: int) -> list[Hypothesis]:
+        """At most so many different hypotheses, the best ones. What a closer look changes can only lower a score, so that few
+        results need one."""
         if self.sum_alignments and self._copies:
             results = self._summed([self._read(result, emissions.shape) for result in results], scored)
         queue = [(-result.score, rank, result) for rank, result in enumerate(results)]
         heapq.heapify(queue)
         best: dict[tuple[str, ...], Hypothesis] = {}
-        while queue and len(best) < self.nbest:
+        while queue and len(best) < most:
             _, rank, found = heapq.heappop(queue)
             if isinstance(found, Reading):
                 if not found.is_path:

@@ -102,7 +102,7 @@ def joined_hypothesis(one: Hypothesis, other: Hypothesis, frames: int) -> Hypoth
     """One hypothesis of both, the other's times moved by so many frames."""
     words = None
     if one.words is not None and other.words is not None:
-        words = [*one.words, *(Word(word.word, word.start + frames, word.end + frames) for word in other.words)]
+        words = [*one.words, *(moved(word, frames) for word in other.words)]
     return Hypothesis(
         [*one.ids, *other.ids],
         one.score + other.score,
@@ -111,6 +111,10 @@ def joined_hypothesis(one: Hypothesis, other: Hypothesis, frames: int) -> Hypoth
         one.acoustic_score + other.acoustic_score,
         one.language_model_score + other.language_model_score,
     )
+
+
+def moved(word: Word, frames: int) -> Word:
+    return dataclasses.replace(word, start=word.start + frames, end=word.end + frames)
 
 
 def different(hypotheses: Iterable[Hypothesis], add: bool) -> list[Hypothesis]:
