@@ -27,6 +27,8 @@ def transcribe(config) -> int:
             whole_seconds=config.whole_seconds,
             window_seconds=config.window_seconds,
             overlap_seconds=config.overlap_seconds,
+            pause_seconds=config.pause_seconds,
+            skip_seconds=config.skip_seconds,
             one_pass=config.one_pass,
             segment_seconds=config.segment_seconds,
             batch_seconds=config.batch_seconds,

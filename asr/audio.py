@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import os
 import re
 import stat
 from collections.abc import Iterator
@@ -230,7 +231,8 @@ def open_with_soundfile(path: Path) -> soundfile.SoundFile:
     import soundfile
 
     try:
-        file = soundfile.SoundFile(str(path))
+        # as bytes: soundfile cannot encode a name that is not UTF-8
+        file = soundfile.SoundFile(os.fsencode(path))
     except (soundfile.LibsndfileError, TypeError):  # TypeError: files named .raw have no header to read
         raise Unknown from None
     if file.samplerate not in RATES:

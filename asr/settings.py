@@ -197,6 +197,8 @@ LEAST = {
     "whole_seconds": 0,
     "window_seconds": 1,
     "overlap_seconds": 0,
+    "pause_seconds": 0,
+    "skip_seconds": 0,
     "segment_seconds": 1,
     "batch_seconds": 1,
 }
@@ -216,6 +218,8 @@ NULLABLE = {
     "output": str,
     "plot_attention": str,
     "longest_seconds": float,
+    "pause_seconds": float,
+    "skip_seconds": float,
     "channel": int,
 }
 # settings that are chosen for the user unless they are given

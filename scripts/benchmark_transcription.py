@@ -2,15 +2,18 @@
 
     python scripts/benchmark_transcription.py RUN [--minutes 60] [--split test] [--cache .cache] [SETTING=VALUE ...]
 
-The recording is made of the split's utterances, one speaker after the other, again and again until it is long enough; settings are those
-of transcribe.py, such as decoder=wfst. Time and memory are those of the whole process, from its start to its end; memory is the
-largest resident set of it. The words' times decide which utterance they are scored with (NIST's STM and CTM).
+The recording is made of the split's utterances, again and again until it is long enough: one speaker after the other, or
+shuffled, so that the speaker changes with nearly every utterance; --pause puts a quiet pause behind each of them, --noise
+white noise over everything. Settings are those of transcribe.py, such as decoder=wfst. Time and memory are those of the whole
+process, from its start to its end; memory is the largest resident set of it. The words' times decide which utterance they are
+scored with (NIST's STM and CTM).
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -21,6 +24,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 RECORDING = "recording"
+PAUSE_DEVIATION = 10 ** (-70 / 20)  # of the white noise in pauses, beside full scale: a quiet room
 
 
 def write_recording(folder: Path, arguments: argparse.Namespace) -> float:
@@ -39,11 +43,19 @@ def write_recording(folder: Path, arguments: argparse.Namespace) -> float:
         (cut.supervisions[0].speaker, " ".join(checkpoint.units.words(cut.supervisions[0])), cut.load_audio()[0])
         for cut in sorted(split.cuts, key=lambda cut: cut.supervisions[0].speaker)
     ]
+    generator = numpy.random.default_rng(arguments.seed)
+    if arguments.order == "shuffled":
+        utterances = [utterances[number] for number in generator.permutation(len(utterances))]
+    power = numpy.mean([numpy.square(audio).mean() for _, _, audio in utterances])
+    deviation = 0.0 if arguments.noise is None else math.sqrt(power * 10 ** (-arguments.noise / 10))
+    pause = round(arguments.pause * rate)
     samples, lines = 0, []
     with soundfile.SoundFile(folder / f"{RECORDING}.flac", "w", rate, 1) as file:
         for speaker, words, audio in itertools.cycle(utterances):
             start, end = samples / rate, (samples + len(audio)) / rate
             lines.append(f"{RECORDING} 1 {speaker} {start:.3f} {end:.3f} <O> {words}\n")
+            audio = numpy.concatenate([audio, generator.normal(0, PAUSE_DEVIATION, pause)])
+            audio += generator.normal(0, deviation, len(audio))
             file.write(numpy.clip(audio, -1.0, 1.0))
             samples += len(audio)
             if samples >= 60 * arguments.minutes * rate:
@@ -58,6 +70,10 @@ def main() -> int:
     parser.add_argument("settings", nargs="*", help="of transcribe.py")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--split", default="test")
+    parser.add_argument("--order", choices=("speaker", "shuffled"), default="speaker", help="of the utterances")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds of quiet behind every utterance")
+    parser.add_argument("--noise", type=float, help="signal-to-noise ratio in dB of white noise over the recording")
+    parser.add_argument("--seed", type=int, default=1, help="of the order and the noise")
     parser.add_argument("--cache", default=".cache")
     arguments = parser.parse_intermixed_args()
 

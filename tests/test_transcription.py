@@ -1,5 +1,7 @@
 """Audio of any kind and length → transcripts. The machine that listens is written by hand (tests/tones.py): letters are tones."""
 
+import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -23,7 +25,7 @@ from asr.transcription import Transcript
 from asr.transcription.audio import stream_audio
 from asr.transcription.files import Request, transcribe_files
 from asr.transcription.formats import FORMATS, clock
-from asr.transcription.inputs import file_names, find_sources
+from asr.transcription.inputs import file_names, find_sources, recording_names
 from asr.transcription.joining import Joiner, choose_cut
 from asr.transcription.resampling import resampler
 from asr.transcription.segments import Segmenter, choose_pause
@@ -304,15 +306,20 @@ def test_a_file_read_in_blocks_is_the_file_read_at_once(place, name, rate, optio
     assert numpy.abs(blocks - whole).max() < 1e-5
 
 
-def test_what_only_ffmpeg_reads_comes_in_blocks_too(place):
+def record_with_ffmpeg(name, waveform):
+    """An M4A file without loss."""
     import av
 
-    with av.open("x.m4a", "w") as container:
-        stream = container.add_stream("aac", rate=RATE)
-        frame = av.AudioFrame.from_ndarray(tones(TEXT)[None], format="fltp", layout="mono")
+    with av.open(name, "w") as container:
+        stream = container.add_stream("alac", rate=RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray((32767 * waveform).astype(numpy.int16)[None], format="s16p", layout="mono")
         frame.sample_rate = RATE
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)
+
+
+def test_what_only_ffmpeg_reads_comes_in_blocks_too(place):
+    record_with_ffmpeg("x.m4a", tones(TEXT))
     whole, _ = read_audio("x.m4a", RATE)
     assert numpy.array_equal(streamed("x.m4a", block_seconds=0.5), whole)
     assert len(list(stream_audio("x.m4a", RATE, block_seconds=0.5))) > 10
@@ -379,6 +386,88 @@ def test_two_files_that_would_be_written_to_one_are_refused_before_anything_is_r
     with pytest.raises(UserError, match="a/x.wav and b/x.wav would both be written to x.wav.txt"):
         transcribed(capsys, model, "a", "b", output="out")
     assert not Path("out").exists()
+
+
+def test_two_files_of_one_name_are_both_printed_as_nothing_is_written(place, model, capsys):
+    record("a/x.wav", "abba")
+    record("b/x.wav", "cafe")
+    output, _, failed = transcribed(capsys, model, "a", "b")
+    assert (output, failed) == ("a/x.wav\tabba\nb/x.wav\tcafe\n", 0)
+
+
+def names_in_ctm(*names):
+    sources, _ = find_sources(names)
+    return list(recording_names(sources).values())
+
+
+@pytest.mark.parametrize(("files", "names"), [
+    (["a/x.wav", "b/y.wav"], ["x", "y"]), (["a/x.wav", "a/x.flac"], ["x.wav", "x.flac"]),
+    (["a/x.wav", "b/x.wav", "y.wav"], ["a/x", "b/x", "y"]), (["a/x.wav", "b/x.flac"], ["x.wav", "x.flac"]),
+    (["a/x.wav", "a/x.flac", "b/x.wav"], ["a/x", "x.flac", "b/x"]), (["x.wav", "a/x.wav"], ["x.wav", "a/x"]),
+    (["1/a/x.wav", "2/a/x.wav"], ["1/a/x", "2/a/x"]), (["/1/x.wav", "1/x.wav"], ["/1/x", "1/x.wav"]),
+    (["my talk.wav", "my_talk.wav"], None), (["a/my talk.wav", "b/my_talk.wav"], ["a/my_talk", "b/my_talk"]),
+    (["X.wav", "x.wav"], None), (["X.wav", "x.flac"], ["X.wav", "x.flac"]),
+    (["-", "standard_input.wav"], ["standard_input", "standard_input.wav"]), (["./x.wav", "x.wav"], ["x"]),
+    (["-", "./-"], ["standard_input", "-"]), (["x", "x.wav", "a/x"], ["x", "x.wav", "a/x"]),
+], ids=str)  # fmt: skip
+def test_recordings_in_one_ctm_have_names_that_differ_and_are_as_short_as_they_can_be(files, names):
+    if names is None:
+        with pytest.raises(UserError, match="would both be called .* in one CTM: write several with output=FOLDER"):
+            names_in_ctm(*files)
+    else:
+        assert names_in_ctm(*files) == names
+
+
+def test_recordings_of_one_stem_are_apart_in_a_ctm_printed_or_written(place, model, capsys):
+    for name, text in (("a/x.wav", "abba"), ("a/x.flac", "cafe"), ("y.wav", "head")):
+        record(name, text)
+    output, _, _ = transcribed(capsys, model, "a/x.wav", "a/x.flac", "y.wav", format="ctm")
+    assert [(line.split()[0], line.split()[4]) for line in output.splitlines()] == [
+        ("x.wav", "abba"), ("x.flac", "cafe"), ("y", "head"),
+    ]  # fmt: skip
+    transcribed(capsys, model, "a/x.wav", "a/x.flac", "y.wav", format="ctm", output="out")
+    written = {path.name: path.read_text().split()[0] for path in Path("out").iterdir()}
+    assert written == {"x.wav.ctm": "x.wav", "x.flac.ctm": "x.flac", "y.ctm": "y"}
+
+
+def test_nothing_is_printed_in_a_ctm_for_a_recording_in_which_nothing_is_said(place, model, capsys):
+    record("1.wav", "abba")
+    soundfile.write("2.wav", numpy.zeros(RATE), RATE)
+    record("3.wav", "cafe")
+    output, _, failed = transcribed(capsys, model, ".", format="ctm")
+    assert [line.split()[4] for line in output.split("\n")[:-1]] == ["abba", "cafe"] and failed == 0
+
+
+@pytest.mark.parametrize("suffix", ["wav", "sph", "m4a"])
+@pytest.mark.parametrize("format", ["text", "json", "ctm"])
+def test_a_file_whose_name_is_not_utf8_is_read_and_its_name_written_with_its_bytes_in_hexadecimal(
+    place, model, format, suffix
+):
+    name = os.fsdecode(b"b\xe4d." + suffix.encode())
+    if suffix == "wav":
+        record("x.wav", "abba cafe")
+    elif suffix == "sph":
+        soundfile.write("x.sph", tones("abba cafe", around=0.2), RATE, format="NIST", subtype="PCM_16")
+    else:
+        record_with_ffmpeg("x.m4a", tones("abba cafe", around=0.2))
+    os.rename(f"x.{suffix}", name)
+    record("good.wav", "head")
+    # standard output as it is in most places: UTF-8, and nothing else
+    output = io.TextIOWrapper(io.BytesIO(), encoding="utf8", errors="strict")
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        request = Request([name, "good.wav", os.fsdecode(b"g\xf6ne.wav")], str(model), device="cpu", format=format)
+        assert transcribe_files(request) == 1
+        transcribe_files(dataclasses.replace(request, output="out"))
+    said_of = output.buffer.getvalue().decode("utf8")
+    assert f"b\\xe4d.{suffix}" in said_of.replace("\\\\", "\\") or "b\\xe4d 1 0." in said_of
+    assert "There is no audio file g\\xf6ne.wav" in said_of
+    assert "abba" in said_of and "cafe" in said_of and "head" in said_of
+    ending = {"text": "txt"}.get(format, format)
+    assert sorted(os.listdir(b"out")) == [
+        f"b\udce4d.{ending}".encode("utf8", "surrogateescape"),
+        f"good.{ending}".encode(),
+    ]
+    assert "abba" in Path("out", os.fsdecode(f"b\udce4d.{ending}")).read_text(encoding="utf8")
 
 
 def test_a_name_that_a_whole_name_runs_into_is_seen(place):
@@ -616,6 +705,50 @@ def test_one_channel_of_a_recording_is_heard_or_the_mean_of_all_which_is_said(tm
         heard(channel=3)
 
 
+@pytest.mark.parametrize(("sides", "says"), [
+    (lambda x, y: [x, -x], "is silent, .*channel=1 takes one"),
+    (lambda x, y: [0.5 * x, -0.48 * x], r"is 34 dB quieter than channel 1, .*channel=1 takes one"),
+    (lambda x, y: [-0.05 * x, 0.06 * x + 0.01 * y, 0 * x], r"is \d+ dB quieter than channel 2, .*channel=2 takes one"),
+    (lambda x, y: [x + 0.1, -x - 0.1], "is silent, "),
+    (lambda x, y: [x, y], None), (lambda x, y: [x, 0 * x], None), (lambda x, y: [x, x], None),
+    (lambda x, y: [0 * x, 0 * x], None), (lambda x, y: [0.05 * x + 0.6, 0.05 * x - 0.6], None), (lambda x, y: [x], None),
+], ids=["opposite", "nearly opposite", "three", "opposite with an offset",
+        "two speakers", "one side silent", "the same", "silence", "offsets alone", "mono"])  # fmt: skip
+def test_channels_that_cancel_each_other_in_their_mean_are_named(place, model, capsys, sides, says):
+    first, second = tones("abba cafe abba", around=0.2), tones("head bag. bag", around=0.2)
+    length = min(len(first), len(second))
+    soundfile.write("x.wav", numpy.stack(sides(first[:length], second[:length]), axis=1), RATE, subtype="FLOAT")
+    _, complaints, failed = transcribed(capsys, model, "x.wav")
+    assert failed == 0
+    if says is None:
+        assert "the mean of its channels" not in complaints
+    else:
+        assert re.search(f"x.wav: the mean of its channels {says}", complaints)
+        assert "the mean of its channels" not in transcribed(capsys, model, "x.wav", channel=1)[1]
+
+
+def test_the_sides_of_a_conversation_are_apart_in_the_ctm_and_scored_as_the_sides_of_an_stm(place, model, capsys):
+    from asr.scoring.ctm import read_ctm
+    from asr.scoring.rules import ScoringRules
+
+    sides = [tones("abba cafe", around=0.2), tones("head", around=0.2)]
+    stereo = numpy.zeros((len(sides[0]), 2))
+    for channel, side in enumerate(sides):
+        stereo[: len(side), channel] = side
+    soundfile.write("call.wav", stereo, RATE)
+    both = [transcribed(capsys, model, "call.wav", format="ctm", channel=channel)[0] for channel in (1, 2)]
+    Path("call.ctm").write_text("".join(both))
+    spoken = [(word.file, word.channel, word.text) for word in read_ctm("call.ctm")]
+    assert spoken == [("call", "1", "abba"), ("call", "1", "cafe"), ("call", "2", "head")]
+    assert transcribed(capsys, model, "call.wav", format="ctm")[0].split()[1] == "1"
+    Path("reference.stm").write_text("call 1 ann 0.0 2.0 abba cafe\ncall 2 bob 0.0 2.0 head\n")
+    scored = ScoringRules.read("reference.stm").score_ctm("call.ctm")
+    assert [one.alignment.errors for one in scored.utterances] == [0, 0] and not scored.outside
+    Path("letters.stm").write_text(Path("reference.stm").read_text().replace("call 2", "call B"))
+    with pytest.raises(UserError, match="line 3: the reference has no segment of the channel call 2"):
+        ScoringRules.read("letters.stm").score_ctm("call.ctm")
+
+
 def test_every_setting_of_the_command_reaches_what_it_is_a_setting_of(monkeypatch):
     from omegaconf import OmegaConf
 
@@ -624,7 +757,8 @@ def test_every_setting_of_the_command_reaches_what_it_is_a_setting_of(monkeypatc
     config = compose("transcribe", ["checkpoint=x"])
     wanted = {
         "device": "cpu", "format": "vtt", "output": "there", "channel": 2, "longest_seconds": 1.5, "whole_seconds": 2.5,
-        "window_seconds": 3.5, "overlap_seconds": 0.5, "one_pass": True, "segment_seconds": 4.5, "batch_seconds": 5.5,
+        "pause_seconds": 0.3, "skip_seconds": 0.7, "window_seconds": 3.5, "overlap_seconds": 0.5, "one_pass": True,
+        "segment_seconds": 4.5, "batch_seconds": 5.5,
     }  # fmt: skip
     own = {key for key in config if key not in ("checkpoint", "files", "decoder", "attention", "hydra")}
     assert wanted.keys() == {key for key in own if key in Request.__dataclass_fields__}

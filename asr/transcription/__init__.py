@@ -1,7 +1,8 @@
 """Audio files of any length → what was said in them, when, and how sure that is.
 
-`inputs` finds the files, `audio` decodes them block by block, `windows` cuts them into pieces that overlap, `joining` puts the
-emissions of these together again, `segments` cuts those at pauses, `recording` decodes and times them, `formats` and `subtitles`
+`inputs` finds the files, `audio` decodes them block by block, `pauses` finds where they pause, `windows` cuts them there or
+into pieces that overlap, `joining` puts the emissions of these together again, `segments` cuts them where they are too long to be
+decoded at once, `recording` decodes and times them, `formats` and `subtitles`
 write them down; `files` runs it all.
 """
 
@@ -18,7 +19,9 @@ class Transcript:
 
     name: what the user called it. seconds: its length. kind: what the items are, "words", or "phonemes" where neither the
     decoder nor the units know words. items: with their times, in order. segments: the positions in `items` before which a new
-    segment begins; segments end at pauses.
+    segment begins; segments end at pauses. recording, channel: what a CTM calls it and the side of it that was heard, "1" for
+    the mean of several; by default the name without folder and ending.
+    skipped_seconds: of long pauses, in which nothing was looked for.
     """
 
     name: str
@@ -26,6 +29,9 @@ class Transcript:
     kind: str
     items: list[Timed]
     segments: list[int] = dataclasses.field(default_factory=list)
+    recording: str | None = None
+    channel: str = "1"
+    skipped_seconds: float = 0.0
 
     @property
     def text(self) -> str:

@@ -25,6 +25,8 @@ from asr.sphere import is_sphere, read_sphere
 from asr.transcription.resampling import resampler
 
 BLOCK_SECONDS = 10.0
+# dB: speech on one of two channels loses 6 in their mean
+CANCELLED = 20.0
 
 
 def stream_audio(
@@ -34,15 +36,18 @@ def stream_audio(
     channel: int | None = None,
     block_seconds: float = BLOCK_SECONDS,
     mixed: Callable[[int], None] = lambda channels: None,
+    cancelled: Callable[[float, int], None] = lambda decibels, channel: None,
 ) -> Iterator[ndarray]:
     """The waveform of a file in blocks (samples,) float32, at `sample_rate` Hz: of one channel, from 1, or the mean of all.
 
     Joined they are what `asr.audio.read_audio` gives, and the same UserErrors are raised: where only the whole file shows that it
     is damaged, after the last block; and one for a channel that is not there. Blocks may have any length, also none.
-    mixed: is told the number of channels where several become one.
+    mixed: is told the number of channels where several become one. cancelled: is told at the end, where their mean is more than
+    CANCELLED quieter than the loudest of them, by how much (dB, infinite for silence) and which is the loudest, from 1.
     """
     channels = stream_channels(Path(path), math.inf if longest_seconds is None else longest_seconds, block_seconds)
     convert = None
+    loudness = Loudness()
     for block, rate in channels:
         if len(block):
             problem = unusable_samples(block)
@@ -57,11 +62,36 @@ def stream_audio(
         one = 1 if block.shape[1] == 1 else channel
         waveform = block.mean(axis=1) if one is None else block[:, one - 1]
         waveform = numpy.ascontiguousarray(waveform, dtype=numpy.float32)
+        if one is None:
+            loudness.add(numpy.column_stack([block, waveform]))
         convert = convert or resampler(rate, sample_rate)
         yield convert(waveform, last=False)
     if convert is None:
         raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
     yield convert(numpy.zeros(0, numpy.float32), last=True)
+    if loudness.samples:
+        *each, mean = loudness.variances()
+        loudest = int(numpy.argmax(each))
+        decibels = 10 * math.log10(each[loudest] / mean) if mean > 0 else math.inf
+        if each[loudest] > 0 and decibels > CANCELLED:
+            cancelled(decibels, loudest + 1)
+
+
+class Loudness:
+    """The variances of several signals, block by block: their power without any offset."""
+
+    def __init__(self):
+        self.samples, self.sums, self.squares = 0, 0.0, 0.0
+
+    def add(self, block: ndarray) -> None:
+        """block: (samples, signals)."""
+        block = block.astype(numpy.float64)
+        self.samples += len(block)
+        self.sums, self.squares = self.sums + block.sum(axis=0), self.squares + (block**2).sum(axis=0)
+
+    def variances(self) -> ndarray:
+        """(signals,) float64."""
+        return numpy.maximum(self.squares / self.samples - (self.sums / self.samples) ** 2, 0.0)
 
 
 def promised_seconds(path: str | Path) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,12 +23,21 @@ from asr.evaluation import choose_attention, choose_device
 from asr.model import Model
 from asr.transcription import Transcript
 from asr.transcription.audio import promised_seconds, stream_audio
-from asr.transcription.formats import FORMATS, SINGLE, SUFFIXES, line
-from asr.transcription.inputs import STANDARD_INPUT, Source, file_names, find_sources, named, opened
+from asr.transcription.formats import CONFIDENT, FORMATS, SINGLE, SUFFIXES, line
+from asr.transcription.inputs import (
+    STANDARD_INPUT,
+    Source,
+    file_names,
+    find_sources,
+    named,
+    opened,
+    printable,
+    recording_names,
+)
 from asr.transcription.one_pass import most_samples
 from asr.transcription.recording import Reader, Recording
 from asr.transcription.show import Bar, complain, say
-from asr.transcription.windows import Grid, Held, Window, windows
+from asr.transcription.windows import Grid, Held, Pausing, Window, windows
 from asr.tuning import with_tuned
 from asr.units import write_whole
 
@@ -39,10 +49,11 @@ class Request:
     files: audio files, folders, globs, and `-` for standard input. attention: settings of another attention than the
     checkpoint's own; knobs: settings to change in it. decoder_typed: settings of the decoder that the user gave; the others are
     those found by `scripts/tune_decoder.py`, if any. format: a key of `asr.transcription.formats.FORMATS`. output: a folder for
-    one file a recording; None: standard output. channel: of recordings with several, from 1; None: their mean.
+    one file a recording; None: standard output. channel: of recordings with several, from 1, as a CTM says; None: their mean.
     longest_seconds: longer files are named and left out; None: any length.
-    whole_seconds: recordings up to this length are recognized at once, as utterances are; longer ones in windows of
-    `window_seconds`, which overlap by `overlap_seconds`.
+    whole_seconds: recordings up to this length are recognized at once, as utterances are; longer ones in windows of at most
+    `window_seconds`, from pause to pause. pause_seconds: the shortest pause that counts; None: none does. Where there is no
+    pause, windows overlap by `overlap_seconds`. skip_seconds: of longer pauses only the ends are recognized; None: all is.
     one_pass: recordings of any length at once, as far as memory allows, which needs an attention of linear complexity.
     segment_seconds: the longest stretch that is decoded at once; they end at pauses. batch_seconds: of padded audio in a batch.
     """
@@ -61,6 +72,8 @@ class Request:
     whole_seconds: float = 25.0
     window_seconds: float = 10.0
     overlap_seconds: float = 4.0
+    pause_seconds: float | None = 0.12
+    skip_seconds: float | None = 2.0
     one_pass: bool = False
     segment_seconds: float = 30.0
     batch_seconds: float = 120.0
@@ -91,15 +104,22 @@ def transcribe_files(request: Request) -> int:
         refuse_quadratic(model)
     settings = with_tuned(checkpoint, request.decoder, request.decoder_typed)
     decoder = decoders.create(settings).bind(checkpoint.units)
+    if request.format in CONFIDENT:
+        decoder = decoder.with_confidences()
     reader = Reader(checkpoint.units, decoder, Timing.of(model), overlap, grid.emissions(request.segment_seconds))
     sources, problems = find_sources(request.files)
     if request.output is None and request.format in SINGLE and len(sources) > 1:
         raise UserError(f"format={request.format} holds one recording: write those of several with output=FOLDER.")
-    names = file_names(sources, SUFFIXES[request.format])
+    names, called = {}, {}
+    if request.output is not None:
+        names = file_names(sources, SUFFIXES[request.format])
+        called = {source: printable(Path(name).stem) for source, name in names.items()}
+    elif request.format == "ctm":
+        called = recording_names(sources)
     folder = made_folder(request.output)
     for problem in problems:
         complain(problem)
-    failed, done, started, audio = len(problems), 0, time.perf_counter(), 0.0
+    failed, done, started, audio, skipped = len(problems), 0, time.perf_counter(), 0.0, 0.0
     with Bar(sum_of_seconds(sources)) as bar, torch.inference_mode():
         pieces = pieces_of(sources, model, request, grid, length, overlap, whole)
         for result in transcripts(pieces, sources, model, reader, grid, request.batch_seconds, bar):
@@ -109,13 +129,17 @@ def transcribe_files(request: Request) -> int:
                 failed += 1
                 continue
             source, transcript = result
-            done, audio = done + 1, audio + transcript.seconds
+            transcript = dataclasses.replace(
+                transcript, name=source.shown, recording=called.get(source), channel=str(request.channel or 1)
+            )
+            done, audio, skipped = done + 1, audio + transcript.seconds, skipped + transcript.skipped_seconds
             if folder is None:
                 with bar.hidden():
-                    say(line(transcript, request.format))
+                    if spoken := line(transcript, request.format):
+                        say(spoken)
             else:
                 written(folder / names[source], FORMATS[request.format](transcript))
-    bar.summary(done, audio, time.perf_counter() - started, folder)
+    bar.summary(done, audio, skipped, time.perf_counter() - started, folder)
     return failed
 
 
@@ -179,15 +203,30 @@ def pieces_of(
 
     whole: samples of the longest recording that is to be one window, even if it is longer than `length` emissions.
     """
+    pausing = None
+    if request.pause_seconds is not None:
+        skipped = math.inf if request.skip_seconds is None else request.skip_seconds
+        pausing = Pausing(request.pause_seconds, skipped)
     for number, source in enumerate(sources):
         try:
             with opened(source) as path:
                 try:
                     blocks = stream_audio(
-                        path, grid.sample_rate, request.longest_seconds, request.channel, mixed=told_of(source)
+                        path,
+                        grid.sample_rate,
+                        request.longest_seconds,
+                        request.channel,
+                        mixed=told_of(source),
+                        cancelled=told_of_cancelling(source),
                     )
                     for window in windows_of(
-                        blocks, grid, length, overlap, whole, source if request.one_pass else None
+                        blocks,
+                        grid,
+                        length,
+                        overlap,
+                        whole,
+                        source if request.one_pass else None,
+                        pausing,
                     ):
                         yield number, window
                 except UserError as error:
@@ -204,8 +243,23 @@ def told_of(source: Source) -> Callable[[int], None]:
     )
 
 
+def told_of_cancelling(source: Source) -> Callable[[float, int], None]:
+    """Says that a recording's channels cancel each other in their mean."""
+    return lambda decibels, channel: complain(
+        f"{source.name}: the mean of its channels is "
+        + ("silent" if math.isinf(decibels) else f"{decibels:.0f} dB quieter than channel {channel}")
+        + f", so that little may be heard: they cancel each other, as channels of opposite phase do. channel={channel} takes one."
+    )
+
+
 def windows_of(
-    blocks: Iterator[numpy.ndarray], grid: Grid, length: int, overlap: int, whole: int, asked: Source | None
+    blocks: Iterator[numpy.ndarray],
+    grid: Grid,
+    length: int,
+    overlap: int,
+    whole: int,
+    asked: Source | None,
+    pausing: Pausing | None = None,
 ) -> Iterable[Window]:
     """The windows of a recording; `asked`: the source that the user wanted in one window, for the sentence if it is too long."""
     held = Held()
@@ -217,7 +271,7 @@ def windows_of(
                     f"{asked.name} is too long for one pass in the memory that is free: more than "
                     f"{whole / grid.sample_rate:.0f} s. It is recognized in windows."
                 )
-            return windows(itertools.chain(drained(held), blocks), grid, length, overlap)
+            return windows(itertools.chain(drained(held), blocks), grid, length, overlap, pausing)
     return windows(drained(held), grid, held.size + 1, 0)
 
 
@@ -247,7 +301,7 @@ def transcripts(
                 yield piece
                 continue
             recording = recordings.setdefault(number, Recording(sources[number].name, reader))
-            recording.add(next(emissions), piece.last)
+            recording.add(next(emissions), piece)
             bar.advance((piece.first * grid.stride + len(piece.samples)) / grid.sample_rate, number)
             if piece.last:
                 yield sources[number], recordings.pop(number).transcript(piece.total / grid.sample_rate)

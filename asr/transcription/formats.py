@@ -5,12 +5,11 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from asr.alignment.ctm import ctm
 from asr.transcription import Transcript
-from asr.transcription.inputs import STANDARD_INPUT
+from asr.transcription.inputs import Source
 from asr.transcription.subtitles import Subtitle, subtitles
 
 
@@ -20,10 +19,12 @@ def text(transcript: Transcript) -> str:
 
 
 def as_data(transcript: Transcript) -> dict[str, Any]:
-    """file, seconds, text, kind ("words" or "phonemes"), segments, and words with start and end in seconds and confidence."""
+    """file, seconds, text, kind ("words" or "phonemes"), segments, and words with start and end in seconds and confidence: the
+    posterior probability of the word where the decoder finds words, else how well its units fit (`asr.alignment.words.group`)."""
     return {
         "file": transcript.name,
         "seconds": round(transcript.seconds, 3),
+        "skipped_seconds": round(transcript.skipped_seconds, 3),
         "text": transcript.text,
         "kind": transcript.kind,
         "segments": [
@@ -69,8 +70,7 @@ def vtt(transcript: Transcript) -> str:
 
 
 def ctm_lines(transcript: Transcript) -> str:
-    name = "standard_input" if transcript.name == STANDARD_INPUT else Path(transcript.name).stem
-    return ctm(name, transcript.items)
+    return ctm(transcript.recording or Source(transcript.name).stem, transcript.items, transcript.channel)
 
 
 def joined(subtitle: Subtitle) -> str:
@@ -92,12 +92,15 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
     "ctm": ctm_lines,
 }
 SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt", "ctm": ".ctm"}
+# Those that hold the confidences of words
+CONFIDENT = ("json", "ctm")
 # Those of which one stream holds one recording only
 SINGLE = ("srt", "vtt")
 
 
 def line(transcript: Transcript, format: str) -> str:
-    """What goes to standard output, without the last line break: for text one line a file, for JSON one object a line."""
+    """What goes to standard output, without the last line break: for text one line a file, for JSON one object a line; for CTM
+    nothing where nothing is said."""
     if format == "text":
         return f"{transcript.name}\t{transcript.text}"
     if format == "json":

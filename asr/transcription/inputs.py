@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from asr.alignment.ctm import in_one_field
 from asr.errors import UserError
 
 STANDARD_INPUT = "-"
@@ -25,9 +26,14 @@ SUFFIXES = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An audio file. name: how the user knows it, `-` for standard input."""
+    """An audio file. name: how the user knows it, `-` for standard input; as `os.fsdecode` gives it where it is not UTF-8."""
 
     name: str
+
+    @property
+    def shown(self) -> str:
+        """The name as it can be printed and written: bytes that are not UTF-8 as `\\xe4`."""
+        return printable(self.name)
 
     @property
     def stem(self) -> str:
@@ -44,17 +50,23 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
     A folder stands for the files below it that are audio by their names, sorted. What has `*`, `?` or `[` in it and is no file is
     a glob, in which `**` stands for any folders. Whether a file is audio is found out when it is read.
     """
-    names: dict[str, None] = {}
+    names: dict[Path | str, str] = {}
     problems = []
+
+    def add(found: Sequence[str]) -> None:
+        for name in found:
+            # x.wav and ./x.wav are one file; - is not the file that is called so
+            names.setdefault(name if name == STANDARD_INPUT else Path(name), name)
+
     for argument in arguments:
         path = Path(argument)
         if argument == STANDARD_INPUT:
-            names[argument] = None
+            add([argument])
         elif is_folder(path):
             found = audio_below(path)
             if not found:
                 problems.append(f"{argument} is a folder without audio files: none of the names in it ends like audio.")
-            names |= dict.fromkeys(found)
+            add(found)
         elif glob.has_magic(argument) and not os.path.lexists(argument):
             found = sorted(glob.glob(argument, recursive=True))
             found = [
@@ -62,10 +74,10 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
             ]
             if not found:
                 problems.append(f"Nothing is called {argument}.")
-            names |= dict.fromkeys(found)
+            add(found)
         else:
-            names[argument] = None
-    return [Source(name) for name in names], problems
+            add([argument])
+    return [Source(name) for name in names.values()], problems
 
 
 def is_folder(path: Path) -> bool:
@@ -94,11 +106,54 @@ def file_names(sources: Sequence[Source], suffix: str) -> dict[Source, str]:
         name = (source.stem if stems[source.stem] == 1 else source.whole_name) + suffix
         if name in written:
             raise UserError(
-                f"{written[name].name} and {source.name} would both be written to {name}: transcribe them into different "
+                f"{written[name].shown} and {source.shown} would both be written to {name}: transcribe them into different "
                 "folders (output=FOLDER)."
             )
         written[name] = source
     return {source: name for name, source in written.items()}
+
+
+def recording_names(sources: Sequence[Source]) -> dict[Source, str]:
+    """What each source is called in one CTM of all: `talk` for `talk.wav`; where several would be called so `talk.wav`, then
+    `monday/talk`, with as many folders as tell them apart.
+
+    Names that differ only in case or in white space count as one, as NIST's tools take them for one. Raises UserError naming two
+    sources that nothing tells apart.
+    """
+    spellings = {source: list(spellings_of(source)) for source in sources}
+    while True:
+        alike: dict[str, list[Source]] = {}
+        for source in sources:
+            alike.setdefault(spellings[source][0].lower(), []).append(source)
+        together = [group for group in alike.values() if len(group) > 1]
+        if not together:
+            return {source: each[0] for source, each in spellings.items()}
+        for group in together:
+            longer = [source for source in group if len(spellings[source]) > 1]
+            if not longer:
+                raise UserError(
+                    f"{group[0].shown} and {group[1].shown} would both be called {spellings[group[0]][0]} in one CTM: write "
+                    "several with output=FOLDER."
+                )
+            for source in longer:
+                del spellings[source][0]
+
+
+def spellings_of(source: Source) -> Iterator[str]:
+    """What a source may be called in a CTM, the shortest first."""
+    if source.name == STANDARD_INPUT:
+        yield source.stem
+        return
+    path = Path(source.name)
+    for first in range(len(path.parts) - 1, -1, -1):
+        whole = Path(*path.parts[first:])
+        yield in_one_field(printable(str(whole.with_suffix(""))))
+        yield in_one_field(printable(str(whole)))
+
+
+def printable(name: str) -> str:
+    """A file's name, or a sentence with one in it, without bytes that are not UTF-8: `\\xe4` stands for these."""
+    return name.encode("utf8", "surrogateescape").decode("utf8", "backslashreplace")
 
 
 @contextlib.contextmanager

@@ -29,22 +29,26 @@ def choose_cut(left: Tensor, right: Tensor, blank: int = 0) -> int:
 
 
 class Joiner:
-    """Takes the windows of one recording in order and gives the emissions of the recording as far as they are settled."""
+    """Takes the windows of one recording in order and gives the emissions of the recording as far as they are settled.
+
+    overlap: emissions by which a window overlaps with the next one, unless it is closed.
+    """
 
     def __init__(self, overlap: int, blank: int = 0):
         self.overlap, self.blank = overlap, blank
         self.tail: Tensor | None = None
 
-    def add(self, emissions: Tensor, last: bool) -> Tensor:
-        """emissions: (time, units) of the next window. Returns those (any time, units) that follow what was returned before."""
+    def add(self, emissions: Tensor, closed: bool) -> Tensor:
+        """emissions: (time, units) of the next window; closed: whether the window behind it begins where it ends, or there is
+        none. Returns those (any time, units) that follow what was returned before."""
         cut, settled = 0, []
         if self.tail is not None and self.overlap:
             cut = choose_cut(self.tail, emissions[: self.overlap], self.blank)
             settled.append(self.tail[:cut])
-        end = len(emissions) if last else len(emissions) - self.overlap
+        end = len(emissions) if closed else len(emissions) - self.overlap
         if cut > end:
             raise ValueError(f"a window of {len(emissions)} emissions is too short for an overlap of {self.overlap}")
         settled.append(emissions[cut:end])
         # a copy, so that the whole batch need not stay
-        self.tail = emissions[end:].clone()
+        self.tail = None if closed else emissions[end:].clone()
         return torch.cat(settled)

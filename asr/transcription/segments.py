@@ -26,14 +26,16 @@ def choose_pause(emissions: Tensor, shortest: int, blank: int = 0) -> int:
 
 class Segmenter:
     """Takes the emissions of one recording in order and gives segments of at most `longest` frames, each with the frame at which
-    it begins. A recording of up to `longest` frames is one segment."""
+    it begins. What lies between two pauses that are known is one segment, if it has no more than `longest` frames."""
 
     def __init__(self, longest: int, blank: int = 0):
         self.longest, self.blank = max(3, longest), blank
         self.held: list[Tensor] = []
         self.size = self.first = 0
 
-    def add(self, emissions: Tensor, last: bool) -> list[tuple[int, Tensor]]:
+    def add(self, emissions: Tensor, closed: bool) -> list[tuple[int, Tensor]]:
+        """emissions: (any time, units) that follow; closed: whether a pause or nothing follows them. Returns (first frame,
+        emissions) of the segments that are complete."""
         if len(emissions):
             self.held.append(emissions)
             self.size += len(emissions)
@@ -43,7 +45,7 @@ class Segmenter:
             cut = choose_pause(everything[: self.longest], self.longest // 3, self.blank)
             segments.append((self.first, everything[:cut]))
             self.held, self.size, self.first = [everything[cut:]], self.size - cut, self.first + cut
-        if last and self.size:
+        if closed and self.size:
             segments.append((self.first, torch.cat(self.held)))
-            self.held, self.size = [], 0
+            self.held, self.size, self.first = [], 0, self.first + self.size
         return segments

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asr.errors import UserError
+from asr.transcription.inputs import printable
 
 
 def say(text: str) -> None:
@@ -25,7 +26,7 @@ def say(text: str) -> None:
 
 
 def complain(sentence: str) -> None:
-    print(f"transcribe.py: {sentence}", file=sys.stderr, flush=True)
+    print(f"transcribe.py: {printable(sentence)}", file=sys.stderr, flush=True)
 
 
 class Bar:
@@ -71,10 +72,13 @@ class Bar:
         finally:
             self.bar.start()
 
-    def summary(self, files: int, audio: float, seconds: float, folder: Path | None) -> None:
-        """Says how fast it went: the real-time factor is the time that it took for the time of the audio."""
+    def summary(self, files: int, audio: float, skipped: float, seconds: float, folder: Path | None) -> None:
+        """Says how fast it went: the real-time factor is the time that it took for the time of the audio.
+        skipped: seconds of audio in which nothing was looked for."""
         if not files:
             return
         what = f"{files} {'recording' if files == 1 else 'recordings'}, {audio:.1f} s of audio in {seconds:.1f} s"
+        if skipped:
+            what += f" ({skipped:.1f} s in long pauses not recognized)"
         where = "" if folder is None else f"; in {folder}"
         print(f"{what}: real-time factor {seconds / max(audio, 1e-9):.4f}{where}", file=sys.stderr, flush=True)
