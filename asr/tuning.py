@@ -8,6 +8,7 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 FOLDER = "decoder"
 # utterances that are decoded at once
 BATCH = 32
+# settings of decoders that name files
+FILES = ("lm", "lexicon")
+# settings that are said when they are taken up
+SHOWN = (*FILES, "lm_weight", "word_score")
+# where what an earlier tuning found is kept
+PREVIOUS = ".previous"
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +55,8 @@ def tuned_file(checkpoint: Checkpoint, decoder: str) -> Path:
 def with_tuned(checkpoint: Checkpoint, settings: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]:
     """The settings of a decoder, with those that were found for the run in place of defaults; what was `typed` stays.
 
-    Raises UserError where the file that holds them is damaged.
+    What is taken up is said in a line of the log. Raises UserError where the file that holds them is damaged, or names a file
+    that is gone.
     """
     file = tuned_file(checkpoint, settings["name"])
     if not file.is_file():
@@ -58,7 +67,24 @@ def with_tuned(checkpoint: Checkpoint, settings: dict[str, Any], typed: Sequence
             raise ValueError("it holds no settings of this decoder")
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{file} is damaged ({error}): tune the decoder again, or remove the file.") from None
-    return {**settings, **{key: value for key, value in found.items() if key in settings and key not in typed}}
+    taken = {key: value for key, value in found.items() if key in settings and key not in typed}
+    for key in FILES:
+        named = taken.get(key)
+        if isinstance(named, str) and named != "auto" and not Path(named).exists():
+            raise UserError(f"{named}, which {file} names, is no longer there: give decoder.{key}=FILE, or tune again.")
+    shown = ", ".join(f"{key}={value}" for key, value in taken.items() if key in SHOWN and value is not None)
+    note = ""
+    if "lm" in typed and found.get("lm") is not None and not same_file(found["lm"], settings.get("lm")):
+        note = f"; they were tuned for lm={found['lm']}"
+    log.info("%s of decoder=%s from %s%s", shown, settings["name"], file, note)
+    return {**settings, **taken}
+
+
+def same_file(one: Any, other: Any) -> bool:
+    """Whether two settings name the same file, or both name none."""
+    return (
+        one == other or bool(one and other) and Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
+    )
 
 
 def search(
@@ -67,10 +93,11 @@ def search(
     word_scores: Sequence[float],
     rounds: int,
     seen: Callable[[Point], None] = lambda point: None,
+    words: bool = True,
 ) -> list[Point]:
     """All pairs of a grid, then `rounds` times the neighbours of the best pair at half the distance; in the order tried.
 
-    errors: of (lm_weight, word_score). seen: is told each point.
+    errors: of (lm_weight, word_score). seen: is told each point. words: whether there is a score of words to search.
     """
     points: dict[tuple[float, float], Point] = {}
 
@@ -87,7 +114,7 @@ def search(
     for _ in range(rounds):
         steps = [step / 2 for step in steps]
         middle = best_of(list(points.values()))
-        for across, along in itertools.product((-1, 0, 1), repeat=2):
+        for across, along in itertools.product((-1, 0, 1), (-1, 0, 1) if words else (0,)):
             look(middle.lm_weight + across * steps[0], middle.word_score + along * steps[1])
     return list(points.values())
 
@@ -222,7 +249,7 @@ def decode_all(decoder, emissions: Sequence[Tensor]) -> list:
 def write_tuned(file: Path, settings: dict[str, Any], points: Sequence[Point], facts: dict[str, Any]) -> list[Path]:
     """Writes `file` (settings with the best weights, and `facts`), and beside it the surface as .csv and .png.
 
-    Raises UserError if it cannot be written.
+    What an earlier tuning found stays as `<decoder>.previous.json`. Raises UserError if it cannot be written.
     """
     best = best_of(points)
     chosen = {**settings, "lm_weight": best.lm_weight, "word_score": best.word_score}
@@ -233,12 +260,25 @@ def write_tuned(file: Path, settings: dict[str, Any], points: Sequence[Point], f
     writer.writerows(dataclasses.astuple(point) for point in points)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_file():
+            file.replace(file.with_suffix(f"{PREVIOUS}.json"))
         write_whole(file.with_suffix(".csv"), table.getvalue().encode())
         draw_surface(points, facts["reference_length"], settings["name"], file.with_suffix(".png"))
         write_whole(file, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf8"))
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror or error}.") from None
     return [file, file.with_suffix(".csv"), file.with_suffix(".png")]
+
+
+def replaced(file: Path) -> str | None:
+    """A sentence on what an earlier tuning found, which the next one replaces; None if there was none."""
+    try:
+        content = json.loads(file.read_text(encoding="utf8"))
+        settings, rate = content["settings"], content["error_rate"]
+        said = f"dev {content['metric'].upper()} {rate:.2%} with lm={settings.get('lm')}"
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, AttributeError):
+        return None
+    return f"replaces  {file}: {said}, kept as {file.with_suffix(f'{PREVIOUS}.json').name}"
 
 
 def draw_surface(points: Sequence[Point], reference_length: int, name: str, png: Path) -> None:

@@ -3,7 +3,7 @@
     python scripts/benchmark_decoding.py emissions FOLDER --checkpoint RUN [--split dev]       # computed once
     python scripts/benchmark_decoding.py simulate FOLDER [--units characters] [--sentences 100] [--noise 1.0]
     python scripts/benchmark_decoding.py run FOLDER [--lm lm.arpa] [--lm-weight 1.0] [--word-score 0.0] [--beams 10,50,250]
-        [--decoders greedy,beam,lexicon,wfst,flashlight] [--pyctcdecode PYTHON] [--rounds 3] [--csv FILE]
+        [--decoders greedy,beam,lexicon,wfst,flashlight] [--pyctcdecode PYTHON [--pruning 25]] [--rounds 3] [--csv FILE]
 
 All decode the same emissions, one utterance after the other, on one core; the fastest of the rounds counts, loading does not.
 `flashlight` is torchaudio's ctc_decoder as its documentation has it, each word spelt with a space at its end if the units
@@ -175,7 +175,10 @@ def contestant(arguments: argparse.Namespace) -> None:
     labels = ["", *(" " if symbol == "▁" else symbol for symbol in facts["symbols"][1:])]
     vocabulary = json.loads((arguments.folder / "vocabulary.json").read_text(encoding="utf8"))
     decoder = build_ctcdecoder(labels, arguments.lm, vocabulary, alpha=arguments.lm_weight, beta=arguments.word_score)
-    seconds, found = fastest(lambda each: decoder.decode(each, beam_width=arguments.beam), emissions, arguments.rounds)
+    options = {"beam_width": arguments.beam}
+    if arguments.pruning is not None:
+        options |= {"beam_prune_logp": -arguments.pruning, "token_min_logp": -arguments.pruning}
+    seconds, found = fastest(lambda each: decoder.decode(each, **options), emissions, arguments.rounds)
     print(json.dumps({"seconds": seconds, "found": found}))
 
 
@@ -195,6 +198,8 @@ def pyctcdecode(beam: int, arguments: argparse.Namespace) -> tuple[float, list[s
         str(beam),
     ]
     command += ["--lm-weight", str(arguments.lm_weight), "--word-score", str(arguments.word_score)]
+    if arguments.pruning is not None:
+        command += ["--pruning", str(arguments.pruning)]
     done = subprocess.run([*command, "--rounds", str(arguments.rounds)], capture_output=True, text=True)
     if done.returncode:
         raise UserError(
@@ -272,6 +277,11 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("--lm-weight", type=float, default=1.0)
         each.add_argument("--word-score", type=float, default=0.0)
         each.add_argument("--rounds", type=int, default=3)
+        each.add_argument(
+            "--pruning",
+            type=float,
+            help="of pyctcdecode: of beams and units, in natural logarithms; by default its own",
+        )
     return top
 
 

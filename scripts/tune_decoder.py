@@ -32,7 +32,17 @@ def tune_decoder(config) -> None:
     from asr.run_folder import command_line
     from asr.scoring import align
     from asr.settings import plain
-    from asr.tuning import best_of, beyond, cached_emissions, decode_all, search, thinned, tuned_file, write_tuned
+    from asr.tuning import (
+        best_of,
+        beyond,
+        cached_emissions,
+        decode_all,
+        replaced,
+        search,
+        thinned,
+        tuned_file,
+        write_tuned,
+    )
 
     grid = {key: numbers(config, key) for key in ("lm_weights", "word_scores")}
     settings = plain(config.decoder)
@@ -43,6 +53,11 @@ def tune_decoder(config) -> None:
     checkpoint = open_checkpoint(str(config.checkpoint))
     decoder = decoders.create(settings).bind(checkpoint.units)
     decoder.with_weights(1.0, 0.0)  # says at once if it has none
+    if settings.get("lm") is None and not decoder.gives_words:
+        raise UserError(f"decoder={settings['name']} has no language model to weigh: add decoder.lm=FILE.")
+    if not decoder.gives_words:
+        # units have no score of their own
+        grid["word_scores"] = [0.0]
     attention = choose_attention(
         checkpoint.model, plain(config.attention) if config.get("attention") else None, typed_knobs(config)
     )
@@ -79,7 +94,12 @@ def tune_decoder(config) -> None:
         most = len(grid["lm_weights"]) * len(grid["word_scores"]) + 8 * config.refinements
         task = progress.add_task("decoding dev", total=most)
         points = search(
-            errors, grid["lm_weights"], grid["word_scores"], config.refinements, lambda _: progress.advance(task)
+            errors,
+            grid["lm_weights"],
+            grid["word_scores"],
+            config.refinements,
+            lambda _: progress.advance(task),
+            decoder.gives_words,
         )
     best, seconds = best_of(points), time.perf_counter() - started
     facts = {
@@ -93,12 +113,13 @@ def tune_decoder(config) -> None:
         "times_real_time": len(points) * split.seconds / seconds,
         "command": command_line(),
     }
+    earlier = replaced(tuned_file(checkpoint, settings["name"]))
     written = write_tuned(tuned_file(checkpoint, settings["name"]), settings, points, facts)
     print(
         f"best of {len(points)}: lm_weight={best.lm_weight:g} word_score={best.word_score:g}, dev {metric} "
         f"{best.errors / length:.2%} of {length} words; decoded {facts['times_real_time']:.0f} times as fast as real time"
     )
-    for sentence in beyond(points, best):
+    for sentence in [*beyond(points, best), *([earlier] if earlier else [])]:
         print(sentence)
     print("\n".join(f"written   {path}" for path in written))
     print(f"score it  python evaluate.py checkpoint={config.checkpoint} decoder={settings['name']}")

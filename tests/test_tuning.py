@@ -1,7 +1,9 @@
 """A decoder's weights: a grid and its refinement, emissions kept, what was found is taken up again and what was typed stays."""
 
 import json
+import logging
 import os
+import re
 from types import SimpleNamespace
 
 import numpy
@@ -17,6 +19,7 @@ from asr.tuning import (
     best_of,
     beyond,
     decode_all,
+    replaced,
     search,
     spacing,
     thinned,
@@ -46,6 +49,11 @@ def test_no_weight_of_a_language_model_is_below_zero():
 def test_a_single_pair_is_a_grid_too():
     assert search(valley, [1.0], [0.0], rounds=0) == [Point(1.0, 0.0, valley(1.0, 0.0))]
     assert spacing([3.0]) == 1.0 and spacing([2.0, 0.5, 1.0]) == 0.5
+
+
+def test_where_units_have_no_score_of_words_only_the_weight_is_searched():
+    points = search(lambda weight, score: round(100 * abs(weight - 0.7)), [0, 1], [0.0], 3, words=False)
+    assert {point.word_score for point in points} == {0.0} and best_of(points).lm_weight == 0.75
 
 
 def test_of_equally_good_pairs_the_one_in_their_middle_is_chosen():
@@ -82,10 +90,12 @@ def checkpoint(tmp_path):
     return SimpleNamespace(run=tmp_path / "run", path=tmp_path / "run")
 
 
-def tune(checkpoint):
+def tune(checkpoint, name="lm.arpa"):
     points = search(valley, [0.0, 1.0, 2.0], [-1.0, 0.0], rounds=2)
-    file = tuned_file(checkpoint, "lexicon")
-    return write_tuned(file, {**SETTINGS, "lm": "/there/lm.arpa"}, points, {"reference_length": 1000, "metric": "wer"})
+    model = checkpoint.path.parent / name
+    model.write_text("a language model")
+    facts = {"reference_length": 1000, "metric": "wer", "error_rate": 0.0123}
+    return write_tuned(tuned_file(checkpoint, "lexicon"), {**SETTINGS, "lm": str(model)}, points, facts)
 
 
 def test_what_was_found_is_taken_up_and_what_was_typed_stays(checkpoint):
@@ -95,10 +105,42 @@ def test_what_was_found_is_taken_up_and_what_was_typed_stays(checkpoint):
         "lm_weight,word_score,errors\n0.0,-1.0,"
     )
     found = with_tuned(checkpoint, SETTINGS, [])
-    assert found == {**SETTINGS, "lm": "/there/lm.arpa", "lm_weight": 1.25, "word_score": -0.5}
+    model = str(checkpoint.path.parent / "lm.arpa")
+    assert found == {**SETTINGS, "lm": model, "lm_weight": 1.25, "word_score": -0.5}
     typed = with_tuned(checkpoint, {**SETTINGS, "lm_weight": 3.0}, ["name", "lm_weight"])
     assert typed["lm_weight"] == 3.0 and typed["word_score"] == -0.5
     assert with_tuned(checkpoint, {"name": "greedy"}, []) == {"name": "greedy"}
+
+
+def test_what_is_taken_up_is_said_and_that_it_was_tuned_for_another_language_model(checkpoint, caplog):
+    caplog.set_level(logging.INFO)
+    file, *_ = tune(checkpoint)
+    model = checkpoint.path.parent / "lm.arpa"
+    with_tuned(checkpoint, SETTINGS, [])
+    assert f"lm={model}, lm_weight=1.25, word_score=-0.5 of decoder=lexicon from {file}" in caplog.text
+    with_tuned(checkpoint, {**SETTINGS, "lm": str(model)}, ["lm"])
+    assert "tuned for" not in caplog.text
+    with_tuned(checkpoint, {**SETTINGS, "lm": "other.arpa"}, ["lm"])
+    assert f"they were tuned for lm={model}" in caplog.text
+
+
+def test_a_language_model_that_is_gone_is_named_with_the_file_that_names_it(checkpoint):
+    file, *_ = tune(checkpoint)
+    (checkpoint.path.parent / "lm.arpa").unlink()
+    with pytest.raises(
+        UserError, match=f"lm.arpa, which {re.escape(str(file))} names, is no longer there.*decoder.lm=FILE"
+    ):
+        with_tuned(checkpoint, SETTINGS, [])
+
+
+def test_an_earlier_tuning_is_kept_and_what_it_found_is_said(checkpoint):
+    file = tuned_file(checkpoint, "lexicon")
+    assert replaced(file) is None
+    tune(checkpoint)
+    before = file.read_text()
+    assert "dev WER 1.23% with lm=" in replaced(file) and "lexicon.previous.json" in replaced(file)
+    tune(checkpoint, "other.arpa")
+    assert file.with_name("lexicon.previous.json").read_text() == before != file.read_text()
 
 
 def test_settings_that_a_decoder_does_not_have_are_not_taken_from_the_file(checkpoint):

@@ -157,6 +157,13 @@ def test_a_part_of_dev_is_tuned_on_where_that_is_asked_for(place, monkeypatch):
     assert tune(monkeypatch, "wfst", f"minutes={0.6 * seconds / 60}")["utterances"] == 3
 
 
+def test_units_without_a_language_model_have_nothing_to_tune(place, monkeypatch, capsys):
+    pytest.importorskip("flashlight.lib.text.decoder")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "scripts/tune_decoder.py", "checkpoint=run", "decoder=beam")
+    assert "decoder=beam has no language model to weigh: add decoder.lm=FILE" in capsys.readouterr().err
+
+
 @WORDS
 def test_evaluation_takes_up_what_was_found_and_what_is_typed_stays(place, monkeypatch, decoder):
     found = tune(monkeypatch, decoder)["settings"]

@@ -144,7 +144,8 @@ def _pronounced(
         vocabulary = own.words if own is not None else getattr(units, "pronunciations", ())
         if not len(vocabulary):
             raise UserError(
-                "The decoder has no words: give a language model (decoder.lm=FILE) or a lexicon (decoder.lexicon=FILE)."
+                "The decoder has no words: give a language model (decoder.lm=FILE) or a lexicon (decoder.lexicon=FILE); "
+                "scripts/tune_decoder.py keeps them for the run."
             )
     words, missing = {}, []
     for word in vocabulary:
