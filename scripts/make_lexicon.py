@@ -6,7 +6,8 @@ where it comes with the times of words and phonemes; else those of cmudict, of t
     words=         the words: of a language model (ARPA), or of a file with one a line; by default all that were heard
     corpus=        a corpus whose training split is listened to; its settings are corpus.KEY=VALUE, cache=.cache and workers=2
     least=0.05     of the pronunciations heard, those that are so frequent beside the most frequent one are kept
-    accents=       eSpeak's accents, such as en-us,en-gb-scotland: how it says a word that was heard counts as heard once more
+    accents=       eSpeak's accents, such as en-us,en-gb-scotland: how it says a word that was heard in the corpus counts as heard
+                   once more
     most=6         pronunciations of a word at most
     output=        lexiconp.txt; beside it, lexiconp.sources.tsv says where each word's pronunciations come from
 """
@@ -37,6 +38,9 @@ SETTINGS = {
     "output": (str | None, None),
 }
 
+# eSpeak's, of one process: 200 to 250 were measured
+WORDS_PER_SECOND = 150
+
 
 def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {key: default for key, (_, default) in SETTINGS.items()}
@@ -55,6 +59,12 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
         raise UserError("output=FILE is missing: python scripts/make_lexicon.py words=lm.arpa output=lexiconp.txt")
     if settings["words"] is None and settings["corpus"] is None:
         raise UserError("There are no words: add words=lm.arpa, or corpus=NAME for those that are heard in it.")
+    settings["accents"] = [accent for accent in settings["accents"].split(",") if accent]
+    if settings["accents"] and settings["corpus"] is None:
+        raise UserError(
+            f"accents={','.join(settings['accents'])} counts only for the words heard in a corpus, and none is named: add "
+            "corpus=NAME, or leave accents=... out."
+        )
     if not 0 < settings["least"] <= 1 or settings["most"] < 1:
         raise UserError(
             f"least={settings['least']} is a share up to 1, and most={settings['most']} a number from 1 on."
@@ -63,11 +73,28 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     return settings
 
 
+def counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def about(seconds: float) -> str:
+    """A duration for somebody who waits."""
+    return "less than a minute" if seconds < 45 else f"about {counted(max(1, round(seconds / 60)), 'minute')}"
+
+
 def run(arguments: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from asr.language.lexicon import from_dictionaries, heard_in, lexicon_lines, likely, said_in_accents, words_of
+    from asr.language.lexicon import (
+        check_accents,
+        from_dictionaries,
+        heard_in,
+        lexicon_lines,
+        likely,
+        said_in_accents,
+        words_of,
+    )
     from asr.units import write_whole
 
     settings = parse_arguments(arguments)
@@ -78,6 +105,7 @@ def run(arguments: list[str]) -> None:
     if settings["corpus"] is not None:
         from asr.corpora import corpora
 
+        check_accents(settings["accents"])
         corpus = corpora.create(settings["corpus_settings"]).load(
             Path(settings["cache"]).expanduser(), settings["workers"]
         )
@@ -88,11 +116,18 @@ def run(arguments: list[str]) -> None:
                 "it: leave corpus=... out, and name the words by words=..."
             )
         wanted = heard if words is None else heard.keys() & set(words)
-        accents = [accent for accent in settings["accents"].split(",") if accent]
-        for accent, said in said_in_accents(sorted(wanted), accents, settings["workers"]):
+        accents, workers = settings["accents"], settings["workers"]
+        if accents:
+            console.print(
+                f"asking eSpeak for {counted(len(wanted), 'word')} in {counted(len(accents), 'accent')}; "
+                f"{about(len(wanted) * len(accents) / (WORDS_PER_SECOND * max(1, workers)))}"
+            )
+        for accent, said in said_in_accents(
+            sorted(wanted), accents, workers, begins=lambda accent: console.print(f"{accent} …")
+        ):
             for word, phonemes in said.items():
                 heard[word][phonemes] += 1
-            console.print(f"{accent}: {len(said):,} words asked of eSpeak")
+            console.print(f"{accent}: {counted(len(said), 'word')} pronounced")
         lexicon = likely({word: heard[word] for word in wanted}, settings["least"], settings["most"])
         sources["heard"] = sorted(lexicon)
     others, found = from_dictionaries(set(words or ()) - lexicon.keys())

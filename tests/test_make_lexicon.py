@@ -63,6 +63,13 @@ def test_accents_differ_where_they_do():
         list(said_in_accents(["car"], ["en-mars"], 1))
 
 
+def test_an_accent_is_told_before_its_words_are_asked_for():
+    told = []
+    for accent, _ in said_in_accents(["car"], ["en-us", "en"], 1, begins=told.append):
+        assert told[-1] == accent
+    assert told == ["en-us", "en"]
+
+
 def test_what_is_written_is_read_by_the_decoders(tmp_path):
     lexicon = {"car": collections.Counter({("K", "AA", "R"): 1.0, ("K", "AA"): 0.25}), "a": {("AH",): 1.0}}
     file = tmp_path / "lexiconp.txt"
@@ -106,9 +113,26 @@ def test_the_command_writes_lexicon_and_sources(tmp_path):
         (["words=nowhere.txt", "output=x.txt"], "nowhere.txt cannot be read: No such file"),
         (["words=words.txt", "output=x.txt", "lesat=1"], "did you mean least"),
         (["words=words.txt", "output=x.txt", "least=2"], "least=2.0 is a share up to 1"),
+        (
+            ["words=words.txt", "output=x.txt", "accents=en-us,en"],
+            "accents=en-us,en counts only for the words heard in a corpus, and none is named: add corpus=NAME",
+        ),
     ],
 )
 def test_a_mistake_is_answered_by_a_sentence(tmp_path, arguments, sentence):
     ended = run(tmp_path, *arguments)
     assert ended.returncode == 2 and sentence in ended.stderr and "Traceback" not in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_accents_are_announced_and_what_is_heard_in_a_corpus_is_counted_with_them(tmp_path):
+    corpus = ["corpus=spoken", "corpus.hours=0.003", "corpus.shape=short", "cache=cache", "output=lexiconp.txt"]
+    ended = run(tmp_path, *corpus, "accents=en-mars")
+    assert ended.returncode == 2 and "no English accent 'en-mars'" in ended.stderr
+    assert list(tmp_path.iterdir()) == []  # found before the corpus was made
+    ended = run(tmp_path, *corpus, "accents=en-us,en")
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stdout.splitlines()
+    count = len(read_lexicon(tmp_path / "lexiconp.txt"))
+    assert lines[0] == f"asking eSpeak for {count} words in 2 accents; less than a minute"
+    assert lines[1:5] == ["en-us …", f"en-us: {count} words pronounced", "en …", f"en: {count} words pronounced"]

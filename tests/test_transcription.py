@@ -490,9 +490,70 @@ def test_files_that_cannot_be_read_are_named_and_the_others_go_on(place, model, 
     output, complaints, failed = transcribed(capsys, model, *names)
     assert output == "good.wav\tabba cafe\n" and failed == 6
     for words in ("empty.wav is empty", "text.mp3 cannot be read", "cut.wav is cut short", "nothing is a folder without",
-                  "short.wav: it is shorter than one frame", "There is no audio file gone.wav"):  # fmt: skip
+                  "short.wav is shorter than one frame: 0.0006 s.", "There is no audio file gone.wav"):  # fmt: skip
         assert words in complaints
-    assert "1 recording, 1.7 s of audio in" in complaints
+    assert "1 recording, 1.7 s of audio in" in complaints and complaints.endswith("; 6 files failed, named above\n")
+
+
+def test_where_nothing_can_be_used_the_failures_are_still_counted(place, model, capsys):
+    assert transcribed(capsys, model, "gone.wav")[1].endswith("\n1 file failed, named above.\n")
+
+
+def test_a_recording_in_which_nothing_is_recognized_is_named_and_is_no_failure(place, model, capsys):
+    soundfile.write("silence.wav", numpy.zeros(RATE), RATE)
+    record("good.wav", "abba")
+    for output in (None, "out"):
+        _, complaints, failed = transcribed(capsys, model, "silence.wav", "good.wav", output=output)
+        assert failed == 0 and "failed" not in complaints
+        assert complaints.count("Nothing was recognized in") == 1
+        assert "Nothing was recognized in silence.wav." in complaints
+    assert Path("out/silence.txt").read_text() == "\n"
+
+
+def test_recordings_of_fewer_samples_a_second_than_the_model_hears_are_told_of_once_and_counted(place, model, capsys):
+    for name, rate in (("a.wav", 8000), ("b.wav", RATE), ("c.wav", 8000), ("d.wav", 11025), ("e.wav", 48000)):
+        record(name, "abba", rate=rate)
+    output, complaints, failed = transcribed(capsys, model, "a.wav", "b.wav", "c.wav", "d.wav", "e.wav")
+    assert failed == 0 and len(output.splitlines()) == 5
+    assert complaints.splitlines()[:-1] == [
+        "transcribe.py: a.wav has 8000 Hz, the model hears 16000 Hz: what is above 4000 Hz is missing, expect more errors.",
+        "transcribe.py: 2 more files have fewer than 16000 Hz.",
+    ]
+    assert "Hz" not in transcribed(capsys, model, "b.wav", "e.wav")[1]
+    assert "1 more file has fewer" in transcribed(capsys, model, "a.wav", "d.wav")[1]
+
+
+@pytest.mark.parametrize(("files", "settings", "says"), [
+    (["x.wav"], {"output": "x.wav"}, "output=x.wav: the folder cannot be made: x.wav is not a folder"),
+    (["x.wav"], {"output": "x.wav/deep/er"}, "output=x.wav/deep/er: the folder cannot be made: x.wav is not a folder"),
+    (["a/x.wav", "b/x.wav"], {"output": "out"}, "would both be written to x.wav.txt"),
+    (["a/x.wav", "b/x.wav"], {"format": "srt"}, "format=srt holds one recording"),
+    (["x.wav"], {"format": "doc"}, "format is text, json"),
+    (["x.wav"], {"one_pass": True}, "one_pass=true needs an attention whose time is linear"),
+    (["x.wav"], {"overlap_seconds": 9.0}, "between 0 and half of window_seconds"),
+    ([], {}, "Name at least one audio file"),
+    (["nothing"], {}, None),
+], ids=str)  # fmt: skip
+def test_what_is_wrong_with_a_request_is_found_before_the_decoder_is_loaded(
+    place, model, capsys, monkeypatch, files, settings, says
+):
+    from asr.decoders import decoders
+
+    for name in ("x.wav", "a/x.wav", "b/x.wav"):
+        record(name, "a")
+    Path("nothing").mkdir()
+    loaded = []
+    greedy = decoders.get("greedy")
+    bind = greedy.bind
+    monkeypatch.setattr(greedy, "bind", lambda self, units: loaded.append(self) or bind(self, units))
+    if says is None:
+        assert transcribed(capsys, model, *files, **settings)[2] == 1
+    else:
+        with pytest.raises(UserError, match=re.escape(says)):
+            transcribed(capsys, model, *files, **settings)
+    assert not loaded and not Path("out").exists()
+    transcribed(capsys, model, "x.wav")
+    assert loaded
 
 
 def test_what_is_damaged_far_in_leaves_no_transcript(place, model, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import multiprocessing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,25 +48,31 @@ def heard_in(supervisions: Iterable[SupervisionSegment], normalizer: str = "word
     return dict(heard)
 
 
-def said_in_accents(
-    words: Sequence[str], accents: Iterable[str], workers: int
-) -> Iterator[tuple[str, dict[str, tuple[str, ...]]]]:
-    """(accent, how eSpeak says each of the words in it), accent by accent, by so many processes.
-
-    Words of which it says nothing are left out. Raises UserError for an accent that eSpeak does not have, and where it is not
-    installed.
-    """
+def check_accents(accents: Iterable[str]) -> None:
+    """Raises UserError for an accent that eSpeak does not have, and where it is not installed."""
     from asr.espeak import languages
 
-    accents = list(accents)
     for accent in accents:
         if accent not in languages():
             raise UserError(f"eSpeak NG has no English accent {accent!r}: {nearest(accent, languages())}.")
+
+
+def said_in_accents(
+    words: Sequence[str], accents: Iterable[str], workers: int, begins: Callable[[str], None] = lambda accent: None
+) -> Iterator[tuple[str, dict[str, tuple[str, ...]]]]:
+    """(accent, how eSpeak says each of the words in it), accent by accent, by so many processes.
+
+    Words of which it says nothing are left out. begins: is told each accent before its words are asked for. Raises UserError as
+    `check_accents` does.
+    """
+    accents = list(accents)
+    check_accents(accents)
     if not accents:
         return
     # processes of their own: eSpeak is asked in a fork, which is quick only where little has been loaded
     with ProcessPoolExecutor(max(1, workers), multiprocessing.get_context("spawn")) as pool:
         for accent in accents:
+            begins(accent)
             said = pool.map(said_in, words, itertools.repeat(accent), chunksize=256)
             yield accent, {word: phonemes for word, phonemes in zip(words, said) if phonemes}
 

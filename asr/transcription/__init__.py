@@ -2,8 +2,8 @@
 
 `inputs` finds the files, `audio` decodes them block by block, `pauses` finds where they pause, `windows` cuts them there or
 into pieces that overlap, `joining` puts the emissions of these together again, `segments` cuts them where they are too long to be
-decoded at once, `recording` decodes and times them, `formats` and `subtitles`
-write them down; `files` runs it all.
+decoded at once, `recording` decodes and times them, `formats` and `subtitles` write them down; `request` holds what was asked
+for, `remarks` says what may be wrong with a recording, and `files` runs it all.
 """
 
 from __future__ import annotations

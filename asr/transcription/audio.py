@@ -37,6 +37,7 @@ def stream_audio(
     block_seconds: float = BLOCK_SECONDS,
     mixed: Callable[[int], None] = lambda channels: None,
     cancelled: Callable[[float, int], None] = lambda decibels, channel: None,
+    narrow: Callable[[int], None] = lambda rate: None,
 ) -> Iterator[ndarray]:
     """The waveform of a file in blocks (samples,) float32, at `sample_rate` Hz: of one channel, from 1, or the mean of all.
 
@@ -44,6 +45,7 @@ def stream_audio(
     is damaged, after the last block; and one for a channel that is not there. Blocks may have any length, also none.
     mixed: is told the number of channels where several become one. cancelled: is told at the end, where their mean is more than
     CANCELLED quieter than the loudest of them, by how much (dB, infinite for silence) and which is the loudest, from 1.
+    narrow: is told the file's sample rate in Hz where it is below `sample_rate`.
     """
     channels = stream_channels(Path(path), math.inf if longest_seconds is None else longest_seconds, block_seconds)
     convert = None
@@ -59,6 +61,8 @@ def stream_audio(
             )
         if convert is None and channel is None and block.shape[1] > 1:
             mixed(block.shape[1])
+        if convert is None and rate < sample_rate:
+            narrow(rate)
         one = 1 if block.shape[1] == 1 else channel
         waveform = block.mean(axis=1) if one is None else block[:, one - 1]
         waveform = numpy.ascontiguousarray(waveform, dtype=numpy.float32)

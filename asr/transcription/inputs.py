@@ -36,6 +36,10 @@ class Source:
         return printable(self.name)
 
     @property
+    def in_sentences(self) -> str:
+        return "standard input" if self.name == STANDARD_INPUT else self.name
+
+    @property
     def stem(self) -> str:
         return "standard_input" if self.name == STANDARD_INPUT else Path(self.name).stem
 

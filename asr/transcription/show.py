@@ -72,13 +72,23 @@ class Bar:
         finally:
             self.bar.start()
 
-    def summary(self, files: int, audio: float, skipped: float, seconds: float, folder: Path | None) -> None:
+    def summary(
+        self, files: int, failed: int, audio: float, skipped: float, seconds: float, folder: Path | None
+    ) -> None:
         """Says how fast it went: the real-time factor is the time that it took for the time of the audio.
-        skipped: seconds of audio in which nothing was looked for."""
+        failed: files that could not be used, each of which has been named. skipped: seconds of audio in which nothing was looked
+        for."""
+        failures = f"{failed} {'file' if failed == 1 else 'files'} failed, named above"
         if not files:
+            if failed:
+                print(f"{failures}.", file=sys.stderr, flush=True)
             return
         what = f"{files} {'recording' if files == 1 else 'recordings'}, {audio:.1f} s of audio in {seconds:.1f} s"
         if skipped:
             what += f" ({skipped:.1f} s in long pauses not recognized)"
-        where = "" if folder is None else f"; in {folder}"
-        print(f"{what}: real-time factor {seconds / max(audio, 1e-9):.4f}{where}", file=sys.stderr, flush=True)
+        parts = [f"{what}: real-time factor {seconds / max(audio, 1e-9):.4f}"]
+        if folder is not None:
+            parts.append(f"in {folder}")
+        if failed:
+            parts.append(failures)
+        print("; ".join(parts), file=sys.stderr, flush=True)
