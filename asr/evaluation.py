@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
 from collections import Counter
@@ -27,11 +28,12 @@ from asr.report.evaluation import write_report
 from asr.run_folder import command_line
 from asr.scoring import EvaluationFacts, UtteranceScore, score_utterance, summarize, write_evaluation
 from asr.scoring.ctm import write_ctm
+from asr.scoring.decoding import unknown_words
 from asr.scoring.files import scores_as_data
 from asr.scoring.rules import ScoringRules
 from asr.scoring.subsets import subsets_as_data, totals
 from asr.settings import knobs_of, unread_knob
-from asr.tuning import with_tuned
+from asr.tuning import same_file, tuned_file, with_tuned
 from asr.units import Units
 from asr.units.text import MARK
 
@@ -74,12 +76,13 @@ class Request:
 
 @dataclasses.dataclass
 class Recognition:
-    """What came out of a split: scored utterances, seconds spent in the model by all processes together, and the most memory that
-    one of them needed, in bytes.
+    """What came out of a split: scored utterances, seconds spent in the model and in the decoder by all processes together, and
+    the most memory that one of them needed, in bytes.
     """
 
     utterances: list[UtteranceScore]
     forward_seconds: float
+    decoding_seconds: float
     peak_memory_bytes: int | None
 
 
@@ -125,6 +128,7 @@ def score_checkpoint(
     if request.attention is not None:
         model = model.with_attention(request.attention)
     settings = with_tuned(checkpoint, request.decoder, request.decoder_typed)
+    tuned = tuned_settings(checkpoint, request)
     decoder = decoders.create(settings).bind(units)
     metric = metric_of(decoder, units)
     recognition = recognize(
@@ -133,6 +137,7 @@ def score_checkpoint(
     utterances, official = official_scores(recognition.utterances, corpus, request, metric, together.place.rank)
     score = summarize(utterances, resamples=request.bootstrap)
     label = model.attention_label()
+    known = getattr(decoder, "spellings", None)
     facts = EvaluationFacts(
         corpus=corpus.name,
         split=request.split,
@@ -154,6 +159,9 @@ def score_checkpoint(
             "dropped": [list(row) for row in split.dropped],
             "decoder": settings,
             "decoder_facts": decoder.facts,
+            "decoder_tuned": tuned,
+            "decoding_seconds": recognition.decoding_seconds,
+            **({} if known is None else {"out_of_vocabulary": unknown_words(utterances, known.words)}),
             **official,
         },
     )
@@ -272,7 +280,7 @@ def recognize(
         rank=rank,
         batch_utterances=batch_utterances,
     )
-    utterances, seconds = [], 0.0
+    utterances, seconds, decoding = [], 0.0, 0.0
     with torch.inference_mode(), PeakMemory(place) as memory:
         for step, batch in enumerate(loader):
             waveforms, samples = batch.waveforms.to(place), batch.samples.to(place)
@@ -284,7 +292,10 @@ def recognize(
             emissions, lengths = model(waveforms, samples)
             synchronize(place)
             seconds += time.perf_counter() - started
-            for index, hypotheses in zip(batch.indices.tolist(), decoder(emissions, lengths)):
+            started = time.perf_counter()
+            decoded = decoder(emissions, lengths)
+            decoding += time.perf_counter() - started
+            for index, hypotheses in zip(batch.indices.tolist(), decoded):
                 cut = split.cuts[index]
                 utterances.append(
                     score_utterance(
@@ -296,12 +307,33 @@ def recognize(
                     )
                 )
     if ranks == 1:
-        return Recognition(utterances, seconds, memory.bytes)
+        return Recognition(utterances, seconds, decoding, memory.bytes)
     parts: list = [None] * ranks
-    torch.distributed.all_gather_object(parts, (utterances, seconds, memory.bytes))
-    everything, times, peaks = zip(*parts)
+    torch.distributed.all_gather_object(parts, (utterances, seconds, decoding, memory.bytes))
+    everything, times, decodings, peaks = zip(*parts)
     known = [peak for peak in peaks if peak is not None]
-    return Recognition([one for part in everything for one in part], sum(times), max(known) if known else None)
+    recognized = [one for part in everything for one in part]
+    return Recognition(recognized, sum(times), sum(decodings), max(known) if known else None)
+
+
+def tuned_settings(checkpoint: Checkpoint, request: Request) -> dict[str, Any] | None:
+    """The weights that `with_tuned` took up, for `scores.json`: `settings` (their names), the `file`, and `other_lm`, the
+    language model that they were tuned for where another one was given; None if there are none.
+    """
+    file = tuned_file(checkpoint, request.decoder["name"])
+    if not file.is_file():
+        return None
+    found = json.loads(file.read_text(encoding="utf8"))["settings"]
+    weights = [key for key in ("lm_weight", "word_score") if key in found and key in request.decoder]
+    weights = [key for key in weights if key not in request.decoder_typed]
+    if not weights:
+        return None
+    other = None if "lm" not in request.decoder_typed else found.get("lm")
+    return {
+        "file": str(file),
+        "settings": weights,
+        "other_lm": None if other is None or same_file(other, request.decoder.get("lm")) else other,
+    }
 
 
 def metric_of(decoder: Decoder, units: Units) -> str:

@@ -91,6 +91,12 @@ def evaluate(monkeypatch, decoder, *more):
     return json.loads(Path("scores/scores.json").read_text())
 
 
+def rows_of(said):
+    """The rows of evaluate's table."""
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in said.splitlines() if line.startswith("│")]
+    return {row[0]: " ".join(row[1:]) for row in rows}
+
+
 def forbidden(*_, **__):
     raise UserError("the model was asked")
 
@@ -173,6 +179,52 @@ def test_evaluation_takes_up_what_was_found_and_what_is_typed_stays(place, monke
     assert (scores["error_rate"], scores["reference_length"]) == (0.0, 6)
     typed = evaluate(monkeypatch, decoder, "decoder.lm_weight=0")
     assert typed["decoder"] == {**found, "lm_weight": 0.0} and typed["error_rate"] > 0
+
+
+@WORDS
+def test_a_score_says_by_which_decoder_files_and_weights_it_was_made(place, monkeypatch, capsys, decoder):
+    found = tune(monkeypatch, decoder)["settings"]
+    capsys.readouterr()
+    monkeypatch.setenv("COLUMNS", "300")
+    scores = evaluate(monkeypatch, decoder, "report=true")
+    rows = rows_of(capsys.readouterr().out)
+    assert (rows["decoder"], rows["lexicon"], rows["language model"]) == (decoder, "auto", str(place / "lm.arpa"))
+    assert (rows["lm_weight"], rows["word_score"]) == (str(found["lm_weight"]), str(found["word_score"]))
+    assert rows["tuned"] == f"lm_weight, word_score, by run/decoder/{decoder}.json"
+    assert scores["decoding_seconds"] > 0 and rows["decoding"] == f"{scores['decoding_seconds']:.2f} s"
+    assert rows["out of vocabulary"] == "0.00%"
+    for file in ("scores.md", "report.html"):
+        text = Path("scores", file).read_text()
+        for row in ("Language model", "lm_weight", "Tuned", "Decoding", "Out of vocabulary"):
+            assert row in text, (file, row)
+    estimate([["bad"], ["cafe"], ["fade"]], order=1).write_arpa(place / "other.arpa")
+    evaluate(monkeypatch, decoder, "decoder.lm=other.arpa", "decoder.word_score=-0.25")
+    rows = rows_of(capsys.readouterr().out)
+    assert (rows["language model"], rows["word_score"]) == ("other.arpa", "-0.25")
+    assert rows["tuned"] == f"lm_weight, for the language model {place / 'lm.arpa'}, by run/decoder/{decoder}.json"
+    evaluate(monkeypatch, decoder, "decoder.lm_weight=1", "decoder.word_score=0")
+    assert rows_of(capsys.readouterr().out)["tuned"] == "no"
+
+
+@WORDS
+def test_words_that_the_decoder_does_not_know_are_counted_and_many_are_warned_of(place, monkeypatch, capsys, decoder):
+    monkeypatch.setenv("COLUMNS", "300")
+    known = [["bad", "cafe"], ["cafe"], ["bag"], ["a"]]
+    estimate(known, order=1).write_arpa(place / "small.arpa")
+    scores = evaluate(monkeypatch, decoder, "decoder.lm=small.arpa")
+    said = capsys.readouterr().out
+    # of bad cafe fade, head bag, cafe
+    assert scores["out_of_vocabulary"] == {"share": 2 / 6, "words": 2, "distinct": 2, "examples": ["fade", "head"]}
+    assert "33.33%: 2 words, 2 different, such as fade, head" in said
+    assert "warning: 33.3% of the words in the references cannot be recognized" in said
+    assert "33.33%: 2 words" in Path("scores/scores.md").read_text()
+
+
+def test_the_greedy_decoder_has_its_name_in_the_table_and_no_vocabulary(place, monkeypatch, capsys):
+    run(monkeypatch, "evaluate.py", "checkpoint=run", "output=scores", "report=false")
+    rows = rows_of(capsys.readouterr().out)
+    assert rows["decoder"] == "greedy" and not rows.keys() & {"tuned", "lexicon", "decoding", "out of vocabulary"}
+    assert "out_of_vocabulary" not in json.loads(Path("scores/scores.json").read_text())
 
 
 @WORDS

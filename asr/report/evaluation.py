@@ -15,6 +15,7 @@ from asr.report.audio import AudioBudget
 from asr.report.figures import DurationBin, draw_error_by_duration, draw_features
 from asr.report.page import Html, bullets, code, details, element, figure, notice, page, paragraph, table, write_whole
 from asr.scoring.alignment import Alignment
+from asr.scoring.decoding import decoder_rows, warning_of_unknown
 from asr.scoring.score import Score, UtteranceScore, bootstrap_interval
 from asr.scoring.text import TITLES, percent
 
@@ -116,8 +117,11 @@ def facts(score: Score, data: dict[str, Any]) -> list[Html]:
         ["Utterances, audio", f"{len(score.utterances)}, {data['audio_seconds']:.1f} s"],
         ["Forward pass", "–" if forward is None else f"{forward:.2f} s"],
         ["Peak memory", "–" if memory is None else f"{memory / 2**20:.0f} MiB"],
+        *decoder_rows(data).items(),
     ]
     parts = [table(["What", "Value"], rows)]
+    if (warning := warning_of_unknown(data)) is not None:
+        parts.append(notice("bad", "The decoder does not know many of the words.", warning))
     parts += [notice("bad", "The corpus is not complete.", sentence) for sentence in data.get("incomplete", [])]
     dropped = data.get("dropped", [])
     if not dropped:

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from asr.scoring.decoding import decoder_rows, warning_of_unknown
 from asr.scoring.subsets import named
 
 
@@ -37,11 +38,17 @@ def show_scores(scores: dict[str, Any]) -> None:
         "forward": f"{scores['forward_seconds']:.2f} s",
         "peak memory": "–" if scores["peak_memory_bytes"] is None else f"{scores['peak_memory_bytes'] / 2**20:.0f} MiB",
         "normalizer": scores["normalizer"],
+        **{title.lower(): value for title, value in decoder_rows(scores).items()},
     }
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, str(value))
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    console.print(table)
+    # the whole of a path, in a narrow terminal over several lines
+    console.print(table, soft_wrap=False)
+    if (warning := warning_of_unknown(scores)) is not None:
+        console.print(f"warning: {warning}")
     for key, subset in scores.get("subsets", {}).items():
         if subset["error_rate"] is not None:
             console.print(

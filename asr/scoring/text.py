@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from asr.scoring.alignment import Alignment
+from asr.scoring.decoding import decoder_rows
 from asr.scoring.score import Score, UtteranceScore
 from asr.scoring.subsets import named
 
@@ -135,6 +136,7 @@ def markdown(score: Score, data: dict[str, Any], most_confused: int = 15) -> str
         "Corpus, split": f"{data['corpus']}, {data['split']}",
         "Units, normalizer": f"{data['units']}, {data['normalizer']}",
         "Attention": data["attention"],
+        **decoder_rows(data),
         "Checkpoint": data["checkpoint"],
         "Command": f"`{data['command']}`",
     }
