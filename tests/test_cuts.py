@@ -165,6 +165,9 @@ def test_missing_files_and_other_kinds_of_files_are_named(manifests, tmp_path):
     corpus.dev = str(tmp_path / "cuts.yaml")
     with pytest.raises(UserError, match="is no .jsonl or .jsonl.gz"):
         load(corpus, tmp_path)
+    corpus.dev = None
+    with pytest.raises(UserError, match="corpus.dev=None is no file"):
+        load(corpus, tmp_path)
 
 
 def test_half_a_line_is_answered_with_its_number(manifests, tmp_path):

@@ -62,6 +62,8 @@ class CutsCorpus(CorpusSource):
         dropped: list[tuple[str, str]] = []
         cuts = {}
         for split in SPLITS:
+            if not isinstance(getattr(self, split), (str, Path)):
+                raise UserError(f"corpus.{split}={getattr(self, split)!r} is no file: give a manifest of cuts.")
             file = Path(getattr(self, split)).expanduser()
             cuts[split], several = [], 0
             for cut in _find_audio(list(read_cuts(file, split)), file):
