@@ -207,8 +207,10 @@ def test_ctrl_c_in_several_processes_ends_them_all_quietly_and_the_next_run_goes
     for number in range(200):
         os.link(source, tmp_path / f"{number}.sph")
     program = (
-        "import sys\nfrom pathlib import Path\nfrom asr.corpora.recordings import Conversion, convert_recordings\n"
+        "import signal, sys\nfrom pathlib import Path\nfrom asr.corpora.recordings import Conversion, convert_recordings\n"
         "if __name__ == '__main__':\n"
+        # a shell that runs the tests in the background has them ignore it
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"    folder = Path({str(tmp_path)!r})\n"
         "    work = [Conversion(folder / f'{number}.sph', 0, f'{number}.flac') for number in range(200)]\n"
         "    try:\n"
