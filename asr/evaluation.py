@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections import Counter
@@ -33,7 +32,7 @@ from asr.scoring.files import scores_as_data
 from asr.scoring.rules import ScoringRules
 from asr.scoring.subsets import subsets_as_data, totals
 from asr.settings import knobs_of, unread_knob
-from asr.tuning import same_file, tuned_file, with_tuned
+from asr.tuning import tuned_weights, with_tuned
 from asr.units import Units
 from asr.units.text import MARK
 
@@ -128,7 +127,7 @@ def score_checkpoint(
     if request.attention is not None:
         model = model.with_attention(request.attention)
     settings = with_tuned(checkpoint, request.decoder, request.decoder_typed)
-    tuned = tuned_settings(checkpoint, request)
+    tuned = tuned_weights(checkpoint, request.decoder, request.decoder_typed)
     decoder = decoders.create(settings).bind(units)
     metric = metric_of(decoder, units)
     recognition = recognize(
@@ -314,26 +313,6 @@ def recognize(
     known = [peak for peak in peaks if peak is not None]
     recognized = [one for part in everything for one in part]
     return Recognition(recognized, sum(times), sum(decodings), max(known) if known else None)
-
-
-def tuned_settings(checkpoint: Checkpoint, request: Request) -> dict[str, Any] | None:
-    """The weights that `with_tuned` took up, for `scores.json`: `settings` (their names), the `file`, and `other_lm`, the
-    language model that they were tuned for where another one was given; None if there are none.
-    """
-    file = tuned_file(checkpoint, request.decoder["name"])
-    if not file.is_file():
-        return None
-    found = json.loads(file.read_text(encoding="utf8"))["settings"]
-    weights = [key for key in ("lm_weight", "word_score") if key in found and key in request.decoder]
-    weights = [key for key in weights if key not in request.decoder_typed]
-    if not weights:
-        return None
-    other = None if "lm" not in request.decoder_typed else found.get("lm")
-    return {
-        "file": str(file),
-        "settings": weights,
-        "other_lm": None if other is None or same_file(other, request.decoder.get("lm")) else other,
-    }
 
 
 def metric_of(decoder: Decoder, units: Units) -> str:

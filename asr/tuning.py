@@ -30,8 +30,9 @@ FOLDER = "decoder"
 BATCH = 32
 # settings of decoders that name files
 FILES = ("lm", "lexicon")
+WEIGHTS = ("lm_weight", "word_score")
 # settings that are said when they are taken up
-SHOWN = (*FILES, "lm_weight", "word_score")
+SHOWN = (*FILES, *WEIGHTS)
 # where what an earlier tuning found is kept
 PREVIOUS = ".previous"
 log = logging.getLogger(__name__)
@@ -78,6 +79,22 @@ def with_tuned(checkpoint: Checkpoint, settings: dict[str, Any], typed: Sequence
         note = f"; they were tuned for lm={found['lm']}"
     log.info("%s of decoder=%s from %s%s", shown, settings["name"], file, note)
     return {**settings, **taken}
+
+
+def tuned_weights(checkpoint: Checkpoint, settings: dict[str, Any], typed: Sequence[str]) -> dict[str, Any] | None:
+    """The weights that `with_tuned` takes up, for `scores.json`: `settings` (their names), the `file`, and `other_lm`, the
+    language model that they were tuned for where another one was typed; None if there are none.
+    """
+    file = tuned_file(checkpoint, settings["name"])
+    if not file.is_file():
+        return None
+    found = json.loads(file.read_text(encoding="utf8"))["settings"]
+    weights = [key for key in WEIGHTS if key in found and key in settings and key not in typed]
+    if not weights:
+        return None
+    other = found.get("lm") if "lm" in typed else None
+    is_other = other is not None and not same_file(other, settings.get("lm"))
+    return {"file": str(file), "settings": weights, "other_lm": other if is_other else None}
 
 
 def same_file(one: Any, other: Any) -> bool:
