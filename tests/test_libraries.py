@@ -90,6 +90,7 @@ def test_the_command_names_the_one_version_that_fits_where_it_is_known(torch, to
     assert libraries.mending_command("torchaudio") == f"{sys.executable} -m pip install {command}"
 
 
+@pytest.mark.smoke
 def test_the_libraries_that_are_installed_here_load_together():
     try:
         libraries.check_libraries()
