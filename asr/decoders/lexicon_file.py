@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from asr.errors import UserError, listed, nearest
-from asr.units.lexicon import NUMBER, read_lines
+from asr.text_files import composed, read_lines
+from asr.units.lexicon import NUMBER
 
 # of one word: its phonemes and its probability (1 for the likeliest)
 Pronunciations = dict[tuple[str, ...], float]
@@ -40,6 +41,8 @@ def read_lexicon(path: Path, phonemes: Iterable[str] | None = None) -> dict[str,
     """
     path = Path(path).expanduser()
     known = None if phonemes is None else set(phonemes)
+    # the phonemes of an older model may be decomposed
+    spelling = {composed(phoneme): phoneme for phoneme in known or ()}
     lexicon: dict[str, Pronunciations] = {}
     marked: dict[str, str] = {}
     left_out: dict[str, None] = {}
@@ -49,7 +52,7 @@ def read_lexicon(path: Path, phonemes: Iterable[str] | None = None) -> dict[str,
         if not fields or fields[0].startswith(";;;"):
             continue
         where = f"{path}, line {line_number}: {fields[0]!r}"
-        word, rest = fields[0], fields[1:]
+        word, rest = fields[0], [spelling.get(field, field) for field in fields[1:]]
         if "#" in rest and (known is None or "#" not in known):
             rest = rest[: rest.index("#")]
         found = leading_numbers(rest, known or ())

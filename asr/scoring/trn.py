@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 from asr.errors import UserError, nearest
-from asr.scoring.glm import SPACE, GlobalMapping, read_lines
+from asr.scoring.glm import OTHERWISE, SPACE, GlobalMapping
 from asr.scoring.rules import marked_up, score_items
 from asr.scoring.score import UtteranceScore
+from asr.text_files import read_lines
 
 
 def read_trn(path: Path | str) -> dict[str, tuple[str, str]]:
@@ -17,7 +18,7 @@ def read_trn(path: Path | str) -> dict[str, tuple[str, str]]:
     Raises UserError naming file and line for a line without an identity, and for an identity that stands there twice.
     """
     path, found = Path(path), {}
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, OTHERWISE), start=1):
         if line.startswith(";;") or not line.strip(SPACE):
             continue
         place = f"{path}, line {number}"
