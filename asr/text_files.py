@@ -138,6 +138,11 @@ def read_lines(path: Path | str, otherwise: str | None = None, compose: bool = T
     return [composed(line) for line in lines] if compose else lines
 
 
+def count_decomposed(path: Path | str, otherwise: str | None = None) -> int:
+    """How many lines of a file composing changes."""
+    return sum(line != composed(line) for line in read_lines(path, otherwise, compose=False))
+
+
 def without_compression(path: Path | str) -> Path:
     """The path without .gz, .bz2 or .xz: what its suffix says of the content."""
     path = Path(path)

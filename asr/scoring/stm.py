@@ -94,7 +94,7 @@ def parse_line(line: str, place: str) -> dict:
         raise UserError(f"{place}: the segment ends at {fields[4]} s, before it starts at {fields[3]} s.")
     text, labels = fields[5].rstrip(SPACE) if len(fields) > 5 else "", ()
     if text.startswith("<"):
-        named, _, text = text.partition(" ") if " " in text else (text, "", "")
+        named, text = (re.split(f"[{SPACE}]+", text, maxsplit=1) + [""])[:2]
         labels = tuple(part.lower() for part in named.strip("<>").split(",") if part)
     names = dict(zip(("file", "channel", "speaker"), fields))
     return names | {"start": start, "end": end, "labels": labels, "text": text}
