@@ -100,7 +100,7 @@ def test_a_malformed_table_is_answered_with_the_line_and_what_was_expected(tmp_p
 
 def test_a_table_that_is_not_utf8_is_answered_with_the_line(tmp_path):
     (tmp_path / "t.tsv").write_bytes("a.wav\tone\nb.wav\tgrüße\n".encode("latin1"))
-    with pytest.raises(UserError, match=r"t\.tsv:2: this is not UTF-8"):
+    with pytest.raises(UserError, match=r"t\.tsv, line 2: 0xfc is not UTF-8"):
         read_table(tmp_path / "t.tsv")
 
 
