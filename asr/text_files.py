@@ -104,7 +104,7 @@ def decoded(line: bytes, path: Path | str, number: int, compose: bool = True) ->
             f"iconv -f latin1 -t utf8 {path} > {path}.utf8"
         ) from None
     if "\0" in text:
-        raise UserError(f"{path}, line {number}: a zero byte. Save the file as UTF-8 text (UTF-16 has many).")
+        raise UserError(f"{path}, line {number}: a zero byte (NUL). Save the file as UTF-8 text (UTF-16 has many).")
     text = text.rstrip("\r\n")
     return composed(text) if compose else text
 
