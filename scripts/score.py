@@ -3,8 +3,8 @@
 The reference is an STM and the hypothesis a CTM, or both are transcripts (trn) with one identity per line, in which
 { a / b } are alternatives, (uh) may be left out and ab- is a fragment. Prints the word error rate of all, of the STM's
 subsets (Switchboard and CallHome apart) and of the speakers. Where NIST SCTK is installed (Debian: apt install sctk), its
-hubscr.pl or sclite scores the same text, and it is said whether both agree to the word. Text is UTF-8, with or without a byte
-order mark, or else Latin-1; decomposed letters are composed (Unicode NFC) on both sides, which is said.
+hubscr.pl or sclite scores the same text, and the last line says whether both agree to the word. Text is UTF-8, with or without a byte
+order mark, or else Latin-1; decomposed letters are composed (Unicode NFC) on both sides, and a note says so.
 
     reference=     ref.stm or ref.trn, perhaps compressed (.gz, .bz2, .xz)
     hypothesis=    hyp.ctm or hyp.trn
@@ -99,6 +99,10 @@ def score_conversations(settings: dict[str, str | None]) -> tuple[list, dict[str
     refuse_missing(missing, sides, "side", settings["hypothesis"])
     if missing == "skip":
         stm = dataclasses.replace(stm, segments=[segment for segment in stm.segments if segment.side not in silent])
+        if not stm.scored:
+            raise UserError(
+                f"{settings['hypothesis']} has no word for any side of the reference: nothing is left to score."
+            )
     rules = ScoringRules(stm, GlobalMapping.read(settings["glm"]) if settings["glm"] else None)
     scored = rules.score_words(words, settings["hypothesis"])
     notes = []

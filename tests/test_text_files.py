@@ -124,7 +124,7 @@ READERS = {
     "lexicon": ("x.txt", lines("café K AE F EY", "ñandú õ N"), lambda path: Lexicon.read(path).pronunciations),
     "decoder's lexicon": ("x.txt", lines("café 0.5 K EY", "ñandú 1.0 õ"), read_lexicon),
     "decoder's lexicon, decomposed model": (
-        "x.txt", lines("café K EY", "ñandú õ"), lambda path: read_lexicon(path, ["K", "EY", "o\u0303"])
+        "x.txt", lines("café K EY", "ñandú õ1_B"), lambda path: read_lexicon(path, ["K", "EY", "o\u0303"])
     ),
     "transcripts.tsv": ("x.tsv", lines("file\ttext\tspeaker", "é.wav\tcafé ñandú\tann", "b.wav\tà\tzoë"), folder.read_table),
     "cuts": ("x.jsonl", cut_line("a", "café") + cut_line("b", "ñandú à"), texts_of_cuts),
