@@ -3,8 +3,10 @@
 The reference is an STM and the hypothesis a CTM, or both are transcripts (trn) with one identity per line, in which
 { a / b } are alternatives, (uh) may be left out and ab- is a fragment. Prints the word error rate of all, of the STM's
 subsets (Switchboard and CallHome apart) and of the speakers. Where NIST SCTK is installed (Debian: apt install sctk), its
-hubscr.pl or sclite scores the same text, and the last line says whether both agree to the word. Text is UTF-8, with or without a byte
-order mark, or else Latin-1; decomposed letters are composed (Unicode NFC) on both sides, and a note says so.
+hubscr.pl or sclite scores the same text, and the last line says whether both agree to the word.
+
+Text is UTF-8, with or without a byte order mark, or else Latin-1. Decomposed letters are composed (Unicode NFC) on both sides,
+and a note says so.
 
     reference=     ref.stm or ref.trn, perhaps compressed (.gz, .bz2, .xz)
     hypothesis=    hyp.ctm or hyp.trn
