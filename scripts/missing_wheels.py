@@ -31,6 +31,7 @@ NEEDED = [
     "espeakng-loader==0.2.4",
     "flashlight-text==0.0.7",
     "hydra-core==1.3.8",
+    "jiwer==4.0.0",
     "lhotse==1.33.0",
     "lightning==2.6.6",
     "matplotlib==3.11.2",
