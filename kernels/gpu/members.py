@@ -162,7 +162,7 @@ def backward_tiles(
     if element_size == 4:
         # Four warps load less shared memory for the same products, but hold only so much of the top keys' gradients.
         held = 16 * 64 if capability >= BLACKWELL else 32 * 64
-        return 16, 4 if topk * dim <= held else 8, "ieee"
+        return 16, 4 if dim <= 64 and topk * dim <= held else 8, "ieee"
     if dim > 64:
         return 16, 4, "tf32"
     return member_tile(time, clusters, 64 if capability >= HOPPER else 32), 4, "tf32"
