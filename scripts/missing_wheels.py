@@ -4,6 +4,7 @@
     python scripts/missing_wheels.py wheels --install FOLDER     # installs it there; then PYTHONPATH=FOLDER
     python scripts/missing_wheels.py --all --python 3.12         # how to fetch everything, for any machine
 
+Versions are those of constraints-oldest.txt, which go with the PyTorch of the machine.
 Exit code: 0 if nothing is missing, or all of it lies in the folder; 1 if not.
 """
 
