@@ -234,7 +234,8 @@ def read_manifests(folder: Path) -> tuple[dict[str, CutSet], list[tuple[str, str
         if not there:
             raise ValueError("there are no cuts_*.jsonl.gz")
         for split in sorted(there, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS)):
-            cuts = CutSet.from_file(folder / f"cuts_{split}.jsonl.gz")
+            # None for a split of which nothing can be used
+            cuts = CutSet.from_file(folder / f"cuts_{split}.jsonl.gz") or []
             splits[split] = CutSet.from_cuts([cut.with_recording_path_prefix(folder.resolve()) for cut in cuts])
     except (OSError, EOFError, ValueError, LookupError) as error:
         raise UserError(
