@@ -287,7 +287,9 @@ def announce(console: Console, config, corpus: Corpus, splits, model: Model, uni
     for sentence in corpus.incomplete:
         console.print(f"the corpus is not complete: {sentence}")
     if unplaced := corpus.dropped_of(None):
-        console.print(f"of no split: {len(unplaced)} dropped ({reasons_of(unplaced)}), listed in {config.run}/dropped.tsv")
+        console.print(
+            f"of no split: {len(unplaced)} dropped ({reasons_of(unplaced)}), listed in {config.run}/dropped.tsv"
+        )
     if corpus.left_out:
         reasons = reasons_of(corpus.left_out)
         console.print(f"left out on purpose: {len(corpus.left_out)} ({reasons}), listed in {config.run}/dropped.tsv")

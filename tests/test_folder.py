@@ -202,7 +202,10 @@ def test_transcripts_without_audio_are_dropped_by_name_with_what_may_be_meant(tm
         ("elsewhere/x.wav", "missing audio: elsewhere/x.wav is not there"),
     ]
     assert corpus.left_out == [("gone.wav", "audio without transcript")]
-    assert sorted(name for split in corpus.splits for name, _ in corpus.dropped_of(split)) == ["elsewhere/x.wav", "gon.wav"]
+    assert sorted(name for split in corpus.splits for name, _ in corpus.dropped_of(split)) == [
+        "elsewhere/x.wav",
+        "gon.wav",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +238,9 @@ def test_a_name_that_two_files_may_bear_is_not_guessed(tmp_path):
     for name in ("x.WAV", "X.wav", "y.flac", "y.ogg", "zebra.wav"):
         write_audio(tmp_path / "mine" / name)
     # zebra.flac is no other name of zebra.wav, which is listed itself
-    write_table(tmp_path / "mine", rows + [f"{name}\tword\tann" for name in ("x.wav", "y.wav", "zebra.wav", "zebra.flac")])
+    write_table(
+        tmp_path / "mine", rows + [f"{name}\tword\tann" for name in ("x.wav", "y.wav", "zebra.wav", "zebra.flac")]
+    )
     reasons = dict(load(tmp_path / "mine", tmp_path).dropped)
     assert reasons == {
         "x.wav": "missing audio: x.wav is not there (did you mean X.wav or x.WAV?)",
@@ -273,12 +278,19 @@ def test_broken_files_are_dropped_by_name_and_looked_at_again_when_they_are_mend
     (tmp_path / "mine/4.wav").write_text("no audio at all")
     corpus = load(tmp_path / "mine", tmp_path)
     assert [name for name, _ in corpus.dropped] == ["1.wav", "3.wav", "4.wav"] and len(all_cuts(corpus)) == 3
-    starts = ("unreadable audio: 1.wav is cut short", "empty audio: 3.wav is empty", "unreadable audio: 4.wav cannot be")
+    starts = (
+        "unreadable audio: 1.wav is cut short",
+        "empty audio: 3.wav is empty",
+        "unreadable audio: 4.wav cannot be",
+    )
     for (_, reason), start in zip(corpus.dropped, starts):
         assert reason.startswith(start)
     with pytest.raises(UserError, match="of the .* utterances of the .* split cannot be used") as caught:
         refuse_unusable(corpus, corpus.splits, 0.01, "data.max_dropped")
-    assert "more than data.max_dropped=0.01 allows" in str(caught.value) and "remove" not in str(caught.value).splitlines()[-1]
+    assert (
+        "more than data.max_dropped=0.01 allows" in str(caught.value)
+        and "remove" not in str(caught.value).splitlines()[-1]
+    )
     refuse_unusable(corpus, [name for name in corpus.splits if len(corpus.splits[name])], 1.0, "data.max_dropped")
     (tmp_path / "mine/1.wav").write_bytes(data)
     assert [name for name, _ in load(tmp_path / "mine", tmp_path).dropped] == ["3.wav", "4.wav"]

@@ -31,7 +31,7 @@ from asr.corpora.checks import (
     write_manifests,
 )
 from asr.corpora.names import AUDIO_SUFFIXES, Match, find_files, renamed
-from asr.corpora.unusable import nothing_usable, unusable_audio
+from asr.corpora.unusable import NO_TRANSCRIPT, nothing_usable, unusable_audio
 from asr.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class FolderCorpus(CorpusSource):
                     name: [one.file for one, at in zip(transcripts, split_of) if at == name and one.file in unusable]
                     for name in SPLITS
                 }
-                left_out += [(name, "audio without transcript") for name in untranscribed]
+                left_out += [(name, NO_TRANSCRIPT) for name in untranscribed]
                 write_manifests(
                     part, splits, dropped, {"settings": settings, "sample_rate": rate}, left_out, dropped_in
                 )

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MOST_NAMED = 5
+# The reason to leave out audio that no table names.
+NO_TRANSCRIPT = "audio without transcript"
 
 
 def unusable_audio(path: Path | None, name: str, detail: str) -> str:

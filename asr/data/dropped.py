@@ -19,7 +19,12 @@ def reasons_of(dropped: Iterable[tuple[str, str]]) -> str:
 
 
 def refuse_many(
-    dropped: Sequence[tuple[str, str]], used: int, what: str, share: float, setting: str, prepared_in: Path | None = None
+    dropped: Sequence[tuple[str, str]],
+    used: int,
+    what: str,
+    share: float,
+    setting: str,
+    prepared_in: Path | None = None,
 ) -> None:
     """Raises UserError if more than `share` of some utterances are dropped, or none is left.
 

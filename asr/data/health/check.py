@@ -112,9 +112,7 @@ def check_corpus(
     """
     leaks = quick_check(corpus)
     built, why_not = units_of(units, corpus)
-    splits = [
-        read_split(name, cuts, built, lengths, corpus.dropped_of(name)) for name, cuts in corpus.splits.items()
-    ]
+    splits = [read_split(name, cuts, built, lengths, corpus.dropped_of(name)) for name, cuts in corpus.splits.items()]
     health = Health(
         corpus.name,
         corpus.sample_rate,
@@ -145,7 +143,9 @@ def check_corpus(
         of = len({each for split in splits for each in split.ids}) + len(unplaced)
         health.findings += unusable_findings(unplaced, of, "the corpus, of no split that is known,", (), max_dropped)
     if corpus.left_out:
-        sentence = f"{len(corpus.left_out)} left out on purpose when the corpus was prepared: {reasons_of(corpus.left_out)}."
+        sentence = (
+            f"{len(corpus.left_out)} left out on purpose when the corpus was prepared: {reasons_of(corpus.left_out)}."
+        )
         examples = [f"{name}: {reason}" for name, reason in corpus.left_out]
         health.findings.append(Finding("left out", REMARK, (), len(examples), len(examples), sentence, examples))
     if not quick:
