@@ -42,6 +42,8 @@ RECIPE_COLUMNS = (*NEEDED, "gender", "age", "accents", "variant")
 # A decoder's priming samples and rounding: by so much (seconds) a whole clip may be shorter than clip_durations.tsv says.
 DURATION_TOLERANCE = 0.3
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]+)*")
+# What ends a line for one program or another, with the blanks around it.
+LINE_BREAK = re.compile(r"[ \t]*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 # Raised whenever the same folder would be prepared differently.
 FORMAT = 1
 
@@ -97,7 +99,9 @@ class CommonVoiceCorpus(CorpusSource):
         with continued(folder, [FORMAT, str(path)]) as part:
             conversions = {name: Conversion(clips[name], 0, f"audio/{name}.flac") for name in rows}
             description = f"converting {len(conversions)} clips"
-            samples = converted(conversions, part, workers, description, split_of, findings, resample=True)
+            samples = converted(
+                conversions, part, workers, description, path / "clips", split_of, findings, resample=True
+            )
             rows = {name: rows[name] for name in samples}
             for name, duration in shorter_than_listed(path / "clip_durations.tsv", rows, samples).items():
                 findings.drop(name, f"cut short by clip_durations.tsv: {duration}", split_of[name])
@@ -168,7 +172,7 @@ def not_prepared(cache: Path, language: str | None) -> str:
 
 
 def read_table(table: Path, findings: Findings) -> dict[str, dict[str, str]]:
-    """The rows of train.tsv, dev.tsv or test.tsv by utterance (the clip without its suffix), blanks in their sentences made one.
+    """The rows of train.tsv, dev.tsv or test.tsv by utterance (the clip without its suffix), their sentences on one line.
 
     Those whose sentence is empty or not known go to the findings. Raises UserError, naming the line, for a row that names no clip
     or no speaker, or the clip of another one.
@@ -192,7 +196,7 @@ def read_table(table: Path, findings: Findings) -> dict[str, dict[str, str]]:
         if not sentence:
             findings.drop(utterance, "no sentence", split)
             continue
-        if row.broken_lines or "\r" in row.cells["sentence"]:
+        if LINE_BREAK.search(row.cells["sentence"].strip()):
             broken.append(f"{clip} ({table.name}:{row.line})")
         rows[utterance] = row.cells | {"path": clip if Path(clip).suffix else f"{clip}.mp3", "sentence": sentence}
     if broken:
@@ -206,8 +210,8 @@ def is_clip_name(name: str) -> bool:
 
 
 def one_line(sentence: str) -> str:
-    """A sentence whose blanks, line breaks included, are single spaces."""
-    return " ".join(sentence.split())
+    """A sentence on one line: a space for every line break, and none around it."""
+    return LINE_BREAK.sub(" ", sentence.strip())
 
 
 def find_clips(folder: Path, tables: dict[str, dict[str, dict[str, str]]], findings: Findings) -> dict[str, Path]:

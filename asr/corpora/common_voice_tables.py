@@ -21,13 +21,12 @@ NUMBERS = ("up_votes", "down_votes")
 class Row:
     """A row of a table. line: where it begins. cells: by column; what is known of them where it has a `fault`.
 
-    fault: why its text is not known, else "". broken_lines: how many line breaks were inside it.
+    fault: why its text is not known, else "".
     """
 
     line: int
     cells: dict[str, str]
     fault: str = ""
-    broken_lines: int = 0
 
 
 def read_rows(table: Path, needed: Iterable[str]) -> Iterator[Row]:
@@ -51,7 +50,7 @@ def read_rows(table: Path, needed: Iterable[str]) -> Iterator[Row]:
     at = 0
     while at < len(rows):
         joined, taken = _joined(rows, at, columns)
-        yield _row(at + 2, joined, columns, taken - 1)
+        yield _row(at + 2, joined, columns)
         at += taken
 
 
@@ -80,12 +79,12 @@ def _fits(cells: list[str], columns: list[str]) -> bool:
     return not numbers or numbers[0].isdigit() or not any(numbers)
 
 
-def _row(line: int, cells: list[str], columns: list[str], broken_lines: int) -> Row:
+def _row(line: int, cells: list[str], columns: list[str]) -> Row:
     known = dict(zip(columns, cells))
     if any("\0" in cell for cell in cells):
         return Row(line, known, "a NUL character in its line")
     if len(cells) == len(columns):
-        return Row(line, known, "" if _fits(cells, columns) else "cells that are not in their columns", broken_lines)
+        return Row(line, known, "" if _fits(cells, columns) else "cells that are not in their columns")
     # a whole row whose last cells, which are empty, an editor took away or added to
     numbers = [columns.index(name) for name in NUMBERS if name in columns]
     added = cells[len(columns) :]

@@ -202,7 +202,7 @@ class _Finder:
 
 
 def _spellings(name: str) -> list[str]:
-    """The name, then without blanks around its parts, with Windows' backslashes, and with percent signs that stand for letters."""
+    """The name, then without blanks around its parts, with Windows' backslashes, and percent-decoded."""
     spellings = [name, "/".join(part.strip() for part in name.split("/")), name.replace("\\", "/").strip()]
     spellings.append(urllib.parse.unquote(spellings[-1]))
     return list(dict.fromkeys(spelt for spelt in spellings if spelt and "\0" not in spelt))

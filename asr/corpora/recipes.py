@@ -178,13 +178,15 @@ def converted(
     folder: Path,
     workers: int,
     description: str,
+    root: Path,
     part_of: Mapping[str, str],
     findings: Findings,
     **settings: Any,
 ) -> dict[str, int]:
     """Samples at RATE Hz of what was converted to FLAC. conversions, and what is returned: by utterance.
 
-    Recordings that are broken go to the findings. part_of: the part that each utterance belongs to.
+    Recordings that are broken go to the findings, where they are called as they are below `root`. part_of: the part that each
+    utterance belongs to.
     """
     from asr.corpora.recordings import convert_sound_recordings
 
@@ -199,8 +201,8 @@ def converted(
     )
     for utterance, conversion in conversions.items():
         if conversion.target in broken:
-            source = conversion.source
-            reason = unusable_audio(source, source.name, broken[conversion.target])
+            name = conversion.source.relative_to(root).as_posix()
+            reason = unusable_audio(conversion.source, name, broken[conversion.target])
             findings.drop(utterance, reason, part_of[utterance])
     return {name: samples[one.target] for name, one in conversions.items() if one.target in samples}
 

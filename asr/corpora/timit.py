@@ -86,7 +86,7 @@ class TimitCorpus(CorpusSource):
             conversions = {name: Conversion(one.files[".WAV"], 0, targets[name]) for name, (_, one) in chosen.items()}
             description = f"converting {len(conversions)} recordings"
             set_of = {name: split for name, (split, _) in chosen.items()}
-            samples = converted(conversions, part, workers, description, set_of, findings)
+            samples = converted(conversions, part, workers, description, root, set_of, findings)
             for split, members in sets.items():
                 if not members.keys() & samples.keys():
                     findings.refuse_empty(root, split)
