@@ -107,6 +107,11 @@ def show(corpus: Corpus) -> None:
     show_reasons("left out on purpose", corpus.left_out, console)
     if not corpus.dropped:
         console.print("Nothing was dropped.")
+    elif corpus.prepared_in is not None:
+        console.print(
+            f"When these files have been mended: remove {corpus.prepared_in} and prepare the corpus again.",
+            soft_wrap=True,
+        )
     known = corpus.pronunciations
     if known:
         line = f"Lexicon: {known['words']:,} words, {len(known['espeak']):,} of them pronounced by eSpeak"

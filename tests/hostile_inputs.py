@@ -31,8 +31,8 @@ class Case:
 
     name: what it is. make: makes it in a place and returns the command that meets it.
     outcome: `refused` with a sentence and exit code 2, nothing being left behind; `skipped` and named, all else being
-    used; `dropped`, the same by the preparation of the corpus; `stopped` with a sentence and exit code 2, where a run has begun, which is left so that it can be resumed; or
-    `used`, where it only looks hostile. says: a pattern of what is said, in the list of what was dropped too.
+    used; `dropped`, the same by the preparation of the corpus; `stopped` with a sentence and exit code 2, where a run has
+    begun, which is left so that it can be resumed; or `used`, where it only looks hostile. says: a pattern of what is said, in the list of what was dropped too.
     process: whether it needs a process of its own.
     """
 
@@ -244,7 +244,7 @@ MANIFESTS = [
     ("a recording of three hours", three_hours_in_manifest, SKIPPED, "x\tlonger than 600 s"),
     ("a channel that is not there", cut(channel=7), REFUSED, "train.jsonl:3: .*channel"),
     ("audio outside the corpus", source("file", "/etc/passwd"), SKIPPED, "x\tunreadable audio: /etc/passwd"),
-    ("a path up to another folder", source("file", "../../../../nowhere.wav"), SKIPPED, "x\tmissing audio: ../../../../nowhere.wav"),
+    ("a path up to another folder", source("file", "../../../../nowhere.wav"), SKIPPED, "x\tmissing audio: ../.*nowhere.wav"),
     ("audio that is not there", source("file", "nowhere.wav"), SKIPPED, "x\tmissing audio: nowhere.wav is not there"),
     ("audio that a command makes", source("command", "touch it-was-run"), REFUSED, "of type 'command'"),
     ("audio at an address", source("url", "http://localhost:1/x.wav"), REFUSED, "of type 'url'"),

@@ -42,7 +42,8 @@ TINY = [
 class Outcome:
     """How a program ended.
 
-    output, errors: what it said. dropped: what a run, or else the prepared corpus, lists as not used. left: the paths that are new in its folder.
+    output, errors: what it said. dropped: what a run, or else the prepared corpus, lists as not used. left: the
+    paths that are new in its folder.
     memory: the most that it held at once beyond what was held before, in bytes; None where that is not known.
     """
 

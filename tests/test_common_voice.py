@@ -79,7 +79,17 @@ def test_clips_that_were_converted_are_found_under_their_new_ending_and_said(wel
     assert "common_voice_cy_test0.mp3 is common_voice_cy_test0.wav" in caplog.text
 
 
-NAMES = ["client_id", "path", "sentence_id", "sentence", "sentence_domain", "up_votes", "down_votes", "locale", "segment"]
+NAMES = [
+    "client_id",
+    "path",
+    "sentence_id",
+    "sentence",
+    "sentence_domain",
+    "up_votes",
+    "down_votes",
+    "locale",
+    "segment",
+]
 WHOLE = ["ann", "common_voice_cy_dev0.mp3", "0" * 64, "Mae'r gath ar y mat.", "", "2", "0", "cy", ""]
 
 
@@ -115,7 +125,11 @@ def test_a_sentence_with_line_breaks_or_quotes_is_whole(welsh, tmp_path, caplog,
     ("line", "utterance", "reason"),
     [
         (row(sentence="The c\tat sat"), "common_voice_cy_dev0", "10 columns where 9 were expected"),
-        (row(sentence="The c\tat sat").removesuffix("\t"), "common_voice_cy_dev0", "cells that are not in their columns"),
+        (
+            row(sentence="The c\tat sat").removesuffix("\t"),
+            "common_voice_cy_dev0",
+            "cells that are not in their columns",
+        ),
         (row(sentence_domain="a\tb\tc"), "common_voice_cy_dev0", "11 columns where 9 were expected"),
         ("ann\tcommon_voice_cy_dev0.mp3\t0\tThe cat", "common_voice_cy_dev0", "4 columns where 9 were expected"),
         ("half a line", "dev.tsv:2", "1 columns where 9 were expected"),
@@ -141,7 +155,9 @@ def test_an_empty_sentence_is_dropped_by_name_and_a_table_of_nothing_else_refuse
     write_dev(welsh, [row(sentence=" ")])
     assert load(tmp_path, path=str(welsh)).dropped == [("common_voice_cy_dev0", "no sentence")]
     (welsh / "dev.tsv").write_text(f"client_id\tpath\tsentence\nann\tclip.mp3\t \nann\tgone.mp3\ttext\n")
-    with pytest.raises(UserError, match=r"the dev set has 2 .* none of them can be used \(1 × no sentence; 1 × missing audio"):
+    with pytest.raises(
+        UserError, match=r"the dev set has 2 .* none of them can be used \(1 × no sentence; 1 × missing audio"
+    ):
         load(tmp_path / "other", path=str(welsh))
 
 

@@ -234,7 +234,9 @@ def test_cuts_whose_audio_is_gone_are_dropped_by_name_and_a_split_of_them_refuse
     ((name, reason),) = loaded.dropped_of("test")
     assert name == "test-1" and reason.startswith(f"missing audio: {tmp_path}/test-1.wav is not there")
     (tmp_path / "test-0.wav").unlink()
-    with pytest.raises(UserError, match=r"test.jsonl.gz \(corpus.test\) names 2 audio files, and none of them can be used"):
+    with pytest.raises(
+        UserError, match=r"test.jsonl.gz \(corpus.test\) names 2 audio files, and none of them can be used"
+    ):
         load(corpus, tmp_path)
 
 

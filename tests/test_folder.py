@@ -202,10 +202,8 @@ def test_transcripts_without_audio_are_dropped_by_name_with_what_may_be_meant(tm
         ("elsewhere/x.wav", "missing audio: elsewhere/x.wav is not there"),
     ]
     assert corpus.left_out == [("gone.wav", "audio without transcript")]
-    assert sorted(name for split in corpus.splits for name, _ in corpus.dropped_of(split)) == [
-        "elsewhere/x.wav",
-        "gon.wav",
-    ]
+    # the splits are chosen of what is there
+    assert corpus.dropped_of(None) == corpus.dropped and not corpus.dropped_of("train")
 
 
 @pytest.mark.parametrize(
@@ -285,15 +283,29 @@ def test_broken_files_are_dropped_by_name_and_looked_at_again_when_they_are_mend
     )
     for (_, reason), start in zip(corpus.dropped, starts):
         assert reason.startswith(start)
-    with pytest.raises(UserError, match="of the .* utterances of the .* split cannot be used") as caught:
-        refuse_unusable(corpus, corpus.splits, 0.01, "data.max_dropped")
-    assert (
-        "more than data.max_dropped=0.01 allows" in str(caught.value)
-        and "remove" not in str(caught.value).splitlines()[-1]
-    )
-    refuse_unusable(corpus, [name for name in corpus.splits if len(corpus.splits[name])], 1.0, "data.max_dropped")
+    used = [name for name in corpus.splits if len(corpus.splits[name])]
+    with pytest.raises(UserError, match="of the . utterances of the corpus folder cannot be used") as caught:
+        refuse_unusable(corpus, used, 0.01, "data.max_dropped")
+    assert "more than data.max_dropped=0.01 allows" in str(caught.value)
+    assert "and remove" not in str(caught.value).splitlines()[-1]
+    refuse_unusable(corpus, used, 0.5, "data.max_dropped")
     (tmp_path / "mine/1.wav").write_bytes(data)
     assert [name for name, _ in load(tmp_path / "mine", tmp_path).dropped] == ["3.wav", "4.wav"]
+
+
+def test_where_the_table_says_the_split_a_broken_file_counts_there(tmp_path):
+    rows = make_folder(tmp_path / "mine", count=12)
+    splits = ["dev"] * 2 + ["test"] * 2 + ["train"] * 8
+    write_table(tmp_path / "mine", [f"{row}\t{split}" for row, split in zip(rows, splits)])
+    for number in (0, 11):
+        (tmp_path / f"mine/{number}.wav").write_bytes(b"")
+    corpus = load(tmp_path / "mine", tmp_path)
+    assert corpus.dropped_in == {"train": ["11.wav"], "dev": ["0.wav"]}
+    with pytest.raises(UserError, match="1 of the 2 utterances of the dev split cannot be used"):
+        refuse_unusable(corpus, corpus.splits, 0.2, "data.max_dropped")
+    (tmp_path / "mine/1.wav").unlink()
+    with pytest.raises(UserError, match=r"2 of the 2 .* dev split .*\(1 × empty audio; 1 × missing audio\)(.*\n)+Fix them\.$"):
+        refuse_unusable(load(tmp_path / "mine", tmp_path), corpus.splits, 1.0, "data.max_dropped")
 
 
 def test_a_folder_of_which_nothing_can_be_used_is_refused_and_nothing_is_left_behind(tmp_path):

@@ -102,7 +102,9 @@ def test_a_part_of_several_may_be_missing_if_that_is_allowed(small_librispeech, 
     assert missing == ["train-other-500: 0 of 148,688 utterances, 148,688 missing."]
 
 
-def test_utterances_without_audio_or_transcript_are_named_and_one_that_nothing_names_is_missed(small_librispeech, tmp_path):
+def test_utterances_without_audio_or_transcript_are_named_and_one_that_nothing_names_is_missed(
+    small_librispeech, tmp_path
+):
     root, made = small_librispeech
     (root / "dev-clean/89/1089/89-1089-0002.flac").unlink()
     (root / "test-clean/92/1092/92-1092-0001.flac").rename(root / "test-clean/92/1092/92-1092-0009.flac")

@@ -63,7 +63,7 @@ def test_without_eval2000_kaldis_split_has_a_test_split_after_dev():
 
 
 def test_conversations_keep_their_split_when_others_come():
-    few, many = (by_conversations(synthetic(count, 2), [], 0.1, 0.1, 1)[0] for count in (60, 100))
+    few, many = (by_conversations(synthetic(count, 2), 0.1, 0.1, 1) for count in (60, 100))
     assert all({cut.id for cut in few[split]} <= {cut.id for cut in many[split]} for split in few)
     assert 5 <= len({conversation_of(cut) for cut in many["test"]}) <= 20
 

@@ -1,4 +1,4 @@
-"""One rule for every corpus: audio that is empty, damaged or missing is named, counted, dropped below a share and refused above."""
+"""One rule for every corpus: audio that is empty, damaged or missing is named, counted, dropped below a share, refused above."""
 
 import shutil
 from pathlib import Path

@@ -209,9 +209,7 @@ def test_allow_missing_goes_on_and_records_what_lacks(tmp_path, small):
     facts = json.loads((tmp_path / "cache/wsj/prepared/corpus.json").read_text())
     assert sorted(facts["missing"]) == ["eval92_5k"]
     assert facts["sets"]["dev93"] == {"utterances": 3, "found": 3, "complete": [4]}
-    assert "was prepared with --allow-missing and eval92_5k are not complete" in refusal(
-        tree, tmp_path / "cache"
-    )
+    assert "was prepared with --allow-missing and eval92_5k are not complete" in refusal(tree, tmp_path / "cache")
     assert len(WsjCorpus().load(tmp_path / "cache").splits["dev"]) == 3  # to train on it, no word more is needed
 
 

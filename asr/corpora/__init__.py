@@ -31,7 +31,8 @@ class Corpus:
     dropped: what cannot be used, found while preparing, as (utterance id, reason); a reason is a kind, such as "missing
         audio", then a colon and what differs. `data.max_dropped` decides over these and what later checks drop.
     left_out: what was left out on purpose, likewise: no damage, and counted by nothing.
-    dropped_in: ids of `dropped` by the split they belong to. An id may be in several splits, or in none that is known.
+    dropped_in: ids of `dropped` by the split they belong to, where the corpus itself says which. An id may be in several splits;
+        where splits are chosen here, of what can be used, it is in none, and is held against the whole corpus.
     prepared_in: the prepared folder that has to be removed before files that were mended are looked at again; None where
         that happens by itself.
     incomplete: sentences about parts that are smaller than they were published, such as "eval92: 330 of 333 utterances".

@@ -53,8 +53,8 @@ class CommonVoiceCorpus(CorpusSource):
     """path: the folder of one language, cv-corpus-…/<language>; None once it has been prepared.
     language: Common Voice's code, such as de or zh-CN; None: the name of that folder, or the only language prepared.
     use_reported: trains on clips whose sentence readers have reported (reported.tsv), too. Dev and test are the release's.
-    allow_missing: kept for settings that were written down. Clips that are missing or broken, and lines whose sentence is not
-        known, are in `Corpus.dropped` in any case.
+    allow_missing: changes nothing, and is kept for settings that were written down: clips that are missing or broken, and lines
+        whose sentence is not known, are in `Corpus.dropped` in any case.
     """
 
     name = "common_voice"

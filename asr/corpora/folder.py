@@ -118,6 +118,8 @@ class FolderCorpus(CorpusSource):
                 dropped_in = {
                     name: [one.file for one, at in zip(transcripts, split_of) if at == name and one.file in unusable]
                     for name in SPLITS
+                    # where the table does not say it, a split counts only if nothing is left of it
+                    if transcripts[0].split or not splits[name]
                 }
                 left_out += [(name, NO_TRANSCRIPT) for name in untranscribed]
                 write_manifests(

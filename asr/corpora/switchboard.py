@@ -110,19 +110,18 @@ class SwitchboardCorpus(CorpusSource):
         prepared = with_dropped(Corpus(self.name, {}, facts["sample_rate"]), folder)
         if self.split == "kaldi":
             splits = as_kaldi(cuts, said, self.dev_utterances, self.most_copies, test=not evaluated)
-            dropped_in: dict[str, list[str]] = {}  # where the border would be with them is not known
         else:
-            lost = prepared.dropped_in.get("swb1", [])
-            splits, dropped_in = by_conversations(cuts, lost, self.dev_fraction, self.test_fraction, self.seed)
+            splits = by_conversations(cuts, self.dev_fraction, self.test_fraction, self.seed)
+        # of swb1, what is dropped is of no split: these are made of what can be used
+        dropped_in: dict[str, list[str]] = {}
         rules = dict(facts["rules"][self.words])
         if evaluated:
             held_out = splits.pop("test", None)
             splits |= parts(read_cuts(folder / "cuts_eval2000.jsonl.gz"))
             splits |= {"held_out": held_out} if held_out else {}
-            dropped_in |= {"held_out": dropped_in.pop("test", [])} if held_out else {}
-            for utterance in (lost := prepared.dropped_in.get("eval2000", [])):
+            dropped_in["test"] = prepared.dropped_in.get("eval2000", [])
+            for utterance in dropped_in["test"]:
                 dropped_in.setdefault(part_of(utterance), []).append(utterance)
-            dropped_in["test"] = list(lost)
             rules |= {f"references: {rule}": count for rule, count in facts["rules"]["references"].items()}
         return dataclasses.replace(
             prepared,

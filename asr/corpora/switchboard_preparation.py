@@ -60,7 +60,7 @@ def prepare(folder: Path, sources: dict[str, str | None], allow_missing: bool, w
         conversations.drop(broken)
         sets = {"swb1": conversations.cuts(samples)}
         dropped, left_out = list(conversations.dropped), conversations.left_out
-        dropped_in = {"swb1": [utterance for utterance, _ in dropped]}
+        dropped_in = {}
         facts: dict[str, Any] = {
             "sources": sources,
             "sample_rate": SAMPLE_RATE,

@@ -21,22 +21,17 @@ def conversation_of(cut: MonoCut) -> str:
 
 
 def by_conversations(
-    cuts: Sequence[MonoCut], dropped: Sequence[str], dev_fraction: float, test_fraction: float, seed: int
-) -> tuple[dict[str, list[MonoCut]], dict[str, list[str]]]:
+    cuts: Sequence[MonoCut], dev_fraction: float, test_fraction: float, seed: int
+) -> dict[str, list[MonoCut]]:
     """train, dev and test of whole conversations, by a stable hash of (seed, conversation): no speaker is in two of them.
 
-    dropped: utterances, such as "sw02001-A_000098-001156", that are not among the cuts, and come out by split likewise. Raises
-    UserError for fewer than three conversations.
+    Raises UserError for fewer than three conversations.
     """
-    told = {conversation_of(cut) for cut in cuts} | {utterance.partition("-")[0] for utterance in dropped}
-    split_of = split_by_hash(told, dev_fraction, test_fraction, seed)
+    split_of = split_by_hash({conversation_of(cut) for cut in cuts}, dev_fraction, test_fraction, seed)
     splits: dict[str, list[MonoCut]] = {"train": [], "dev": [], "test": []}
-    dropped_in: dict[str, list[str]] = {split: [] for split in splits}
     for cut in cuts:
         splits[split_of[conversation_of(cut)]].append(cut)
-    for utterance in dropped:
-        dropped_in[split_of[utterance.partition("-")[0]]].append(utterance)
-    return splits, dropped_in
+    return splits
 
 
 def as_kaldi(

@@ -37,7 +37,7 @@ def refuse_many(
     named = [f"  {utterance}: {reason}" for utterance, reason in dropped[:MOST_NAMED]]
     if len(dropped) > MOST_NAMED:
         named.append(f"  and {len(dropped) - MOST_NAMED} more")
-    remedy = "Mend them"
+    remedy = "Fix them"
     if prepared_in is not None:
         remedy += f" and remove {prepared_in}, so that the corpus is prepared anew"
     remedy += f"; or set {setting} higher to go on without them." if used else "."
