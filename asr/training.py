@@ -288,7 +288,7 @@ def announce(console: Console, config, corpus: Corpus, splits, model: Model, uni
         console.print(f"the corpus is not complete: {sentence}")
     if unplaced := corpus.dropped_of(None):
         console.print(
-            f"of no split: {len(unplaced)} dropped ({reasons_of(unplaced)}), listed in {config.run}/dropped.tsv"
+            f"dropped from the corpus: {len(unplaced)} ({reasons_of(unplaced)}), listed in {config.run}/dropped.tsv"
         )
     if corpus.left_out:
         reasons = reasons_of(corpus.left_out)

@@ -32,7 +32,8 @@ class Case:
     name: what it is. make: makes it in a place and returns the command that meets it.
     outcome: `refused` with a sentence and exit code 2, nothing being left behind; `skipped` and named, all else being
     used; `dropped`, the same by the preparation of the corpus; `stopped` with a sentence and exit code 2, where a run has
-    begun, which is left so that it can be resumed; or `used`, where it only looks hostile. says: a pattern of what is said, in the list of what was dropped too.
+    begun, which is left so that it can be resumed; or `used`, where it only looks hostile. says: a pattern of what is said, in
+    the list of what was dropped too.
     process: whether it needs a process of its own.
     """
 

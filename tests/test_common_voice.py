@@ -154,7 +154,7 @@ def write_dev(root, lines, ending="\n"):
 def test_an_empty_sentence_is_dropped_by_name_and_a_table_of_nothing_else_refused(welsh, tmp_path):
     write_dev(welsh, [row(sentence=" ")])
     assert load(tmp_path, path=str(welsh)).dropped == [("common_voice_cy_dev0", "no sentence")]
-    (welsh / "dev.tsv").write_text(f"client_id\tpath\tsentence\nann\tclip.mp3\t \nann\tgone.mp3\ttext\n")
+    (welsh / "dev.tsv").write_text("client_id\tpath\tsentence\nann\tclip.mp3\t \nann\tgone.mp3\ttext\n")
     with pytest.raises(
         UserError, match=r"the dev set has 2 .* none of them can be used \(1 × no sentence; 1 × missing audio"
     ):

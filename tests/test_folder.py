@@ -193,7 +193,7 @@ def test_audio_without_a_transcript_is_left_out_by_name(tmp_path):
 
 
 def test_transcripts_without_audio_are_dropped_by_name_with_what_may_be_meant(tmp_path):
-    rows = make_folder(tmp_path / "mine", count=12)
+    rows = make_folder(tmp_path / "mine", count=24)
     write_audio(tmp_path / "mine/gone.wav")
     write_table(tmp_path / "mine", rows + ["gon.wav\tword\tann", "elsewhere/x.wav\tword\tann"])
     corpus = load(tmp_path / "mine", tmp_path)
@@ -304,7 +304,9 @@ def test_where_the_table_says_the_split_a_broken_file_counts_there(tmp_path):
     with pytest.raises(UserError, match="1 of the 2 utterances of the dev split cannot be used"):
         refuse_unusable(corpus, corpus.splits, 0.2, "data.max_dropped")
     (tmp_path / "mine/1.wav").unlink()
-    with pytest.raises(UserError, match=r"2 of the 2 .* dev split .*\(1 × empty audio; 1 × missing audio\)(.*\n)+Fix them\.$"):
+    with pytest.raises(
+        UserError, match=r"2 of the 2 .* dev split .*\(1 × empty audio; 1 × missing audio\)(.*\n)+Fix them\.$"
+    ):
         refuse_unusable(load(tmp_path / "mine", tmp_path), corpus.splits, 1.0, "data.max_dropped")
 
 

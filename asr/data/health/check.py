@@ -141,7 +141,7 @@ def check_corpus(
         health.findings.append(found)
     if unplaced := corpus.dropped_of(None):
         of = len({each for split in splits for each in split.ids}) + len(unplaced)
-        health.findings += unusable_findings(unplaced, of, "the corpus, of no split that is known,", (), max_dropped)
+        health.findings += unusable_findings(unplaced, of, "the corpus", (), max_dropped)
     if corpus.left_out:
         sentence = (
             f"{len(corpus.left_out)} left out on purpose when the corpus was prepared: {reasons_of(corpus.left_out)}."
