@@ -253,7 +253,7 @@ def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, 
         dropped=corpus.dropped_of(name),
     )
     refuse_unusable(corpus, [name], request.max_dropped, "max_dropped")
-    refuse_if_many(split, request.max_dropped, "max_dropped", corpus.prepared_in)
+    refuse_if_many(split, request.max_dropped, "max_dropped")
     return split, corpus, settings == trained_on
 
 

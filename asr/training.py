@@ -15,9 +15,10 @@ from asr.checkpoint import CARRIED, Checkpoint, open_checkpoint, pack_units, unp
 from asr.command import remove_if_empty
 from asr.corpora import Corpus, corpora
 from asr.corpora.checks import SPLITS
+from asr.corpora.unusable import reasons_of
 from asr.data.batches import TrainingPlan, Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit, check_split, refuse_if_many
-from asr.data.dropped import reasons_of, refuse_unusable
+from asr.data.dropped import refuse_unusable
 from asr.data.health import quick_check, refuse_leaks
 from asr.data.memory_model import MemoryModel
 from asr.data.plan import Bounds
@@ -235,7 +236,7 @@ def check_splits(
             longest_seconds=longest_seconds,
             dropped=corpus.dropped_of(name),
         )
-        refuse_if_many(splits[name], max_dropped, "data.max_dropped", corpus.prepared_in)
+        refuse_if_many(splits[name], max_dropped, "data.max_dropped")
     return splits
 
 

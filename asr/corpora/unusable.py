@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 MOST_NAMED = 5
@@ -25,10 +25,19 @@ def unusable_audio(path: Path | None, name: str, detail: str) -> str:
     return f"{kind}: {detail.replace(str(path), name)}"
 
 
+def reasons_of(dropped: Iterable[tuple[str, str]]) -> str:
+    """The reasons with their counts, the details after the colon left out: "2 × missing audio; 1 × empty audio"."""
+    counted = Counter(reason.split(":")[0] for _, reason in dropped)
+    return "; ".join(f"{count} × {reason}" for reason, count in counted.most_common())
+
+
+def first_ones(dropped: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines that name the first ones with their reasons, and count the others."""
+    named = [f"  {utterance}: {reason}" for utterance, reason in dropped[:MOST_NAMED]]
+    return named + ([f"  and {len(dropped) - MOST_NAMED} more"] if len(dropped) > MOST_NAMED else [])
+
+
 def nothing_usable(what: str, dropped: Sequence[tuple[str, str]]) -> str:
     """A sentence for when not one utterance is left. what: such as "transcripts.tsv names". dropped: (utterance, reason)."""
-    kinds = Counter(reason.split(":")[0] for _, reason in dropped)
-    counted = "; ".join(f"{count} × {kind}" for kind, count in kinds.most_common())
-    named = [f"  {utterance}: {reason}" for utterance, reason in dropped[:MOST_NAMED]]
-    more = [f"  and {len(dropped) - MOST_NAMED} more"] if len(dropped) > MOST_NAMED else []
-    return "\n".join([f"{what} {len(dropped)} audio files, and none of them can be used ({counted}):", *named, *more])
+    count = f"{what} {len(dropped)} audio files, and none of them can be used"
+    return "\n".join([f"{count} ({reasons_of(dropped)}):", *first_ones(dropped)])

@@ -149,12 +149,12 @@ def unusable_times(cut, longest_seconds: float | None = None) -> str | None:
     return None
 
 
-def refuse_if_many(split: CheckedSplit, share: float, setting: str, prepared_in: Path | None = None) -> None:
+def refuse_if_many(split: CheckedSplit, share: float, setting: str) -> None:
     """Raises UserError if more than `share` of a split's utterances cannot be used, or none is left.
 
-    setting: the key by which the user sets that share. prepared_in: as in `Corpus`.
+    setting: the key by which the user sets that share.
     """
     if not split.cuts and not split.dropped:
         raise UserError(f"The {split.name} split of the corpus is empty.")
     what = f"utterances of the {split.name} split"
-    refuse_many(split.dropped, len(split.cuts), what, share, setting, prepared_in)
+    refuse_many(split.dropped, len(split.cuts), what, share, setting)

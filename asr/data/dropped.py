@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from asr.corpora import Corpus
+from asr.corpora.unusable import first_ones, reasons_of
 from asr.errors import UserError
-
-MOST_NAMED = 5  # utterances in a refusal
-
-
-def reasons_of(dropped: Iterable[tuple[str, str]]) -> str:
-    """The reasons with their counts, the details after the colon left out: "2 × missing audio; 1 × empty audio"."""
-    counted = Counter(reason.split(":")[0] for _, reason in dropped)
-    return "; ".join(f"{count} × {reason}" for reason, count in counted.most_common())
 
 
 def refuse_many(
@@ -34,23 +26,13 @@ def refuse_many(
     total = used + len(dropped)
     if not dropped or (used and len(dropped) <= share * total):
         return
-    named = [f"  {utterance}: {reason}" for utterance, reason in dropped[:MOST_NAMED]]
-    if len(dropped) > MOST_NAMED:
-        named.append(f"  and {len(dropped) - MOST_NAMED} more")
     remedy = "Fix them"
     if prepared_in is not None:
         remedy += f" and remove {prepared_in}, so that the corpus is prepared anew"
     remedy += f"; or set {setting} higher to go on without them." if used else "."
-    raise UserError(
-        "\n".join(
-            [
-                f"{len(dropped)} of the {total} {what} cannot be used ({reasons_of(dropped)}), more than {setting}={share:g} "
-                "allows:",
-                *named,
-                remedy,
-            ]
-        )
-    )
+    allowed = f", more than {setting}={share:g} allows" if used else ""
+    headline = f"{len(dropped)} of the {total} {what} cannot be used ({reasons_of(dropped)}){allowed}:"
+    raise UserError("\n".join([headline, *first_ones(dropped), remedy]))
 
 
 def refuse_unusable(corpus: Corpus, splits: Iterable[str], share: float, setting: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from asr.corpora import Corpus
-from asr.data.dropped import reasons_of
+from asr.corpora.unusable import reasons_of
 from asr.data.health.audio import Measured, measure, recordings_of
 from asr.data.health.leaks import QuickFindings, agree, compared, quick_check
 from asr.data.health.text import (
