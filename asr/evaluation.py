@@ -16,6 +16,7 @@ from asr.checkpoint import Checkpoint, open_checkpoint
 from asr.corpora import Corpus, corpora
 from asr.data.batches import Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit, check_split, refuse_if_many
+from asr.data.dropped import refuse_unusable
 from asr.decoders import Decoder, Hypothesis, decoders
 from asr.errors import UserError
 from asr.memory import PeakMemory
@@ -249,7 +250,9 @@ def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, 
         model.encoder.output_lengths,
         None,
         longest_seconds=request.longest_seconds,
+        dropped=corpus.dropped_of(name),
     )
+    refuse_unusable(corpus, [name], request.max_dropped, "max_dropped")
     refuse_if_many(split, request.max_dropped, "max_dropped")
     return split, corpus, settings == trained_on
 

@@ -94,15 +94,20 @@ def byte_lines(file: BinaryIO, path: Path | str) -> Iterator[bytes]:
         raise UserError(f"{path} cannot be read after line {number} ({error}).") from None
 
 
-def decoded(line: bytes, path: Path | str, number: int, compose: bool = True) -> str:
-    """One line as text, without its end. Raises UserError, naming file and line, for what is not UTF-8 text."""
+def utf8(line: bytes, path: Path | str, number: int) -> str:
+    """One line as text, as written. Raises UserError, naming file and line, for what is not UTF-8."""
     try:
-        text = line.decode("utf8")
+        return line.decode("utf8")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}, line {number}: {line[error.start]:#04x} is not UTF-8. Save the file as UTF-8; if it is Latin-1: "
             f"iconv -f latin1 -t utf8 {path} > {path}.utf8"
         ) from None
+
+
+def decoded(line: bytes, path: Path | str, number: int, compose: bool = True) -> str:
+    """One line as text, without its end. Raises UserError, naming file and line, for what is not UTF-8 text."""
+    text = utf8(line, path, number)
     if "\0" in text:
         raise UserError(f"{path}, line {number}: a zero byte (NUL). Save the file as UTF-8 text (UTF-16 has many).")
     text = text.rstrip("\r\n")
@@ -147,12 +152,3 @@ def without_compression(path: Path | str) -> Path:
     """The path without .gz, .bz2 or .xz: what its suffix says of the content."""
     path = Path(path)
     return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
-
-
-def on_disk(path: Path) -> Path:
-    """The file of this name as the disk spells it: composed or decomposed, if not as given.
-
-    macOS decomposes the names of files, tables mostly have them composed. The path itself where there is neither.
-    """
-    forms = (path, *(Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD")))
-    return next((form for form in forms if form.exists()), path)

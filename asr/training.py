@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,11 @@ from rich.console import Console
 from asr.checkpoint import CARRIED, Checkpoint, open_checkpoint, pack_units, unpack_units
 from asr.command import remove_if_empty
 from asr.corpora import Corpus, corpora
+from asr.corpora.checks import SPLITS
+from asr.corpora.unusable import reasons_of
 from asr.data.batches import TrainingPlan, Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit, check_split, refuse_if_many
+from asr.data.dropped import refuse_unusable
 from asr.data.health import quick_check, refuse_leaks
 from asr.data.memory_model import MemoryModel
 from asr.data.plan import Bounds
@@ -84,6 +86,7 @@ def train_here(config, together: Alone | Together) -> float:
     check_run_settings(config)
     loading = corpora.create(plain(config.corpus))
     corpus = together.first(lambda: loading.load(Path(config.cache), workers=os.cpu_count() or 1))
+    refuse_unusable(corpus, SPLITS, config.data.max_dropped, "data.max_dropped")
     leaks = quick_check(corpus)
     if not config.data.allow_leaks:
         refuse_leaks(leaks)
@@ -220,7 +223,7 @@ def check_splits(
 ) -> dict[str, CheckedSplit]:
     """Checks every utterance before training; raises UserError if too many cannot be used."""
     splits = {}
-    for name in ("train", "dev", "test"):
+    for name in SPLITS:
         splits[name] = check_split(
             name,
             corpus.splits[name],
@@ -231,6 +234,7 @@ def check_splits(
             loss.required_frames if name != "test" else None,
             fewest_frames_of=model.features.fewest_frames_of if name == "train" else None,
             longest_seconds=longest_seconds,
+            dropped=corpus.dropped_of(name),
         )
         refuse_if_many(splits[name], max_dropped, "data.max_dropped")
     return splits
@@ -267,8 +271,11 @@ def plan_training(config, model, loss, split: CheckedSplit, together, saved, con
 
 
 def dropped_rows(corpus: Corpus, splits) -> list[tuple[str, str, str]]:
-    rows = [("preparation", utterance, reason) for utterance, reason in corpus.dropped]
-    return rows + [(split.name, utterance, reason) for split in splits for utterance, reason in split.dropped]
+    """(split, utterance, reason) of all that is not used; "preparation" stands for the split where it is none of the three."""
+    rows = [("preparation", utterance, reason) for utterance, reason in [*corpus.dropped, *corpus.left_out]]
+    checked = [(split.name, utterance, reason) for split in splits for utterance, reason in split.dropped]
+    named = {utterance for _, utterance, _ in checked}
+    return [row for row in rows if row[1] not in named] + checked
 
 
 def announce(console: Console, config, corpus: Corpus, splits, model: Model, units: Units, said: str | None) -> None:
@@ -280,12 +287,13 @@ def announce(console: Console, config, corpus: Corpus, splits, model: Model, uni
         console.print(line)
     for sentence in corpus.incomplete:
         console.print(f"the corpus is not complete: {sentence}")
-    if corpus.dropped:
-        reasons = Counter(reason.split(":")[0] for _, reason in corpus.dropped).most_common()
-        listed = ", ".join(f"{count} × {reason}" for reason, count in reasons)
+    if unplaced := corpus.dropped_of(None):
         console.print(
-            f"left out when the corpus was prepared: {len(corpus.dropped)} ({listed}), in {config.run}/dropped.tsv"
+            f"dropped from the corpus: {len(unplaced)} ({reasons_of(unplaced)}), listed in {config.run}/dropped.tsv"
         )
+    if corpus.left_out:
+        reasons = reasons_of(corpus.left_out)
+        console.print(f"left out on purpose: {len(corpus.left_out)} ({reasons}), listed in {config.run}/dropped.tsv")
     frames = splits["train"].frames
     outputs = model.encoder.output_lengths(sum(frames) // len(frames))
     parameters = sum(parameter.numel() for parameter in model.parameters())

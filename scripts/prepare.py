@@ -88,7 +88,7 @@ def show_help(only: str | None = None) -> None:
 
 
 def show(corpus: Corpus) -> None:
-    """Prints utterances, minutes and places, then what was dropped, by reason."""
+    """Prints utterances, minutes and places, then what was dropped and what was left out, by reason."""
     from rich.console import Console
     from rich.table import Table
 
@@ -103,16 +103,15 @@ def show(corpus: Corpus) -> None:
         values = (sum(durations) / 60, average, max(durations, default=0.0))
         table.add_row(split, str(len(durations)), *(f"{value:.2f}" for value in values), str(len(speakers)))
     console.print(table)
-    if corpus.dropped:
-        reasons = Table(title="dropped")
-        reasons.add_column("reason")
-        reasons.add_column("count", justify="right")
-        reasons.add_column("such as")
-        for reason, count in collections.Counter(reason for _, reason in corpus.dropped).most_common():
-            reasons.add_row(reason, str(count), next(key for key, why in corpus.dropped if why == reason))
-        console.print(reasons)
-    else:
+    show_reasons("cannot be used, and was dropped", corpus.dropped, console)
+    show_reasons("left out on purpose", corpus.left_out, console)
+    if not corpus.dropped:
         console.print("Nothing was dropped.")
+    elif corpus.prepared_in is not None:
+        console.print(
+            f"When these files have been mended: remove {corpus.prepared_in} and prepare the corpus again.",
+            soft_wrap=True,
+        )
     known = corpus.pronunciations
     if known:
         line = f"Lexicon: {known['words']:,} words, {len(known['espeak']):,} of them pronounced by eSpeak"
@@ -126,6 +125,26 @@ def show(corpus: Corpus) -> None:
     folders = {os.path.dirname(os.path.abspath(source.source)) for source in sources if source.type == "file"}
     if folders:
         console.print(f"The audio lies in {os.path.commonpath(folders)}", soft_wrap=True)
+
+
+def show_reasons(title: str, rows: list[tuple[str, str]], console) -> None:
+    """Prints how often each reason is given in (utterance, reason), and the first utterance with its details."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not rows:
+        return
+    reasons = Table(title=title)
+    reasons.add_column("reason")
+    reasons.add_column("count", justify="right")
+    reasons.add_column("such as", overflow="fold")
+    first: dict[str, str] = {}
+    for utterance, reason in rows:
+        kind, colon, detail = reason.partition(":")
+        first.setdefault(kind, utterance + colon + detail)
+    for kind, count in collections.Counter(reason.split(":")[0] for _, reason in rows).most_common():
+        reasons.add_row(escape(kind), str(count), escape(first[kind]))
+    console.print(reasons)
 
 
 def main(arguments: list[str]) -> int:

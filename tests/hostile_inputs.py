@@ -18,7 +18,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 import hostile_files as files  # noqa: E402
 from hostile_models import CHECKPOINTS, PLACES  # noqa: E402
-from hostile_place import REFUSED, SKIPPED, USED, Outcome, Place  # noqa: E402
+from hostile_place import DROPPED, REFUSED, SKIPPED, USED, Outcome, Place  # noqa: E402
 
 MEBIBYTE = 2**20
 NAN = float("nan")
@@ -31,8 +31,9 @@ class Case:
 
     name: what it is. make: makes it in a place and returns the command that meets it.
     outcome: `refused` with a sentence and exit code 2, nothing being left behind; `skipped` and named, all else being
-    used; `stopped` with a sentence and exit code 2, where a run has begun, which is left so that it can be resumed; or
-    `used`, where it only looks hostile. says: a pattern of what is said, in the list of what was dropped too.
+    used; `dropped`, the same by the preparation of the corpus; `stopped` with a sentence and exit code 2, where a run has
+    begun, which is left so that it can be resumed; or `used`, where it only looks hostile. says: a pattern of what is said, in
+    the list of what was dropped too.
     process: whether it needs a process of its own.
     """
 
@@ -71,30 +72,30 @@ def transcribe(name: str, make: Callable) -> Callable[[Place], list[str]]:
 
 # what it is, the file's name, how it is made, how it ends in training (with what is said), how in transcribing
 AUDIO = [
-    ("an empty file", "x.wav", lambda path: path.write_bytes(b""), REFUSED, "is empty", SKIPPED),
-    ("half a WAV", "x.wav", lambda path: files.cut_short(files.wav(path)), REFUSED, "is cut short", SKIPPED),
-    ("half a FLAC", "x.flac", lambda path: files.cut_short(files.noise(path)), REFUSED, "cut short", SKIPPED),
-    ("text named .wav", "x.wav", lambda path: path.write_text("Notes, not audio.\n" * 50), REFUSED, "cannot be read as", SKIPPED),
-    ("a WAV that claims 2 GiB", "x.wav", lambda path: files.wav(path, claimed=2**31 - 3), REFUSED, "is cut short", SKIPPED),
-    ("a WAV of absurd blocks", "x.wav", lambda path: files.wav(path, bits=65528, block=65535), REFUSED, "x.wav", SKIPPED),
-    ("a WAV at 0 Hz", "x.wav", lambda path: files.wav(path, sample_rate=0), REFUSED, "x.wav", SKIPPED),
-    ("a WAV at 2 GHz", "x.wav", lambda path: files.wav(path, sample_rate=2**31 - 1), REFUSED, "2147483647 Hz", SKIPPED),
+    ("an empty file", "x.wav", lambda path: path.write_bytes(b""), DROPPED, "is empty", SKIPPED),
+    ("half a WAV", "x.wav", lambda path: files.cut_short(files.wav(path)), DROPPED, "is cut short", SKIPPED),
+    ("half a FLAC", "x.flac", lambda path: files.cut_short(files.noise(path)), DROPPED, "cut short", SKIPPED),
+    ("text named .wav", "x.wav", lambda path: path.write_text("Notes, not audio.\n" * 50), DROPPED, "cannot be read as", SKIPPED),
+    ("a WAV that claims 2 GiB", "x.wav", lambda path: files.wav(path, claimed=2**31 - 3), DROPPED, "is cut short", SKIPPED),
+    ("a WAV of absurd blocks", "x.wav", lambda path: files.wav(path, bits=65528, block=65535), DROPPED, "x.wav", SKIPPED),
+    ("a WAV at 0 Hz", "x.wav", lambda path: files.wav(path, sample_rate=0), DROPPED, "x.wav", SKIPPED),
+    ("a WAV at 2 GHz", "x.wav", lambda path: files.wav(path, sample_rate=2**31 - 1), DROPPED, "2147483647 Hz", SKIPPED),
     ("a WAV at 44,101 Hz", "x.wav", lambda path: files.wav(path, bytes(88202), sample_rate=44101), USED, r"train\s*│\s*3", USED),
     ("MP3 named .flac", "x.flac", files.mp3, USED, r"train\s*│\s*3", USED),
-    ("a sample that is NaN", "x.wav", lambda path: files.floats(path, float("nan")), REFUSED, "not numbers", SKIPPED),
-    ("a sample that is infinite", "x.wav", lambda path: files.floats(path, float("-inf")), REFUSED, "not numbers", SKIPPED),
-    ("a sample of 1e30", "x.wav", lambda path: files.floats(path, 1e30), REFUSED, "full scale", SKIPPED),
-    ("no channels", "x.wav", lambda path: files.wav(path, channels=0, block=2), REFUSED, "x.wav", SKIPPED),
+    ("a sample that is NaN", "x.wav", lambda path: files.floats(path, float("nan")), DROPPED, "not numbers", SKIPPED),
+    ("a sample that is infinite", "x.wav", lambda path: files.floats(path, float("-inf")), DROPPED, "not numbers", SKIPPED),
+    ("a sample of 1e30", "x.wav", lambda path: files.floats(path, 1e30), DROPPED, "full scale", SKIPPED),
+    ("no channels", "x.wav", lambda path: files.wav(path, channels=0, block=2), DROPPED, "x.wav", SKIPPED),
     ("three channels", "x.wav", lambda path: files.wav(path, b"\1\0\2\0\3\0" * 8000, channels=3), USED, r"train\s*│\s*3", USED),
     ("96 kHz", "x.wav", lambda path: files.wav(path, b"\1\0" * 48000, sample_rate=96000), USED, r"train\s*│\s*3", USED),
     ("one sample", "x.wav", lambda path: files.wav(path, b"\1\0"), SKIPPED, "shorter than one frame", SKIPPED),
     ("three hours of WAV", "x.wav", files.three_hours_of_wav, SKIPPED, "longer than 600 s: 10800 s", SKIPPED),
     ("three hours of FLAC at 8 kHz", "x.flac", files.three_hours_of_flac, SKIPPED, "longer than 600 s: 10800 s", SKIPPED),
-    ("a link to itself", "x.wav", lambda path: path.symlink_to(path), REFUSED, "x.wav", SKIPPED),
-    ("a folder named x.wav", "x.wav", lambda path: path.mkdir(), REFUSED, "is a folder", SKIPPED),
-    ("a file that may not be read", "x.wav", files.unreadable, REFUSED, "Permission denied", SKIPPED),
-    ("a named pipe", "x.wav", os.mkfifo, REFUSED, "is no regular file", SKIPPED),
-    ("/dev/zero", "x.wav", lambda path: path.symlink_to("/dev/zero"), REFUSED, "is no regular file", SKIPPED),
+    ("a link to itself", "x.wav", lambda path: path.symlink_to(path), DROPPED, "x.wav", SKIPPED),
+    ("a folder named x.wav", "x.wav", lambda path: path.mkdir(), DROPPED, "is a folder", SKIPPED),
+    ("a file that may not be read", "x.wav", files.unreadable, DROPPED, "Permission denied", SKIPPED),
+    ("a named pipe", "x.wav", os.mkfifo, DROPPED, "is no regular file", SKIPPED),
+    ("/dev/zero", "x.wav", lambda path: path.symlink_to("/dev/zero"), DROPPED, "is no regular file", SKIPPED),
 ]  # fmt: skip
 
 
@@ -244,11 +245,11 @@ MANIFESTS = [
     ("a recording of three hours", three_hours_in_manifest, SKIPPED, "x\tlonger than 600 s"),
     ("a channel that is not there", cut(channel=7), REFUSED, "train.jsonl:3: .*channel"),
     ("audio outside the corpus", source("file", "/etc/passwd"), SKIPPED, "x\tunreadable audio: /etc/passwd"),
-    ("a path up to another folder", source("file", "../../../../nowhere.wav"), REFUSED, "the audio of 1 cuts is not there"),
-    ("audio that is not there", source("file", "nowhere.wav"), REFUSED, "the audio of 1 cuts is not there"),
+    ("a path up to another folder", source("file", "../../../../nowhere.wav"), SKIPPED, "x\tmissing audio: ../.*nowhere.wav"),
+    ("audio that is not there", source("file", "nowhere.wav"), SKIPPED, "x\tmissing audio: nowhere.wav is not there"),
     ("audio that a command makes", source("command", "touch it-was-run"), REFUSED, "of type 'command'"),
     ("audio at an address", source("url", "http://localhost:1/x.wav"), REFUSED, "of type 'url'"),
-    ("audio in a named pipe", piped_in_manifest, REFUSED, "the audio of 1 cuts is not there"),
+    ("audio in a named pipe", piped_in_manifest, SKIPPED, "x\tunreadable audio: .*no regular file"),
     ("audio that is cut short", cut_short_in_manifest, SKIPPED, "x\tunreadable audio"),
     ("half a line", manifest("x.jsonl", b'{"id": "x", "start": 0'), REFUSED, "x.jsonl:1: this line is no whole JSON"),
     ("half a gzip", half_a_gzip, REFUSED, "damaged or cut short"),
@@ -292,7 +293,7 @@ def meet(case: Case, folder: Path) -> Outcome | str:
     place = Place(folder)
     try:
         arguments = case.make(place)
-        if case.outcome in (REFUSED, USED) and case.category in ("audio to train on", "text", "manifest"):
+        if case.outcome in (REFUSED, DROPPED, USED) and case.category in ("audio to train on", "text", "manifest"):
             arguments = as_preparation(arguments)
         return place.run(arguments, case.process)
     except PermissionError as error:

@@ -25,7 +25,7 @@ import numpy
 import soundfile
 
 ROOT = Path(__file__).resolve().parent.parent
-REFUSED, SKIPPED, STOPPED, USED = "refused", "skipped", "stopped", "used"
+REFUSED, DROPPED, SKIPPED, STOPPED, USED = "refused", "dropped", "skipped", "stopped", "used"
 SECONDS_TO_HANG = 60
 # what a program may map beyond what is mapped before: far from filling the machine, which other tests share
 MOST_ADDRESSES = 4 * 2**30
@@ -42,7 +42,8 @@ TINY = [
 class Outcome:
     """How a program ended.
 
-    output, errors: what it said. dropped: what a run lists as left out. left: the paths that are new in its folder.
+    output, errors: what it said. dropped: what a run, or else the prepared corpus, lists as not used. left: the
+    paths that are new in its folder.
     memory: the most that it held at once beyond what was held before, in bytes; None where that is not known.
     """
 
@@ -187,8 +188,8 @@ class Place:
             with peak_memory() as measured:
                 code, output, errors = self._run_here(arguments)
             memory = measured.bytes
-        listed = self / "run/dropped.tsv"
-        dropped = listed.read_text(encoding="utf8") if listed.is_file() else ""
+        listed = [self / "run/dropped.tsv", *self.folder.glob("cache/*/*/dropped.tsv")]
+        dropped = next((file.read_text(encoding="utf8") for file in listed if file.is_file()), "")
         return Outcome(arguments[0], code, output, errors, dropped, sorted(self.files() - before), memory)
 
     def _run_process(self, arguments: list[str]) -> tuple[int, str, str]:

@@ -154,7 +154,8 @@ def test_transcripts_are_read_by_key_and_odd_lines_are_named():
 
 def test_a_corpus_is_prepared_whole_with_everything_dropped_named(tree, tmp_path):
     corpus = AsteriskCorpus(packages=str(tree)).load(tmp_path / "cache")
-    assert dict(corpus.dropped) == {
+    assert corpus.dropped == []
+    assert dict(corpus.left_out) == {
         "beep": "not speech",
         "long": "longer than 30 s",
         "absent": "transcript without audio",
@@ -175,7 +176,7 @@ def test_a_corpus_is_prepared_whole_with_everything_dropped_named(tree, tmp_path
         assert soundfile.info(cut.recording.sources[0].source).format == "FLAC"
     assert cuts["phonetic/a_p"].supervisions[0].text == "alpha"
     (folder,) = (tmp_path / "cache/asterisk").iterdir()
-    table = (folder / "dropped.tsv").read_text().splitlines()
+    table = (folder / "left_out.tsv").read_text().splitlines()
     assert table[0] == "utterance\treason" and "beep\tnot speech" in table and len(table) == 8
 
 
@@ -242,7 +243,8 @@ def test_other_packages_than_the_prepared_ones_are_refused(tree, tmp_path):
 def test_a_damaged_recording_is_dropped_by_name(tree, tmp_path):
     (tree / "usr/share/asterisk/sounds/en_US_f_Nobody/again.g722").write_bytes(b"")
     corpus = AsteriskCorpus(packages=str(tree)).load(tmp_path / "cache")
-    assert dict(corpus.dropped)["again"].startswith("unreadable audio: ")
+    assert corpus.dropped == [("again", "empty audio: again.g722 is empty (0 bytes): copy it again, or remove it")]
+    assert corpus.dropped_of(None) == corpus.dropped
 
 
 def test_an_interruption_leaves_nothing_behind(tree, tmp_path, monkeypatch):

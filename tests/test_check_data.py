@@ -1,5 +1,6 @@
 """The check of a corpus: each fault once, found, counted and named; what is left alone; the pages; the exit codes."""
 
+import dataclasses
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from asr.corpora import Corpus
 from asr.corpora.checks import utterance_cut
 from asr.corpora.cuts import CutsCorpus
 from asr.corpora.folder import FolderCorpus
+from asr.data.dropped import refuse_unusable
 from asr.data.health import quick_check, refuse_leaks
 from asr.data.health.audio import measure, recordings_of
 from asr.data.health.check import check_corpus
@@ -271,11 +273,43 @@ def test_repeated_ids_and_empty_splits_are_problems(tmp_path):
     assert {finding.kind for finding in health.problems} == {"repeated ids", "empty split"}
 
 
-def test_what_was_left_out_in_preparation_is_told(tmp_path):
-    corpus = corpus_of(clean_splits(tmp_path), [("x", "not speech"), ("y", "unreadable audio: x.wav")])
-    health = check_corpus(corpus, CHARACTERS, Lengths.of(PARTS, 16000), 0.01, True, 1)
-    (finding,) = found(health, "left out")
-    assert finding.sentence.endswith("2 left out when the corpus was prepared: 1 × not speech; 1 × unreadable audio.")
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_what_preparing_dropped_is_a_remark_below_max_dropped_and_a_problem_above_it(tmp_path, known, allowed):
+    corpus = dataclasses.replace(
+        corpus_of(clean_splits(tmp_path), [("y", "unreadable audio: x.wav"), ("z", "missing audio: z.wav")]),
+        left_out=[("x", "not speech")] * 30,
+        dropped_in={"train": ["y", "z"]} if known else {},
+    )
+    # 2 of 26 of the training split, or of 42 in all
+    share = {(True, True): 0.08, (True, False): 0.07, (False, True): 0.05, (False, False): 0.04}[known, allowed]
+    health = check_corpus(corpus, CHARACTERS, Lengths.of(PARTS, 16000), share, True, 1)
+    assert health.verdict == ("good" if allowed else "not good")
+    findings = [each for each in health.findings if any("x.wav" in example for example in each.examples)]
+    assert [(each.severity, each.splits, each.of) for each in findings] == [
+        ("remark" if allowed else "problem", ("train",) if known else (), 26 if known else 42)
+    ]
+    (left,) = found(health, "left out")
+    assert left.sentence == "30 left out on purpose when the corpus was prepared: 30 × not speech."
+    names = ("train",) if known else ()
+    if allowed:
+        refuse_unusable(corpus, names, share, "max_dropped")
+    else:
+        with pytest.raises(UserError, match=r"2 of the (26 utterances of the train split|42 utterances of the corpus)"):
+            refuse_unusable(corpus, names, share, "max_dropped")
+
+
+def test_audio_that_only_decoding_finds_unusable_is_a_problem_and_what_training_drops_a_remark(tmp_path):
+    splits = clean_splits(tmp_path)
+    (tmp_path / "test33.wav").write_text("no audio any more")
+    (unusable,) = found(check(splits, max_dropped=0.2), "unusable audio")
+    assert (unusable.severity, unusable.examples[0].split(":")[0]) == ("remark", "test33")
+    assert found(check(splits, max_dropped=0.01), "unusable audio")[0].severity == "problem"
+    soundfile.write(tmp_path / "test34.flac", noise(34), 16000)
+    damaged = bytearray((tmp_path / "test34.flac").read_bytes())
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 500] = bytes(500)
+    (tmp_path / "test34.wav").write_bytes(damaged)
+    assert found(check(splits, max_dropped=0.5), "unusable audio")[0].severity == "problem"
 
 
 def faulty_audio(folder):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import unicodedata
 
 import numpy
 import pytest
@@ -111,11 +112,11 @@ def test_a_cut_with_several_supervisions_becomes_one_cut_each_and_says_so(manife
     assert "1 cuts have several supervisions" in caplog.text
 
 
-def test_cuts_without_supervision_or_text_are_dropped_by_name(manifests, tmp_path):
+def test_cuts_without_supervision_or_text_are_left_out_by_name(manifests, tmp_path):
     train = [make_cut(tmp_path, "a"), make_cut(tmp_path, "b", text=None), make_cut(tmp_path, "c", text=" ")]
     corpus = load(manifests(train=train), tmp_path)
     assert [cut.id for cut in corpus.splits["train"]] == ["a"]
-    assert corpus.dropped == [("b", "no supervision"), ("c", "no text")]
+    assert (corpus.dropped, corpus.left_out) == ([], [("b", "no supervision"), ("c", "no text")])
 
 
 def test_a_split_with_nothing_to_use_is_refused(manifests, tmp_path):
@@ -141,11 +142,14 @@ def test_a_supervision_on_two_channels_gets_their_mix(manifests, tmp_path):
     assert cut.supervisions[0].text == "words 0"
 
 
-def test_unreadable_channels_that_would_be_mixed_are_named(manifests, tmp_path):
-    corpus = manifests(train=[make_stereo_cut(tmp_path, "both", [(0.0, 2.0, [0, 1])])])
+def test_unreadable_channels_that_would_be_mixed_are_dropped_by_name(manifests, tmp_path):
+    both = make_stereo_cut(tmp_path, "both", [(0.0, 2.0, [0, 1])])
+    corpus = manifests(train=[both, make_cut(tmp_path, "sound")])
     (tmp_path / "both.wav").write_text("no audio any more")
-    with pytest.raises(UserError, match="audio of the cut 'both' cannot be read"):
-        load(corpus, tmp_path)
+    loaded = load(corpus, tmp_path)
+    assert [cut.id for cut in loaded.splits["train"]] == ["sound"]
+    ((utterance, reason),) = loaded.dropped_of("train")
+    assert utterance == "both" and reason.startswith(f"unreadable audio: {tmp_path / 'both.wav'} cannot be read")
 
 
 def test_a_second_channel_of_a_mono_cut_is_kept(manifests, tmp_path):
@@ -220,11 +224,29 @@ def test_a_line_that_is_no_cut_of_recorded_audio_is_answered_with_its_number(man
         load(corpus, tmp_path)
 
 
-def test_cuts_whose_audio_is_gone_are_named(manifests, tmp_path):
-    corpus = manifests()
-    (tmp_path / "test-1.wav").unlink()
-    with pytest.raises(UserError, match=r"test.jsonl.gz: the audio of 1 cuts is not there \(test-1: .*test-1.wav\)"):
+def test_cuts_whose_audio_is_gone_are_dropped_by_name_and_a_split_of_them_refused(manifests, tmp_path):
+    train = [make_cut(tmp_path, "a"), make_stereo_cut(tmp_path, "call", [(0.0, 1.0, 0), (1.0, 1.0, 1)])]
+    corpus = manifests(train=train)
+    for name in ("test-1", "call"):
+        (tmp_path / f"{name}.wav").unlink()
+    loaded = load(corpus, tmp_path)
+    assert [name for name, _ in loaded.dropped_of("train")] == ["call-s0", "call-s1"]
+    ((name, reason),) = loaded.dropped_of("test")
+    assert name == "test-1" and reason.startswith(f"missing audio: {tmp_path}/test-1.wav is not there")
+    (tmp_path / "test-0.wav").unlink()
+    with pytest.raises(
+        UserError, match=r"test.jsonl.gz \(corpus.test\) names 2 audio files, and none of them can be used"
+    ):
         load(corpus, tmp_path)
+
+
+def test_paths_in_another_form_of_the_same_letters_are_found(manifests, tmp_path, caplog):
+    cuts = [make_cut(tmp_path, "été"), make_cut(tmp_path, "upper")]
+    (tmp_path / "été.wav").rename(tmp_path / unicodedata.normalize("NFD", "été.wav"))
+    (tmp_path / "upper.wav").rename(tmp_path / "upper.WAV")
+    corpus = load(manifests(train=cuts), tmp_path)
+    assert [cut.load_audio().shape for cut in corpus.splits["train"]] == [(1, 16000)] * 2 and corpus.dropped == []
+    assert "upper.wav is upper.WAV" in caplog.text and "t.wav is" not in caplog.text
 
 
 def test_paths_may_be_relative_to_the_manifest(manifests, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import soundfile
 
 from asr.corpora import corpora
 from asr.corpora.folder import FolderCorpus, Transcript, read_table
+from asr.data.dropped import refuse_unusable
 from asr.errors import UserError
 
 
@@ -191,21 +192,83 @@ def test_three_utterances_fill_three_splits_and_two_are_refused(tmp_path, seed):
         load(tmp_path / "mine", tmp_path, seed=seed)
 
 
-def test_audio_without_a_transcript_is_dropped_by_name(tmp_path):
+def test_audio_without_a_transcript_is_left_out_by_name(tmp_path):
     make_folder(tmp_path / "mine", count=5)
     write_audio(tmp_path / "mine/more/unheard.flac")
     write_audio(tmp_path / "mine/.hidden/ignored.wav")
     (tmp_path / "mine/notes.txt").write_text("no audio")
     corpus = load(tmp_path / "mine", tmp_path)
-    assert corpus.dropped == [("more/unheard.flac", "audio without transcript")]
-    assert load(tmp_path / "mine", tmp_path).dropped == corpus.dropped  # from the cache as well
+    assert (corpus.dropped, corpus.left_out) == ([], [("more/unheard.flac", "audio without transcript")])
+    assert load(tmp_path / "mine", tmp_path).left_out == corpus.left_out  # from the cache as well
 
 
-def test_transcripts_without_audio_are_refused_with_the_first_few(tmp_path):
+def test_transcripts_without_audio_are_dropped_by_name_with_what_may_be_meant(tmp_path):
+    rows = make_folder(tmp_path / "mine", count=24)
+    write_audio(tmp_path / "mine/gone.wav")
+    write_table(tmp_path / "mine", rows + ["gon.wav\tword\tann", "elsewhere/x.wav\tword\tann"])
+    corpus = load(tmp_path / "mine", tmp_path)
+    assert corpus.dropped == [
+        ("gon.wav", "missing audio: gon.wav is not there (did you mean gone.wav?)"),
+        ("elsewhere/x.wav", "missing audio: elsewhere/x.wav is not there"),
+    ]
+    assert corpus.left_out == [("gone.wav", "audio without transcript")]
+    # the splits are chosen of what is there
+    assert corpus.dropped_of(None) == corpus.dropped and not corpus.dropped_of("train")
+
+
+@pytest.mark.parametrize(
+    ("there", "listed", "said"),
+    [
+        (unicodedata.normalize("NFD", "été.wav"), unicodedata.normalize("NFC", "été.wav"), None),
+        (unicodedata.normalize("NFC", "été.wav"), unicodedata.normalize("NFD", "été.wav"), None),
+        ("dir/x.wav", ".//dir/../dir/x.wav", None),
+        ("x.WAV", "x.wav", "x.wav is x.WAV"),
+        ("Dir/X.wav", "dir/x.WAV", "dir/x.WAV is Dir/X.wav"),
+        ("x.flac", "x", "x is x.flac"),
+        ("x.flac", "x.wav", "x.wav is x.flac"),
+        ("dir/x.wav", "dir\\x.wav", r"dir\x.wav is dir/x.wav"),
+        ("my x.wav", "my%20x.wav", "my%20x.wav is my x.wav"),
+        ("dir/x.wav", "dir / x.wav", "dir / x.wav is dir/x.wav"),
+    ],
+)
+def test_a_file_whose_name_is_written_otherwise_is_found_and_said(tmp_path, caplog, there, listed, said):
     rows = make_folder(tmp_path / "mine", count=3)
-    write_table(tmp_path / "mine", rows + [f"gone{number}.wav\tword\tann" for number in range(9)])
-    with pytest.raises(UserError, match=r"names 9 audio files that are not there \(line 4: gone0.wav; .* and 4 more\)"):
-        load(tmp_path / "mine", tmp_path)
+    write_audio(tmp_path / "mine" / there, seconds=0.75)
+    write_table(tmp_path / "mine", rows + [f"{listed}\tword\tann"])
+    corpus = load(tmp_path / "mine", tmp_path)
+    assert (corpus.dropped, corpus.left_out) == ([], [])
+    assert sorted(cut.duration for cut in all_cuts(corpus).values()) == [0.5, 0.5, 0.5, 0.75]
+    assert said in caplog.text if said else not caplog.text
+
+
+def test_a_name_that_two_files_may_bear_is_not_guessed(tmp_path):
+    rows = make_folder(tmp_path / "mine", count=3)
+    for name in ("x.WAV", "X.wav", "y.flac", "y.ogg", "zebra.wav"):
+        write_audio(tmp_path / "mine" / name)
+    # zebra.flac is no other name of zebra.wav, which is listed itself
+    write_table(
+        tmp_path / "mine", rows + [f"{name}\tword\tann" for name in ("x.wav", "y.wav", "zebra.wav", "zebra.flac")]
+    )
+    reasons = dict(load(tmp_path / "mine", tmp_path).dropped)
+    assert reasons == {
+        "x.wav": "missing audio: x.wav is not there (did you mean X.wav or x.WAV?)",
+        "y.wav": "missing audio: y.wav is not there (did you mean y.flac or y.ogg?)",
+        "zebra.flac": "missing audio: zebra.flac is not there",
+    }
+
+
+def test_a_file_is_called_as_the_table_calls_it_and_not_as_links_resolve(tmp_path):
+    rows = make_folder(tmp_path / "mine", count=5)
+    (tmp_path / "store").mkdir()
+    for name, target in (("sound", tmp_path / "mine/1.wav"), ("empty", tmp_path / "mine/2.wav")):
+        target.rename(tmp_path / "store" / name)
+        target.symlink_to(tmp_path / "store" / name)
+    (tmp_path / "store/empty").write_bytes(b"")
+    corpus = load(tmp_path / "mine", tmp_path)
+    assert len(rows) == 5 and corpus.dropped == [
+        ("2.wav", "empty audio: 2.wav is empty (0 bytes): copy it again, or remove it")
+    ]
+    assert all_cuts(corpus)["1"].recording.sources[0].source == str(tmp_path / "mine/1.wav")
 
 
 def test_a_file_listed_twice_is_refused_under_any_spelling(tmp_path):
@@ -215,18 +278,58 @@ def test_a_file_listed_twice_is_refused_under_any_spelling(tmp_path):
         load(tmp_path / "mine", tmp_path)
 
 
-def test_all_broken_files_are_listed_and_nothing_is_left_behind(tmp_path):
+def test_broken_files_are_dropped_by_name_and_looked_at_again_when_they_are_mended(tmp_path):
     make_folder(tmp_path / "mine", count=6)
     data = (tmp_path / "mine/1.wav").read_bytes()
     (tmp_path / "mine/1.wav").write_bytes(data[: len(data) // 2])
     (tmp_path / "mine/3.wav").write_bytes(b"")
     (tmp_path / "mine/4.wav").write_text("no audio at all")
+    corpus = load(tmp_path / "mine", tmp_path)
+    assert [name for name, _ in corpus.dropped] == ["1.wav", "3.wav", "4.wav"] and len(all_cuts(corpus)) == 3
+    starts = (
+        "unreadable audio: 1.wav is cut short",
+        "empty audio: 3.wav is empty",
+        "unreadable audio: 4.wav cannot be",
+    )
+    for (_, reason), start in zip(corpus.dropped, starts):
+        assert reason.startswith(start)
+    used = [name for name in corpus.splits if len(corpus.splits[name])]
+    with pytest.raises(UserError, match="of the . utterances of the corpus folder cannot be used") as caught:
+        refuse_unusable(corpus, used, 0.01, "data.max_dropped")
+    assert "more than data.max_dropped=0.01 allows" in str(caught.value)
+    assert "and remove" not in str(caught.value).splitlines()[-1]
+    refuse_unusable(corpus, used, 0.5, "data.max_dropped")
+    (tmp_path / "mine/1.wav").write_bytes(data)
+    assert [name for name, _ in load(tmp_path / "mine", tmp_path).dropped] == ["3.wav", "4.wav"]
+
+
+def test_where_the_table_says_the_split_a_broken_file_counts_there(tmp_path):
+    rows = make_folder(tmp_path / "mine", count=12)
+    splits = ["dev"] * 2 + ["test"] * 2 + ["train"] * 8
+    write_table(tmp_path / "mine", [f"{row}\t{split}" for row, split in zip(rows, splits)])
+    for number in (0, 11):
+        (tmp_path / f"mine/{number}.wav").write_bytes(b"")
+    corpus = load(tmp_path / "mine", tmp_path)
+    assert corpus.dropped_in == {"train": ["11.wav"], "dev": ["0.wav"]}
+    with pytest.raises(UserError, match="1 of the 2 utterances of the dev split cannot be used"):
+        refuse_unusable(corpus, corpus.splits, 0.2, "data.max_dropped")
+    (tmp_path / "mine/1.wav").unlink()
+    with pytest.raises(
+        UserError, match=r"2 of the 2 .* dev split .*\(1 × empty audio; 1 × missing audio\)(.*\n)+Fix them\.$"
+    ):
+        refuse_unusable(load(tmp_path / "mine", tmp_path), corpus.splits, 1.0, "data.max_dropped")
+
+
+def test_a_folder_of_which_nothing_can_be_used_is_refused_and_nothing_is_left_behind(tmp_path):
+    make_folder(tmp_path / "mine", count=7)
+    for number in range(6):
+        (tmp_path / f"mine/{number}.wav").write_bytes(b"")
+    (tmp_path / "mine/6.wav").unlink()
     with pytest.raises(UserError) as caught:
         load(tmp_path / "mine", tmp_path)
-    lines = str(caught.value).splitlines()
-    assert lines[0] == "3 of 6 audio files are broken:"
-    for line, name, reason in zip(lines[1:], ("1.wav", "3.wav", "4.wav"), ("cut short", "is empty", "cannot be read")):
-        assert name in line and reason in line
+    said = str(caught.value)
+    assert "7 audio files, and none of them can be used (6 × empty audio; 1 × missing audio)" in said
+    assert "  0.wav: empty audio: 0.wav is empty (0 bytes)" in said and said.endswith("and 2 more")
     assert not (tmp_path / "cache").exists()
 
 

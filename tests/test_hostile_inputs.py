@@ -6,7 +6,7 @@ from collections import Counter
 import hostile_inputs
 import pytest
 from hostile_inputs import MOST_MEMORY, meet
-from hostile_place import REFUSED, SKIPPED, STOPPED, USED
+from hostile_place import DROPPED, REFUSED, SKIPPED, STOPPED, USED
 
 CASES = hostile_inputs.cases()
 
@@ -28,6 +28,9 @@ def test_a_hostile_input_ends_in_a_sentence_or_a_named_skip(case, tmp_path):
     elif outcome.program == "transcribe.py":
         assert outcome.code == (1 if case.outcome == SKIPPED else 0), said
         assert "good.wav\t" in outcome.output
+    elif case.outcome == DROPPED:
+        assert outcome.code == 0 and "cannot be used, and was dropped" in outcome.output, said
+        assert re.search(case.says, outcome.dropped) and len(outcome.dropped.splitlines()) == 2
     elif case.outcome == USED:
         assert outcome.code == 0 and "Nothing was dropped" in outcome.output, said
     else:
@@ -39,7 +42,7 @@ def test_a_hostile_input_ends_in_a_sentence_or_a_named_skip(case, tmp_path):
 
 def test_the_table_is_as_long_as_it_should_be():
     counts = Counter(case.outcome for case in CASES)
-    assert counts[REFUSED] + counts[SKIPPED] >= 100 and counts[USED] >= 10
+    assert counts[REFUSED] + counts[DROPPED] + counts[SKIPPED] >= 100 and counts[USED] >= 10
     assert {case.category for case in CASES} == {
         "audio to train on", "audio to transcribe", "text", "manifest", "checkpoint", "place"
     }  # fmt: skip

@@ -11,7 +11,7 @@ from switchboard_tree import DISCS, RATE, SwitchboardTree, small_discs, write_tr
 
 from asr.corpora import switchboard_discs
 from asr.corpora.switchboard import SwitchboardCorpus
-from asr.corpora.switchboard_discs import Audio, check_conversations
+from asr.corpora.switchboard_discs import Audio, check_conversations, lost_conversations
 from asr.errors import UserError
 from asr.sphere import read_sphere_header
 
@@ -51,12 +51,14 @@ def transcript(tree, name):
     return next(tree.transcripts.rglob(f"{name}-ms98-a-trans.text"))
 
 
-def test_a_missing_conversation_is_named_with_its_disc_and_its_file(copy, tmp_path, monkeypatch):
+def test_missing_conversations_that_do_not_make_up_the_release_are_named_with_disc_and_file(
+    copy, tmp_path, monkeypatch
+):
     small_discs(monkeypatch)
-    monkeypatch.setattr(switchboard_discs, "CONVERSATIONS", (6, 6))
+    monkeypatch.setattr(switchboard_discs, "CONVERSATIONS", (8, 8))
     copy.audio["sw03405"].unlink()
     message = refused(copy, tmp_path)
-    assert "holds 5 conversations; LDC97S62 has 6" in message
+    assert "holds 5 conversations; LDC97S62 has 8" in message
     assert "no audio of sw03405 (swb1_d3 or swb1_d4): looked for files like sw03405.sph" in message
     assert "--allow-missing" in message
     table = copy.swb1 / "docs/swb1_all.dvd.tbl"
@@ -85,7 +87,8 @@ def test_what_is_missing_may_be_left_out_and_is_recorded(copy, tmp_path):
     copy.audio["sw03405"].unlink()
     transcript(copy, "sw2005B").unlink()
     corpus = load(copy, tmp_path, allow_missing=True)
-    assert corpus.dropped == [
+    assert corpus.dropped == []
+    assert corpus.left_out == [
         ("sw02005-B", "audio without transcript"),
         ("sw03405-A", "transcript without audio"),
         ("sw03405-B", "transcript without audio"),
@@ -123,13 +126,17 @@ def test_2438_and_2435_conversations_are_whole_copies(tmp_path, count, missing):
     assert len(check_conversations(audio, sides)) == missing
 
 
-@pytest.mark.parametrize(
-    "count, named", [(2437, "sw04438 (swb1_d4)"), (2434, "sw04435 (swb1_d4)"), (1000, "and 1426 more")]
-)
-def test_a_count_off_by_even_one_is_refused(tmp_path, count, named):
+@pytest.mark.parametrize("count, lost", [(2437, 1), (2434, 4)])
+def test_single_conversations_that_transcripts_tell_of_may_lack(tmp_path, count, lost):
+    audio, sides = full_discs(tmp_path, count)
+    assert len(check_conversations(audio, sides)) == 2 * lost == 2 * len(lost_conversations(audio, sides))
+
+
+@pytest.mark.parametrize("count, told, named", [(2437, 2437, "holds 2437"), (1000, 2438, "and 1426 more")])
+def test_a_disc_that_lacks_and_a_conversation_that_nothing_tells_of_are_refused(tmp_path, count, told, named):
     audio, sides = full_discs(tmp_path, count)
     with pytest.raises(UserError) as caught:
-        check_conversations(audio, sides)
+        check_conversations(audio, dict(list(sides.items())[: 2 * told]))
     assert f"holds {count} conversations; LDC97S62 has 2,438" in str(caught.value) and named in str(caught.value)
 
 
@@ -172,39 +179,51 @@ def test_the_folder_of_another_corpus_is_recognized(tree, tmp_path, monkeypatch,
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_truncated_file_is_named_and_the_next_run_goes_on(copy, tmp_path, monkeypatch):
+def test_recordings_that_are_broken_or_missing_are_dropped_by_the_name_of_every_utterance(copy, tmp_path, monkeypatch):
     small_discs(monkeypatch)
-    spoiled = copy.audio["sw04104"]
-    whole = spoiled.read_bytes()
-    spoiled.write_bytes(whole[: len(whole) // 2])
-    message = refused(copy, tmp_path)
-    assert f"1 of 8 recordings are broken:\n  {spoiled} is cut short" in message and "sw02001" not in message
-    part = tmp_path / "cache/switchboard/.prepared.part/audio"
-    made = {file.name: file.stat().st_mtime_ns for file in part.iterdir()}
-    assert len(made) == 14 and not [name for name in made if name.startswith("sw04104")]
-    spoiled.write_bytes(whole)
-    assert len(swb1_cuts(load(copy, tmp_path))) == 48
-    now = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "cache/switchboard/prepared/audio").iterdir()}
-    assert now.items() > made.items() and len(now) == 16
-
-
-def test_a_truncated_file_is_left_out_by_name_where_missing_is_allowed(copy, tmp_path, monkeypatch):
-    small_discs(monkeypatch)
+    monkeypatch.setattr(switchboard_discs, "CONVERSATIONS", (6, 6))
     spoiled = copy.audio["sw04104"]
     spoiled.write_bytes(spoiled.read_bytes()[:-100])
-    corpus = load(copy, tmp_path, allow_missing=True)
-    assert len(swb1_cuts(corpus)) == 40 and not [name for name in swb1_cuts(corpus) if name.startswith("sw04104")]
-    named = dict(corpus.dropped)
-    assert named["sw04104-A"].startswith("audio that is broken: ") and str(spoiled) in named["sw04104-B"]
+    copy.audio["sw03405"].unlink()
+    corpus = load(copy, tmp_path)
+    assert len(swb1_cuts(corpus)) == 32
+    reasons = dict(corpus.dropped)
+    sides = {}
+    for name, reason in reasons.items():
+        sides.setdefault(name.partition("_")[0], []).append(reason)
+    assert {side: len(utterances) for side, utterances in sides.items()} == dict.fromkeys(
+        ("sw03405-A", "sw03405-B", "sw04104-A", "sw04104-B"), 4
+    )
+    assert set(sides["sw03405-A"]) == {"missing audio: sw03405.sph is not there"}
+    assert sides["sw04104-B"][0].startswith(f"unreadable audio: {spoiled} is cut short")
+    # the splits are made of the others, in either way
+    assert corpus.dropped_of(None) == corpus.dropped and corpus.dropped_of("test") == []
+    kaldi = SwitchboardCorpus(split="kaldi", dev_utterances=8).load(tmp_path / "cache")
+    assert kaldi.dropped_of(None) == corpus.dropped
 
 
-def test_a_recording_of_one_channel_or_another_rate_is_named(copy, tmp_path, monkeypatch):
+def test_recordings_of_one_channel_or_another_rate_are_dropped_and_refused_where_none_is_left(
+    copy, tmp_path, monkeypatch
+):
     small_discs(monkeypatch)
     write_sphere(copy.audio["sw02001"], numpy.zeros((8000, 1), numpy.int16), RATE, "ulaw")
     write_sphere(copy.audio["sw02005"], numpy.zeros((8000, 2), numpy.int16), 16000, "ulaw")
+    for name in ("sw02010", "sw03021", "sw03405", "sw04104"):
+        copy.audio[name].write_bytes(b"")
     message = refused(copy, tmp_path)
+    assert "48 audio files, and none of them can be used (32 × empty audio; 16 × unreadable audio)" in message
     assert f"{copy.audio['sw02001']} has 1 channel" in message
-    assert f"{copy.audio['sw02005']} has a sample rate of 16000 Hz; 8000 Hz was expected" in message
+
+
+def test_a_broken_recording_of_the_evaluation_is_dropped_and_scored_as_silence(copy, tmp_path, monkeypatch):
+    small_discs(monkeypatch)
+    spoiled = copy.audio["sw_4390"]
+    spoiled.write_bytes(spoiled.read_bytes()[:-100])
+    corpus = load(copy, tmp_path)
+    dropped = [name for name, _ in corpus.dropped_of("test")]
+    assert len(dropped) == 8 and dropped == [name for name, _ in corpus.dropped_of("eval2000_swbd")]
+    assert corpus.dropped_of("eval2000_callhm") == [] and len(corpus.splits["test"]) == 8
+    assert "sw_4390" in (corpus.scoring["test"] / "reference.stm").read_text()
 
 
 @pytest.mark.parametrize(
@@ -231,10 +250,10 @@ def test_lines_that_cannot_be_used_may_be_left_out_by_name(copy, tmp_path):
     path = transcript(copy, "sw2001A")
     path.write_text(path.read_text() + "nonsense\n")
     corpus = load(copy, tmp_path, allow_missing=True)
-    assert [key for key, _ in corpus.dropped] == [f"{path}:10"] and len(swb1_cuts(corpus)) == 48
+    assert [key for key, _ in corpus.left_out] == [f"{path}:10"] and len(swb1_cuts(corpus)) == 48
 
 
-def test_lines_without_words_or_too_short_are_dropped_by_name_and_silence_is_counted(copy, tmp_path, monkeypatch):
+def test_lines_without_words_or_too_short_are_left_out_by_name_and_silence_is_counted(copy, tmp_path, monkeypatch):
     small_discs(monkeypatch)
     path = transcript(copy, "sw2001A")
     lines = path.read_text().splitlines()
@@ -242,14 +261,14 @@ def test_lines_without_words_or_too_short_are_dropped_by_name_and_silence_is_cou
     lines[2] = " ".join(lines[2].split()[:3])
     path.write_text("\n".join(lines))
     corpus = load(copy, tmp_path)
-    reasons = dict(corpus.dropped)
+    reasons = dict(corpus.left_out)
     assert reasons.pop("sw02001-A_000000-000005") == "shorter than 0.1 s"
     assert list(reasons.values()) == ["no words in its line"]
     counts = json.loads((tmp_path / "cache/switchboard/prepared/corpus.json").read_text())["counts"]
     assert counts["silence"] == 58 and counts["utterances"] == 48 == len(swb1_cuts(corpus))
 
 
-def test_an_utterance_is_cut_at_the_end_of_the_audio_or_dropped_where_it_ends_long_after(copy, tmp_path, monkeypatch):
+def test_an_utterance_is_cut_at_the_end_of_the_audio_or_left_out_where_it_ends_long_after(copy, tmp_path, monkeypatch):
     small_discs(monkeypatch)
     monkeypatch.setattr("asr.corpora.switchboard_preparation.MOST_BEYOND", 0.05)
     path = transcript(copy, "sw2001B")
@@ -262,7 +281,7 @@ def test_an_utterance_is_cut_at_the_end_of_the_audio_or_dropped_where_it_ends_lo
     corpus = load(copy, tmp_path)
     (cut,) = (cut for cut in swb1_cuts(corpus).values() if cut.supervisions[0].text == "oh")
     assert cut.load_audio().shape == (1, round(0.3 * RATE)) and cut.supervisions[0].duration == cut.duration
-    assert [reason for _, reason in corpus.dropped] == [f"ends after its audio: {path}:11"]
+    assert [reason for _, reason in corpus.left_out] == [f"ends after its audio: {path}:11"] and corpus.dropped == []
 
 
 def test_transcripts_of_other_recordings_are_refused(copy, tmp_path, monkeypatch):

@@ -120,9 +120,9 @@ def test_what_the_rules_changed_is_counted(tmp_path, small):
 def test_the_second_listing_of_speaker_401_is_left_out_by_name(tmp_path, small):
     tree = write_wsj(tmp_path / "discs")
     corpus = load(tree, tmp_path / "cache")
-    left_out = [what for what, why in corpus.dropped if "speaker 401" in why]
+    left_out = [what for what, why in corpus.left_out if "speaker 401" in why]
     assert left_out == [f"11-2.1/wsj0/si_tr_s/401/401c020{number}.wv1" for number in (1, 2, 3)]
-    assert len(corpus.dropped) == 3
+    assert len(corpus.left_out) == 3 and corpus.dropped == []
     assert {"401c0201", "401c0202"} <= set(tree.sets["si84"]) <= every_cut(corpus).keys()
 
 
@@ -200,15 +200,16 @@ def test_allow_missing_goes_on_and_records_what_lacks(tmp_path, small):
     corpus = load(tree, tmp_path / "cache", allow_missing=True)
     assert [cut.id for cut in corpus.splits["dev"]] == ["4k0c0201", "4k1c0201", "4k1c0202"]
     assert "eval92_5k" not in corpus.splits
-    reasons = dict(corpus.dropped)
-    assert reasons["4k0c0202"] == "missing in dev93: no speech on disc 13-16.1"
+    # one recording that is missing is dropped, and needs no leave
+    reasons = dict(corpus.left_out)
+    (lost,) = corpus.dropped
+    assert lost == ("4k0c0202", "missing audio: wsj1/si_dt_20/4k0/4k0c0202.wv1, no speech on disc 13-16.1")
+    assert corpus.dropped_of("dev") == [lost] and corpus.dropped_of("train") == []
     assert all("missing in eval92_5k: no transcript in 442c0200.dot" in reasons[f"442c020{n}"] for n in (1, 2, 3))
     facts = json.loads((tmp_path / "cache/wsj/prepared/corpus.json").read_text())
-    assert sorted(facts["missing"]) == ["dev93", "eval92_5k"]
+    assert sorted(facts["missing"]) == ["eval92_5k"]
     assert facts["sets"]["dev93"] == {"utterances": 3, "found": 3, "complete": [4]}
-    assert "was prepared with --allow-missing and dev93, eval92_5k are not complete" in refusal(
-        tree, tmp_path / "cache"
-    )
+    assert "was prepared with --allow-missing and eval92_5k are not complete" in refusal(tree, tmp_path / "cache")
     assert len(WsjCorpus().load(tmp_path / "cache").splits["dev"]) == 3  # to train on it, no word more is needed
 
 
@@ -219,7 +220,7 @@ def test_one_half_of_the_corpus_is_enough_where_missing_is_allowed(tmp_path, sma
         WsjCorpus(**settings).load(tmp_path / "cache")
     corpus = WsjCorpus(**settings, allow_missing=True).load(tmp_path / "cache", workers=1)
     assert {name: len(cuts) for name, cuts in corpus.splits.items()} == {"train": 8, "dev": 3, "test": 4}
-    assert any("wsj1 was not given" in why for _, why in corpus.dropped)
+    assert any("wsj1 was not given" in why for _, why in corpus.left_out) and corpus.dropped == []
 
 
 def test_a_chosen_set_that_is_not_there_is_refused_before_the_work(tmp_path, small):
@@ -236,39 +237,34 @@ def test_a_chosen_set_that_is_not_there_is_refused_before_the_work(tmp_path, sma
         WsjCorpus(train="si84", dev="eval92_5k", test="eval93").load(tmp_path / "cache")
 
 
-def test_recordings_cut_short_are_named_and_a_second_run_goes_on(tmp_path, small):
+def test_a_recording_that_is_broken_or_missing_is_dropped_from_every_set_that_has_it(tmp_path, small):
     tree = write_wsj(tmp_path / "discs")
-    whole = {name: tree.audio[name].read_bytes() for name in ("46uc0202", "440c0201")}
-    for name, data in whole.items():
-        tree.audio[name].write_bytes(data[: len(data) * 2 // 3])
-    message = refusal(tree, tmp_path / "cache")
-    assert message.startswith(f"2 of {len(tree.samples)} recordings are broken:")
-    assert all(str(tree.audio[name]) in message for name in whole)
-    assert not (tmp_path / "cache/wsj/prepared").exists()
-    converted = {
-        path.name: state for path, state in prepared_files(tmp_path / "cache").items() if path.suffix == ".flac"
-    }
-    assert len(converted) == len(tree.samples) - 2
-    for name, data in whole.items():
-        tree.audio[name].write_bytes(data)
+    tree.audio["01ic0201"].write_bytes(tree.audio["01ic0201"].read_bytes()[:-300])
+    tree.audio["440c0201"].unlink()
     corpus = load(tree, tmp_path / "cache")
-    assert every_cut(corpus).keys() == tree.samples.keys()
-    after = {path.name: state for path, state in prepared_files(tmp_path / "cache").items()}
-    assert converted.items() <= after.items()
-
-
-def test_recordings_that_are_damaged_are_left_out_by_name_where_missing_is_allowed(tmp_path, small):
-    tree = write_wsj(tmp_path / "discs")
-    (utterance, spoiled), *_ = tree.audio.items()
-    spoiled.write_bytes(spoiled.read_bytes()[:-300])
-    corpus = load(tree, tmp_path / "cache", allow_missing=True)
-    assert sorted(every_cut(corpus)) == sorted(tree.samples.keys() - {utterance})
-    assert [why for name, why in corpus.dropped if name == utterance][0].startswith(f"audio that is broken: {spoiled}")
+    assert sorted(every_cut(corpus)) == sorted(tree.samples.keys() - {"01ic0201", "440c0201"})
+    reasons = dict(corpus.dropped)
+    assert reasons["01ic0201"].startswith(f"unreadable audio: {tree.audio['01ic0201']} is cut short")
+    assert reasons["440c0201"] == "missing audio: wsj0/si_et_20/440/440c0201.wv1, no speech on disc 11-14.1"
     facts = json.loads((tmp_path / "cache/wsj/prepared/corpus.json").read_text())
-    assert sum(counts["found"] - counts["utterances"] for counts in facts["sets"].values()) in (
-        1,
-        2,
-    )  # si84 is in si284
+    assert facts["missing"] == {} and corpus.incomplete == []
+    # si84 is in si284
+    other = WsjCorpus(train="si84", dev="dev93_5k", test="eval92").load(tmp_path / "cache")
+    for each in (corpus, other):
+        assert [[name for name, _ in each.dropped_of(split)] for split in ("train", "dev", "test")] == [
+            ["01ic0201"], [], ["440c0201"]
+        ]  # fmt: skip
+
+
+def test_a_set_without_any_speech_is_missing_and_one_without_any_sound_recording_refused(tmp_path, small):
+    tree = write_wsj(tmp_path / "discs")
+    for name in tree.sets["eval92"]:
+        tree.audio[name].unlink()
+    assert "eval92: 0 of 4 utterances can be used" in refusal(tree, tmp_path / "cache")
+    for name in tree.sets["eval92"]:
+        tree.audio[name].write_bytes(b"")
+    said = refusal(tree, tmp_path / "cache")
+    assert "test=eval92 has 4 audio files, and none of them can be used (4 × empty audio)" in said
 
 
 def test_utterances_of_which_nothing_was_recorded_are_left_out_by_name(tmp_path, small):
@@ -277,7 +273,7 @@ def test_utterances_of_which_nothing_was_recorded_are_left_out_by_name(tmp_path,
     dot.write_text(dot.read_text().replace(f"{tree.transcripts['4acc0201']} (4acc0201)", "~~ (4acc0201)"))
     tree.audio["4acc0201"].write_bytes(b"")
     corpus = load(tree, tmp_path / "cache")
-    assert ("4acc0201", "nothing was recorded") in corpus.dropped
+    assert ("4acc0201", "nothing was recorded") in corpus.left_out and corpus.dropped == []
     assert "4acc0201" not in every_cut(corpus)
     facts = json.loads((tmp_path / "cache/wsj/prepared/corpus.json").read_text())
     assert facts["missing"] == {} and facts["sets"]["si284"] == {"utterances": 15, "found": 16, "complete": [16]}

@@ -28,7 +28,13 @@ class Corpus:
         on disk and exactly one supervision with `text` (words, not yet normalized), `speaker`, `language` and, where the
         corpus has gold times, `alignment` tiers `phoneme` and `word` (seconds from the start of the cut).
     sample_rate: of every recording, in Hz.
-    dropped: utterances left out while preparing, as (utterance id, reason).
+    dropped: what cannot be used, found while preparing, as (utterance id, reason); a reason is a kind, such as "missing
+        audio", then a colon and what differs. `data.max_dropped` decides over these and what later checks drop.
+    left_out: what was left out on purpose, likewise: no damage, and counted by nothing.
+    dropped_in: ids of `dropped` by the split they belong to, where the corpus itself says which. An id may be in several splits;
+        where splits are chosen here, of what can be used, it is in none, and is held against the whole corpus.
+    prepared_in: the prepared folder that has to be removed before files that were mended are looked at again; None where
+        that happens by itself.
     incomplete: sentences about parts that are smaller than they were published, such as "eval92: 330 of 333 utterances".
     aliases: what splits are called besides, as in {"eval92": "test"}.
     lexicon: where the corpus comes with the pronunciation of every word in it: a file in Kaldi's format, whose words stand in
@@ -48,6 +54,17 @@ class Corpus:
     pronunciations: dict[str, Any] = dataclasses.field(default_factory=dict)
     normalization: dict[str, Any] = dataclasses.field(default_factory=dict)
     scoring: dict[str, Path] = dataclasses.field(default_factory=dict)
+    left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    dropped_in: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    prepared_in: Path | None = None
+
+    def dropped_of(self, split: str | None) -> list[tuple[str, str]]:
+        """What `dropped` names of a split; None: of no split that is known."""
+        if split is None:
+            elsewhere = {utterance for ids in self.dropped_in.values() for utterance in ids}
+            return [row for row in self.dropped if row[0] not in elsewhere]
+        ids = set(self.dropped_in.get(split, ()))
+        return [row for row in self.dropped if row[0] in ids]
 
     def split_called(self, name: str) -> str:
         """The split of that name or alias. Raises UserError that lists them all."""

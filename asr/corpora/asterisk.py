@@ -16,19 +16,22 @@ from asr.corpora.asterisk_text import LANGUAGES, read_transcripts, spoken_words
 from asr.corpora.checks import (
     SPLITS,
     check_fractions,
+    corpus_in,
     fingerprint,
-    read_manifests,
+    read_facts,
     split_by_hash,
     utterance_cut,
     whole_or_not_at_all,
     write_manifests,
 )
+from asr.corpora.unusable import NO_TRANSCRIPT, nothing_usable, unusable_audio
 from asr.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
 SAMPLE_RATE = 16000
+TOO_LONG = "longer than"
 # Raised whenever the same packages would be prepared differently.
 FORMAT = 1
 
@@ -72,34 +75,39 @@ class AsteriskCorpus(CorpusSource):
         if not prepared:
             with unpacked_prompts(self.packages, self.language) as prompts:
                 self._prepare(prompts, folder, settings)
-        splits, dropped, facts = read_manifests(folder)
+        corpus = corpus_in(folder, self.name)
         if prepared and self.packages is not None:
             with unpacked_prompts(self.packages, self.language) as prompts:
-                if content_hash(prompts) != facts["content"]:
+                if content_hash(prompts) != read_facts(folder)[1]["content"]:
                     raise UserError(
                         f"{folder} was prepared from other packages than those in {self.packages}: "
                         "remove that folder, or choose another cache=FOLDER."
                     )
-        return Corpus(self.name, splits, SAMPLE_RATE, dropped)
+        return corpus
 
     def _prepare(self, prompts: Prompts, folder: Path, settings: dict) -> None:
-        texts, dropped = self._words(prompts)
+        texts, left_out = self._words(prompts)
         audio = prompts.audio()
-        dropped += [(key, "transcript without audio") for key in texts if key not in audio]
-        known = set(texts) | {key for key, _ in dropped}
-        dropped += [(key, "audio without transcript") for key in audio if key not in known]
+        # the packages list more prompts than they have recordings of
+        left_out += [(key, "transcript without audio") for key in texts if key not in audio]
+        known = set(texts) | {key for key, _ in left_out}
+        left_out += [(key, NO_TRANSCRIPT) for key in audio if key not in known]
+        dropped: list[tuple[str, str]] = []
         with whole_or_not_at_all(folder) as part:
             cuts = []
             for key in sorted(texts.keys() & audio.keys()):
                 cut, reason = self._convert(key, texts[key], audio[key], prompts.speaker, part)
-                if cut is None:
-                    dropped.append((key, reason))
-                else:
+                if cut is not None:
                     cuts.append(cut)
+                elif reason.startswith(TOO_LONG):
+                    left_out.append((key, reason))
+                else:
+                    dropped.append((key, reason))
             if not cuts:
-                raise UserError(f"No prompt in {prompts.sounds} can be used, first reason: {dropped[0]}.")
+                raise UserError(nothing_usable(f"{prompts.sounds} has", dropped + left_out))
             facts = {"settings": settings, "sample_rate": SAMPLE_RATE, "content": content_hash(prompts)}
-            write_manifests(part, self._split(cuts), sorted(dropped), facts)
+            # what cannot be used is of no split: these are made of what can be
+            write_manifests(part, self._split(cuts), sorted(dropped), facts, sorted(left_out))
 
     def _words(self, prompts: Prompts) -> tuple[dict[str, str], list[tuple[str, str]]]:
         transcripts, dropped = read_transcripts(prompts.lines(), prompts.transcripts.name)
@@ -118,9 +126,9 @@ class AsteriskCorpus(CorpusSource):
         try:
             waveform, _ = read_audio(source, SAMPLE_RATE)
         except UserError as error:
-            return None, f"unreadable audio: {error}"
+            return None, unusable_audio(source, source.name, str(error))
         if len(waveform) > self.max_seconds * SAMPLE_RATE:
-            return None, f"longer than {self.max_seconds:g} s"
+            return None, f"{TOO_LONG} {self.max_seconds:g} s"
         path = Path("audio") / f"{key}.flac"
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         write_flac(folder / path, waveform, SAMPLE_RATE)

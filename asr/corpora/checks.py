@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,11 +186,16 @@ def segment_cut(
 
 
 def write_manifests(
-    folder: Path, splits: dict[str, list[MonoCut]], dropped: list[tuple[str, str]], facts: dict[str, Any]
+    folder: Path,
+    splits: dict[str, list[MonoCut]],
+    dropped: list[tuple[str, str]],
+    facts: dict[str, Any],
+    left_out: Iterable[tuple[str, str]] = (),
+    dropped_in: Mapping[str, Iterable[str]] = {},
 ) -> None:
-    """Writes cuts_<split>.jsonl.gz, dropped.tsv (utterance, reason) and corpus.json (`facts`) into `folder`.
+    """Writes cuts_<split>.jsonl.gz, dropped.tsv, left_out.tsv and corpus.json (`facts`) into `folder`.
 
-    A split is called as a file may be. Raises ValueError for another name.
+    dropped, left_out, dropped_in: as in `Corpus`. A split is called as a file may be. Raises ValueError for another name.
     """
     from lhotse import CutSet
 
@@ -197,11 +203,21 @@ def write_manifests(
         if not SPLIT_NAME.fullmatch(split):
             raise ValueError(f"{split!r} is no name for a split")
         CutSet.from_cuts(splits[split]).to_file(folder / f"cuts_{split}.jsonl.gz")
-    with open(folder / "dropped.tsv", "w", encoding="utf8", newline="") as file:
-        table = csv.writer(file, delimiter="\t", lineterminator="\n")
-        table.writerow(("utterance", "reason"))
-        table.writerows(dropped)
+    splits_of: dict[str, list[str]] = {}
+    for split, ids in dropped_in.items():
+        for utterance in ids:
+            splits_of.setdefault(utterance, []).append(split)
+    rows = [(utterance, reason, " ".join(splits_of.get(utterance, ()))) for utterance, reason in dropped]
+    _write_table(folder / "dropped.tsv", ("utterance", "reason", "splits"), rows)
+    _write_table(folder / "left_out.tsv", ("utterance", "reason"), left_out)
     (folder / "corpus.json").write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
+
+
+def _write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    with open(path, "w", encoding="utf8", newline="") as file:
+        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        table.writerow(header)
+        table.writerows(rows)
 
 
 def read_manifests(folder: Path) -> tuple[dict[str, CutSet], list[tuple[str, str]], dict[str, Any]]:
@@ -218,7 +234,8 @@ def read_manifests(folder: Path) -> tuple[dict[str, CutSet], list[tuple[str, str
         if not there:
             raise ValueError("there are no cuts_*.jsonl.gz")
         for split in sorted(there, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS)):
-            cuts = CutSet.from_file(folder / f"cuts_{split}.jsonl.gz")
+            # None for a split of which nothing can be used
+            cuts = CutSet.from_file(folder / f"cuts_{split}.jsonl.gz") or []
             splits[split] = CutSet.from_cuts([cut.with_recording_path_prefix(folder.resolve()) for cut in cuts])
     except (OSError, EOFError, ValueError, LookupError) as error:
         raise UserError(
@@ -231,12 +248,42 @@ def read_facts(folder: Path) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """(what was dropped, the facts) of a prepared folder, without its cuts. Raises UserError for a damaged folder."""
     try:
         facts = json.loads((folder / "corpus.json").read_text(encoding="utf8"))
-        with open(folder / "dropped.tsv", encoding="utf8", newline="") as file:
-            return [(row[0], row[1]) for row in list(csv.reader(file, delimiter="\t"))[1:]], facts
+        rows, _, _ = _read_dropped(folder)
+        return rows, facts
     except (OSError, ValueError, LookupError) as error:
         raise UserError(
             f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
         ) from error
+
+
+def with_dropped(corpus: Corpus, folder: Path) -> Corpus:
+    """The corpus with what its prepared folder says of utterances that are not in it. Raises UserError for a damaged folder."""
+    try:
+        dropped, left_out, dropped_in = _read_dropped(folder)
+    except (OSError, ValueError, LookupError) as error:
+        raise UserError(
+            f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
+        ) from error
+    return dataclasses.replace(corpus, dropped=dropped, left_out=left_out, dropped_in=dropped_in, prepared_in=folder)
+
+
+def _read_dropped(folder: Path) -> tuple[list[tuple[str, str]], list[tuple[str, str]], dict[str, list[str]]]:
+    """(dropped, left_out, dropped_in) as in `Corpus`."""
+    header, *rows = _read_table(folder / "dropped.tsv")
+    if "splits" not in header:
+        # an earlier version prepared it, which did not tell damage from what is left out on purpose
+        return [], [(row[0], row[1]) for row in rows], {}
+    dropped_in: dict[str, list[str]] = {}
+    for utterance, _, splits in rows:
+        for split in splits.split():
+            dropped_in.setdefault(split, []).append(utterance)
+    left_out = [(row[0], row[1]) for row in _read_table(folder / "left_out.tsv")[1:]]
+    return [(row[0], row[1]) for row in rows], left_out, dropped_in
+
+
+def _read_table(path: Path) -> list[list[str]]:
+    with open(path, encoding="utf8", newline="") as file:
+        return list(csv.reader(file, delimiter="\t"))
 
 
 def corpus_in(folder: Path, name: str) -> Corpus:
@@ -248,7 +295,7 @@ def corpus_in(folder: Path, name: str) -> Corpus:
     splits, dropped, facts = read_manifests(folder)
     lexicon = folder / "lexicon.txt"
     try:
-        return Corpus(
+        corpus = Corpus(
             name,
             splits,
             facts["sample_rate"],
@@ -264,3 +311,4 @@ def corpus_in(folder: Path, name: str) -> Corpus:
         raise UserError(
             f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
         ) from error
+    return with_dropped(corpus, folder)

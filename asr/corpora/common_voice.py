@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import re
 import shutil
-from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from asr import text_files
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import SPLITS, continued, corpus_in, write_manifests
+from asr.corpora.common_voice_tables import read_rows
 from asr.corpora.discs import prepared_place, recorded_sources
+from asr.corpora.names import find_files, renamed
 from asr.corpora.recipes import (
     RATE,
     Findings,
@@ -27,14 +29,21 @@ from asr.corpora.recipes import (
     recipe_facts,
     resembling,
 )
+from asr.corpora.unusable import unusable_audio
 from asr.errors import UserError, listed
 
+if TYPE_CHECKING:
+    from lhotse import MonoCut
+
+log = logging.getLogger(__name__)
 NEEDED = ("client_id", "path", "sentence")
 # columns that lhotse's recipe asks for, and that not every release has
 RECIPE_COLUMNS = (*NEEDED, "gender", "age", "accents", "variant")
 # A decoder's priming samples and rounding: by so much (seconds) a whole clip may be shorter than clip_durations.tsv says.
 DURATION_TOLERANCE = 0.3
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]+)*")
+# What ends a line for one program or another, with the blanks around it.
+LINE_BREAK = re.compile(r"[ \t]*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 # Raised whenever the same folder would be prepared differently.
 FORMAT = 1
 
@@ -44,7 +53,8 @@ class CommonVoiceCorpus(CorpusSource):
     """path: the folder of one language, cv-corpus-…/<language>; None once it has been prepared.
     language: Common Voice's code, such as de or zh-CN; None: the name of that folder, or the only language prepared.
     use_reported: trains on clips whose sentence readers have reported (reported.tsv), too. Dev and test are the release's.
-    allow_missing: goes on where clips are missing or broken, and records it.
+    allow_missing: changes nothing, and is kept for settings that were written down: clips that are missing or broken, and lines
+        whose sentence is not known, are in `Corpus.dropped` in any case.
     """
 
     name = "common_voice"
@@ -57,8 +67,7 @@ class CommonVoiceCorpus(CorpusSource):
     def load(self, cache: Path, workers: int = 2) -> Corpus:
         """Converts the clips to FLAC once, by `workers` processes, and returns the corpus.
 
-        Raises UserError for a missing table, a broken line, clips that are missing, unreadable or shorter than
-        clip_durations.tsv says.
+        Raises UserError for a missing table, a line that is no row of it, and a split of which nothing can be used.
         """
         cache = Path(cache) / self.name
         if self.language is not None and not LANGUAGE.fullmatch(str(self.language)):
@@ -83,25 +92,21 @@ class CommonVoiceCorpus(CorpusSource):
         tables = {split: read_table(path / f"{split}.tsv", findings) for split in SPLITS}
         for split, rows in tables.items():
             refuse_other_language(path / f"{split}.tsv", rows, language)
-            for utterance in [name for name, row in rows.items() if not is_clip(path / "clips" / row["path"])]:
-                findings.leave_out(utterance, "no clip")
-                del rows[utterance]
-            if not rows:
-                raise UserError(f"{path / split}.tsv has no clip that can be used ({split}).")
-        rows = {name: row for members in tables.values() for name, row in members.items()}
-        advice = "Unpack the archive of this language again."
-        findings.settle(path, self.allow_missing, advice)
+        clips = find_clips(path / "clips", tables, findings)
+        split_of = {name: split for split, members in tables.items() for name in members}
+        rows = {name: row for members in tables.values() for name, row in members.items() if name in clips}
+        refuse_empty(path, split_of, rows, findings)
         with continued(folder, [FORMAT, str(path)]) as part:
-            conversions = {
-                name: Conversion(path / "clips" / row["path"], 0, f"audio/{name}.flac") for name, row in rows.items()
-            }
+            conversions = {name: Conversion(clips[name], 0, f"audio/{name}.flac") for name in rows}
             description = f"converting {len(conversions)} clips"
-            samples = converted(conversions, part, workers, description, self.allow_missing, findings, resample=True)
+            samples = converted(
+                conversions, part, workers, description, path / "clips", split_of, findings, resample=True
+            )
             rows = {name: rows[name] for name in samples}
             for name, duration in shorter_than_listed(path / "clip_durations.tsv", rows, samples).items():
-                findings.leave_out(name, f"a clip that is cut short by clip_durations.tsv: {duration}")
+                findings.drop(name, f"cut short by clip_durations.tsv: {duration}", split_of[name])
                 del rows[name]
-            findings.settle(path, self.allow_missing, advice)
+            refuse_empty(path, split_of, rows, findings)
             layout = part / "layout"
             shutil.rmtree(layout, ignore_errors=True)
             write_layout(layout / language, rows, part / "audio")
@@ -109,16 +114,12 @@ class CommonVoiceCorpus(CorpusSource):
             made = by_recipe(
                 prepare_commonvoice, layout, layout / "manifests", [language], ["validated"], max(1, workers)
             )
-            pairs = paired(made[language]["validated"], rows, findings)
-            missing = findings.settle(path, self.allow_missing, advice)
-            cuts = {
-                split: [
-                    recipe_cut(recording, segment, f"audio/{segment.id}.flac", language)
-                    for recording, segment in pairs
-                    if segment.id in members
-                ]
-                for split, members in tables.items()
-            }
+            pairs = paired(made[language]["validated"], {name: split_of[name] for name in rows}, findings)
+            cuts: dict[str, list[MonoCut]] = {split: [] for split in SPLITS}
+            for recording, segment in pairs:
+                segment.text = rows[segment.id]["sentence"]
+                cut = recipe_cut(recording, segment, f"audio/{segment.id}.flac", language)
+                cuts[split_of[segment.id]].append(cut)
             reported = reported_sentences(path / "reported.tsv")
             facts = {
                 "sources": recorded_sources({"path": str(path)}),
@@ -127,15 +128,13 @@ class CommonVoiceCorpus(CorpusSource):
                 "language": language,
                 "recipe": recipe_facts(prepare_commonvoice),
                 "utterances": {split: len(members) for split, members in cuts.items()},
-                "incomplete": missing,
+                "incomplete": findings.sentences,
                 "reported": {
-                    name: reported[row["sentence"].strip()]
-                    for name, row in rows.items()
-                    if row["sentence"].strip() in reported
+                    name: reported[row["sentence"]] for name, row in rows.items() if row["sentence"] in reported
                 },
             }
             shutil.rmtree(layout)
-            write_manifests(part, cuts, sorted(findings.left_out), facts)
+            write_manifests(part, cuts, sorted(findings.dropped), facts, (), findings.dropped_in)
 
 
 def language_folder(path: Path, language: str | None) -> Path:
@@ -173,25 +172,72 @@ def not_prepared(cache: Path, language: str | None) -> str:
 
 
 def read_table(table: Path, findings: Findings) -> dict[str, dict[str, str]]:
-    """The rows of train.tsv, dev.tsv or test.tsv by utterance (the clip without its suffix).
+    """The rows of train.tsv, dev.tsv or test.tsv by utterance (the clip without its suffix), their sentences on one line.
 
-    Clips without a sentence go to the findings. Raises UserError, naming the line, for a row that is not whole.
+    Those whose sentence is empty or not known go to the findings. Raises UserError, naming the line, for a row that names no clip
+    or no speaker, or the clip of another one.
     """
     rows: dict[str, dict[str, str]] = {}
-    for number, row in read_lines(table, NEEDED):
-        clip = row["path"]
-        if not clip or clip != Path(clip).name or clip.startswith("."):
-            raise UserError(f"{table}:{number}: path={clip!r} is not the name of a file in clips.")
-        if not row["client_id"]:
-            raise UserError(f"{table}:{number}: the clip {clip} has no client_id.")
+    split, broken = table.stem, []
+    for row in read_rows(table, NEEDED):
+        clip = row.cells.get("path", "")
         utterance = Path(clip).stem
-        if utterance in rows:
-            raise UserError(f"{table}:{number}: the clip {clip} is there twice.")
-        if not row["sentence"].strip():
-            findings.leave_out(utterance, "no sentence")
+        if row.fault:
+            name = utterance if is_clip_name(clip) else f"{table.name}:{row.line}"
+            findings.drop(name, f"a line that is not whole: {table.name}:{row.line} has {row.fault}", split)
             continue
-        rows[utterance] = row | {"path": clip if Path(clip).suffix else f"{clip}.mp3"}
+        if not is_clip_name(clip):
+            raise UserError(f"{table}:{row.line}: path={clip!r} is not the name of a file in clips.")
+        if not row.cells["client_id"]:
+            raise UserError(f"{table}:{row.line}: the clip {clip} has no client_id.")
+        if utterance in rows:
+            raise UserError(f"{table}:{row.line}: the clip {clip} is there twice.")
+        sentence = one_line(row.cells["sentence"])
+        if not sentence:
+            findings.drop(utterance, "no sentence", split)
+            continue
+        if LINE_BREAK.search(row.cells["sentence"].strip()):
+            broken.append(f"{clip} ({table.name}:{row.line})")
+        rows[utterance] = row.cells | {"path": clip if Path(clip).suffix else f"{clip}.mp3", "sentence": sentence}
+    if broken:
+        number = "1 sentence has a line break" if len(broken) == 1 else f"{len(broken)} sentences have line breaks"
+        log.warning("%s: %s in the middle, taken for a blank: %s.", table, number, listed(broken, 5))
     return rows
+
+
+def is_clip_name(name: str) -> bool:
+    return bool(name) and name == Path(name).name and not name.startswith(".") and "\0" not in name
+
+
+def one_line(sentence: str) -> str:
+    """A sentence on one line: a space for every line break, and none around it."""
+    return LINE_BREAK.sub(" ", sentence.strip())
+
+
+def find_clips(folder: Path, tables: dict[str, dict[str, dict[str, str]]], findings: Findings) -> dict[str, Path]:
+    """The clip of each utterance that has one; the others go to the findings."""
+    wanted = [(split, utterance, row["path"]) for split, rows in tables.items() for utterance, row in rows.items()]
+    names = [name for _, _, name in wanted]
+    matches = find_files(folder, names)
+    if said := renamed(names, matches):
+        log.warning("%s: %s", folder, said)
+    clips = {}
+    for (split, utterance, name), match in zip(wanted, matches):
+        if match.path is None:
+            findings.drop(utterance, unusable_audio(None, name, f"{name} is not there{match.question}"), split)
+        else:
+            clips[utterance] = match.path
+    return clips
+
+
+def refuse_empty(path: Path, split_of: dict[str, str], rows: dict[str, dict[str, str]], findings: Findings) -> None:
+    """Raises UserError for a split of which nothing can be used. rows: what can be."""
+    used = {split_of[name] for name in rows}
+    for split in SPLITS:
+        if split not in used:
+            if not findings.named_in(split):
+                raise UserError(f"{path / split}.tsv holds no clips.")
+            findings.refuse_empty(path, split)
 
 
 def refuse_other_language(table: Path, rows: dict[str, dict[str, str]], language: str) -> None:
@@ -200,41 +246,21 @@ def refuse_other_language(table: Path, rows: dict[str, dict[str, str]], language
             raise UserError(f"{table} is in the language {row['locale']} (locale of {row['path']}), not in {language}.")
 
 
-def read_lines(table: Path, needed: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, cells by column) of a table. Raises UserError for one that is missing, no UTF-8 or not whole."""
-    if not table.exists():
-        raise UserError(f"There is no {table}: unpack the archive of this language again.")
-    lines = text_files.read_lines(table) or [""]
-    columns = lines[0].split("\t")
-    lacking = [column for column in needed if column not in columns]
-    if lacking:
-        raise UserError(f"{table}:1: the column {lacking[0]} was expected; there are {listed(columns)}.")
-    for number, line in enumerate(lines[1:], start=2):
-        # quotes are part of the sentence: Common Voice does not quote cells
-        cells = line.split("\t")
-        if len(cells) != len(columns):
-            raise UserError(f"{table}:{number}: {len(columns)} columns were expected, there are {len(cells)}.")
-        yield number, dict(zip(columns, cells))
-
-
-def is_clip(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
-
-
 def shorter_than_listed(table: Path, rows: dict[str, dict[str, str]], samples: dict[str, int]) -> dict[str, str]:
     """By utterance, what clip_durations.tsv (clip, milliseconds) says of clips that are shorter; {} where there is no table."""
     if not table.is_file():
         return {}
     utterance_of = {row["path"]: utterance for utterance, row in rows.items()}
     short = {}
-    for number, row in read_lines(table, ("clip", "duration[ms]")):
-        utterance = utterance_of.get(row["clip"])
+    for row in read_rows(table, ("clip", "duration[ms]")):
+        utterance = utterance_of.get(row.cells["clip"])
         if utterance is None:
             continue
+        duration = row.cells.get("duration[ms]", "")
         try:
-            promised = float(row["duration[ms]"]) / 1000
+            promised = float(duration) / 1000
         except ValueError:
-            raise UserError(f"{table}:{number}: {row['duration[ms]']!r} is no duration in milliseconds.") from None
+            raise UserError(f"{table}:{row.line}: {duration!r} is no duration in milliseconds.") from None
         there = samples[utterance] / RATE
         if there < promised - DURATION_TOLERANCE:
             short[utterance] = f"{there:.2f} of {promised:.2f} s"
@@ -248,23 +274,26 @@ def write_layout(folder: Path, rows: dict[str, dict[str, str]], audio: Path) -> 
     lines = [RECIPE_COLUMNS]
     for utterance, row in rows.items():
         cells = row | {"path": f"{utterance}.flac"}
-        lines.append([cells.get(column, "") for column in RECIPE_COLUMNS])
+        lines.append([one_line(cells.get(column, "")) for column in RECIPE_COLUMNS])
     (folder / "validated.tsv").write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf8")
 
 
 def reported_sentences(table: Path) -> dict[str, str]:
-    """The reason by sentence in reported.tsv; {} where there is no table."""
+    """The reason by sentence in reported.tsv; {} where there is no table. Lines that are not whole are said and passed over."""
     if not table.is_file():
         return {}
-    return {row["sentence"].strip(): row.get("reason") or "none given" for _, row in read_lines(table, ("sentence",))}
+    rows = list(read_rows(table, ("sentence",)))
+    if odd := [f"line {row.line}" for row in rows if row.fault]:
+        log.warning("%s: %d lines are not whole, and nothing is taken from them: %s.", table, len(odd), listed(odd, 5))
+    return {one_line(row.cells["sentence"]): row.cells.get("reason") or "none given" for row in rows if not row.fault}
 
 
 def without_reported(corpus: Corpus, folder: Path) -> Corpus:
-    """The corpus without the training utterances that corpus.json calls reported; they are named in `dropped`."""
+    """The corpus without the training utterances that corpus.json calls reported; they are named in `left_out`."""
     from lhotse import CutSet
 
     reported = json.loads((folder / "corpus.json").read_text(encoding="utf8")).get("reported", {})
     train = corpus.splits["train"]
     splits = {**corpus.splits, "train": CutSet.from_cuts(cut for cut in train if cut.id not in reported)}
-    dropped = [(cut.id, f"sentence reported by readers: {reported[cut.id]}") for cut in train if cut.id in reported]
-    return dataclasses.replace(corpus, splits=splits, dropped=corpus.dropped + dropped)
+    left_out = [(cut.id, f"sentence reported by readers: {reported[cut.id]}") for cut in train if cut.id in reported]
+    return dataclasses.replace(corpus, splits=splits, left_out=corpus.left_out + left_out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import io
 import json
 import logging
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import SPLITS
+from asr.corpora.names import find_files, renamed
+from asr.corpora.unusable import nothing_usable, unusable_audio
 from asr.errors import UserError
 from asr.text_files import composed, iterate_lines
 
@@ -36,8 +37,8 @@ class CutsCorpus(CorpusSource):
 
     A cut with several supervisions becomes one cut per supervision, and its part of a recording with several channels
     becomes mono: the supervision's own channel, or the mean of its channels (kept in memory). Cuts without a supervision
-    and supervisions without text are left out and named in `Corpus.dropped`. The times of alignments
-    are taken to count from the start of the cut as the manifest has it.
+    and supervisions without text are named in `Corpus.left_out`, those whose audio is not there in `Corpus.dropped`. The times
+    of alignments are taken to count from the start of the cut as the manifest has it.
     """
 
     name = "cuts"
@@ -50,26 +51,32 @@ class CutsCorpus(CorpusSource):
     def load(self, cache: Path, workers: int = 2) -> Corpus:
         """Reads and checks the three manifests; nothing is written below `cache`.
 
-        Raises UserError, naming file and line or cut, for a missing file, a broken line, what is no cut, missing audio,
-        duplicate ids and an empty split.
+        Raises UserError, naming file and line or cut, for a missing manifest, a broken line, what is no cut, duplicate ids and a
+        split of which nothing can be used.
         """
         from lhotse import CutSet
 
         rate = self.sample_rate
         if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int) or rate <= 0):
             raise UserError(f"sample_rate={rate} is not a sample rate in Hz, such as 16000.")
-        dropped: list[tuple[str, str]] = []
+        dropped: dict[str, list[tuple[str, str]]] = {}
+        left_out: list[tuple[str, str]] = []
         cuts = {}
         for split in SPLITS:
             if not isinstance(getattr(self, split), (str, Path)):
                 raise UserError(f"corpus.{split}={getattr(self, split)!r} is no file: give a manifest of cuts.")
             file = Path(getattr(self, split)).expanduser()
-            cuts[split], several = [], 0
-            for cut in _find_audio(list(read_cuts(file, split)), file):
-                cuts[split] += one_supervision_each(cut, dropped)
+            cuts[split], dropped[split], several = [], [], 0
+            for cut in find_audio(list(read_cuts(file, split)), file, dropped[split]):
+                try:
+                    cuts[split] += one_supervision_each(cut, left_out)
+                except Unreadable as error:
+                    dropped[split] += [(utterance, f"unreadable audio: {error}") for utterance in utterances_of(cut)]
                 several += len(cut.supervisions) > 1
             if several:
                 log.warning("%s: %d cuts have several supervisions; one cut was made of each.", file, several)
+            if not cuts[split] and dropped[split]:
+                raise UserError(nothing_usable(f"{file} (corpus.{split}) names", dropped[split]))
             if not cuts[split]:
                 raise UserError(f"{file} (corpus.{split}) holds no cuts with a transcript.")
         _refuse_duplicates(cuts)
@@ -80,7 +87,14 @@ class CutsCorpus(CorpusSource):
             splits[split] = CutSet.from_cuts(
                 [cut if cut.sampling_rate == rate else cut.resample(rate) for cut in members]
             )
-        return Corpus(self.name, splits, rate, dropped)
+        return Corpus(
+            self.name,
+            splits,
+            rate,
+            [row for rows in dropped.values() for row in rows],
+            left_out=left_out,
+            dropped_in={split: [utterance for utterance, _ in rows] for split, rows in dropped.items()},
+        )
 
 
 def read_cuts(file: Path, split: str) -> Iterator[Cut]:
@@ -182,12 +196,25 @@ def _json_lines(file: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, data
 
 
-def one_supervision_each(cut: Cut, dropped: list[tuple[str, str]]) -> list[MonoCut]:
-    """The cut as mono cuts with exactly one supervision that has text; adds what was left out to `dropped`."""
+class Unreadable(UserError):
+    """The audio of a cut that had to be read for its channels to be mixed cannot be read."""
+
+
+def utterances_of(cut: Cut) -> list[str]:
+    """The utterances with text in a cut: the cut, or its supervisions where there are several."""
+    told = [supervision.id for supervision in cut.supervisions if (supervision.text or "").strip()]
+    return told if len(cut.supervisions) > 1 else [cut.id] if told else []
+
+
+def one_supervision_each(cut: Cut, left_out: list[tuple[str, str]]) -> list[MonoCut]:
+    """The cut as mono cuts with exactly one supervision that has text; adds those without any to `left_out`.
+
+    Raises Unreadable where several channels are to be mixed and cannot be read.
+    """
     from lhotse import MultiCut
 
     if not cut.supervisions:
-        dropped.append((cut.id, "no supervision"))
+        left_out.append((cut.id, "no supervision"))
         return []
     if len(cut.supervisions) == 1:
         parts = [cut]
@@ -197,7 +224,7 @@ def one_supervision_each(cut: Cut, dropped: list[tuple[str, str]]) -> list[MonoC
     for part in parts:
         (supervision,) = part.supervisions
         if not (supervision.text or "").strip():
-            dropped.append((supervision.id, "no text"))
+            left_out.append((supervision.id, "no text"))
             continue
         # lhotse's trimming moves the supervision but leaves its alignment where it was.
         offset = cut.start - part.start
@@ -230,29 +257,50 @@ def _to_mono(cut: Any) -> MonoCut:
     try:
         waveform = sum(channel.load_audio()[0] for channel in channels) / len(channels)
     except Exception as error:
-        raise UserError(f"The audio of the cut {cut.id!r} cannot be read ({error}).") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise Unreadable(f"{cut.recording.sources[0].source} cannot be read ({reason})") from error
     file = io.BytesIO()
     soundfile.write(file, waveform, cut.sampling_rate, format="FLAC", subtype="PCM_16")
     recording = Recording.from_bytes(file.getvalue(), cut.id)
     return MonoCut(cut.id, 0.0, cut.duration, 0, supervisions=cut.supervisions, recording=recording)
 
 
-def _find_audio(cuts: list[Cut], file: Path) -> list[Cut]:
-    """The cuts with paths that exist. Raises UserError with the first ones whose audio is missing."""
-    missing, result = [], []
-    is_file = functools.cache(os.path.isfile)
+def find_audio(cuts: list[Cut], file: Path, dropped: list[tuple[str, str]]) -> list[Cut]:
+    """The cuts with paths that exist; adds those whose audio is not there to `dropped`. file: the manifest."""
+    paths = {path for cut in cuts for path in paths_of(cut)}
+    # from the working directory, else from the manifest's folder
+    names = [os.path.abspath(path) if os.path.isfile(path) else path for path in sorted(paths)]
+    matches = find_files(file.parent, names)
+    if said := renamed(names, matches):
+        log.warning("%s: %s", file, said)
+    match_of = dict(zip(sorted(paths), matches))
+    found = []
     for cut in cuts:
-        paths = [source.source for source in cut.recording.sources if source.type == "file"]
-        if all(is_file(path) for path in paths):
-            result.append(cut)
-        elif all(is_file(file.parent / path) for path in paths):
-            result.append(cut.with_recording_path_prefix(file.parent))
+        # a pipe would block whoever reads it
+        lost = [path for path in paths_of(cut) if match_of[path].path is None or not match_of[path].path.is_file()]
+        if lost:
+            match = match_of[lost[0]]
+            what = f"is not there{match.question}" if match.path is None else "is no regular file"
+            reason = unusable_audio(match.path, lost[0], f"{lost[0]} {what}")
+            dropped += [(utterance, reason) for utterance in utterances_of(cut)]
         else:
-            missing.append(f"{cut.id}: {next(path for path in paths if not is_file(path))}")
-    if missing:
-        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        raise UserError(f"{file}: the audio of {len(missing)} cuts is not there ({'; '.join(missing[:5])}{more}).")
-    return result
+            found.append(with_paths(cut, {path: str(match_of[path].path) for path in paths_of(cut)}))
+    return found
+
+
+def paths_of(cut: Cut) -> list[str]:
+    return [source.source for source in cut.recording.sources if source.type == "file"]
+
+
+def with_paths(cut: Cut, new: dict[str, str]) -> Cut:
+    """The cut with other paths in place of its own."""
+    if all(path == other or os.path.abspath(path) == other for path, other in new.items()):
+        return cut
+    sources = [
+        dataclasses.replace(source, source=new[source.source]) if source.type == "file" else source
+        for source in cut.recording.sources
+    ]
+    return dataclasses.replace(cut, recording=dataclasses.replace(cut.recording, sources=sources))
 
 
 def _refuse_duplicates(cuts: dict[str, list[MonoCut]]) -> None:

@@ -14,6 +14,7 @@ from asr.corpora.checks import segment_cut
 from asr.corpora.eval2000_references import ReferenceText, copy_references, count_words
 from asr.corpora.recordings import Conversion
 from asr.corpora.switchboard_discs import add_once, files_below, looks_like, refused_or_noted
+from asr.corpora.unusable import nothing_usable, unusable_audio
 from asr.errors import UserError
 from asr.scoring.stm import Segment, read_stm
 
@@ -81,15 +82,20 @@ class Eval2000:
         self.stm, self.glm = find_references(references)
         scored = read_stm(self.stm).scored
         told = {conversation_of(segment) for segment in scored}
-        self.missing = missing_conversations(self.audio, told)
-        used = sorted(told & self.audio.keys())
-        if not used:
+        heard = told & self.audio.keys()
+        if not heard:
             raise UserError(f"None of the conversations in eval2000={audio} is in {self.stm}.")
+        # single files that are missing; where nothing of a half is there, the half is
+        halves = {part_of(conversation) for conversation in heard}
+        lost = {conversation for conversation in told - heard if part_of(conversation) in halves}
+        self.missing = missing_conversations(self.audio, told - lost)
+        self.dropped: list[tuple[str, str]] = []
+        used = sorted(heard | lost)
         # by split: all of it, and the halves that there are
         self.used = {"eval2000": used}
         for conversation in used:
             self.used.setdefault(part_of(conversation), []).append(conversation)
-        self.segments = [segment for segment in scored if conversation_of(segment) in self.audio]
+        self.segments = [segment for segment in scored if conversation_of(segment) in set(used)]
         self.counts = {split: self._count(conversations) for split, conversations in self.used.items()}
         self.problems: list[str] = []
         with refused_or_noted(allow_missing, self.problems):
@@ -122,23 +128,36 @@ class Eval2000:
         return [
             Conversion(self.audio[side[:-2]], "AB".index(side[-1]), f"audio/{side}.flac")
             for side in sorted({side_of(segment) for segment in self.segments})
+            if side[:-2] in self.audio
         ]
 
     def cuts(
-        self, samples: dict[str, int], sample_rate: int, language: str, dropped: list[tuple[str, str]]
+        self,
+        samples: dict[str, int],
+        broken: dict[str, str],
+        sample_rate: int,
+        language: str,
+        left_out: list[tuple[str, str]],
     ) -> tuple[list[MonoCut], dict[str, int]]:
         """(a cut of every segment, called as in asr.scoring.stm and sorted; how often each rule changed its words).
 
-        samples: of each file of `conversions`. A segment that begins after its audio is dropped by name.
+        samples, broken: of each file of `conversions`, how long it is, or why it could not be made. Segments without audio go to
+        `dropped`, and are scored as silence; one that begins after its audio goes to `left_out`. Raises UserError where no
+        segment has audio.
         """
         words, cuts = ReferenceText(), []
         for segment in self.segments:
             audio = f"audio/{side_of(segment)}.flac"
+            if audio not in samples:
+                path = self.audio.get(conversation_of(segment))
+                detail = broken.get(audio, f"{conversation_of(segment)}.sph is not there")
+                self.dropped.append((segment.identity, unusable_audio(path, str(path), detail)))
+                continue
             total = samples[audio]
             first = round(segment.start * sample_rate)
             last = min(round(segment.end * sample_rate), total)
             if first >= last:
-                dropped.append((segment.identity, f"begins after its audio: {self.stm}:{segment.line}"))
+                left_out.append((segment.identity, f"begins after its audio: {self.stm}:{segment.line}"))
                 continue
             cuts.append(
                 segment_cut(
@@ -153,6 +172,8 @@ class Eval2000:
                     language,
                 )
             )
+        if not cuts and self.dropped:
+            raise UserError(nothing_usable(f"{self.stm} tells of", self.dropped))
         return sorted(cuts, key=lambda cut: cut.id), dict(words.changed)
 
     def write(self, folder: Path) -> dict[str, str]:

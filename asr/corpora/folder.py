@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import logging
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -22,30 +23,28 @@ from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import (
     SPLITS,
     check_fractions,
+    corpus_in,
     fingerprint,
-    read_manifests,
     split_by_hash,
     utterance_cut,
     whole_or_not_at_all,
     write_manifests,
 )
+from asr.corpora.names import AUDIO_SUFFIXES, Match, find_files, renamed
+from asr.corpora.unusable import NO_TRANSCRIPT, nothing_usable, unusable_audio
 from asr.errors import UserError, nearest
-from asr.text_files import iterate_lines, on_disk
+from asr.text_files import iterate_lines
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
+log = logging.getLogger(__name__)
 COLUMNS = ("file", "text", "speaker", "split")
-# Files with these endings are taken for audio when looking for some that have no transcript.
-AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .m4a .mp4 .aac .wma .webm .mka .aif .aiff .aifc .au .caf .w64 .rf64 .amr .g722 .3gp "
-    ".sph .wv1 .wv2 .nist".split()
-)
 NO_SPEAKER = "unknown"
 # With fewer speakers than this, a held-out speaker or two would say little: utterances are held out instead.
 SPEAKERS_TO_SPLIT_BY = 10
 # Raised whenever the same folder would be prepared differently.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +83,9 @@ class FolderCorpus(CorpusSource):
     def load(self, cache: Path, workers: int = 2) -> Corpus:
         """Reads every audio file once, by `workers` threads, and returns the corpus; made anew when a file changed.
 
-        Audio without a transcript, or longer than `longest_seconds`, is left out and named in `Corpus.dropped`. Raises UserError
-        for a missing or malformed table, for a transcript whose audio is missing, outside the folder, listed twice,
-        unreadable or cut short, and for an empty corpus.
+        A transcript whose audio is missing, empty, unreadable or cut short is in `Corpus.dropped`; audio without a transcript, or
+        longer than `longest_seconds`, in `Corpus.left_out`. Raises UserError for a missing or malformed table, for a transcript
+        whose audio lies outside the folder or is listed twice, and where no audio can be used.
         """
         check_fractions(self.dev_fraction, self.test_fraction)
         rate = self.sample_rate
@@ -97,9 +96,12 @@ class FolderCorpus(CorpusSource):
             raise UserError(f"There is no folder {root} (path={self.path}).")
         table = root / self.transcripts
         transcripts = read_table(table)
-        files = self._files(root, table, transcripts)
-        state = [(transcript.file, *_size_and_time(file)) for transcript, file in zip(transcripts, files)]
-        listed = set(files)
+        matches = self._find(root, table, transcripts)
+        state = [
+            (transcript.file, match.question, *_place_size_and_time(match.path))
+            for transcript, match in zip(transcripts, matches)
+        ]
+        listed = {_identity(match.path) for match in matches if match.path}
         untranscribed = [name for name, file in _audio_below(root, Path(cache).resolve()) if file not in listed]
         settings = dataclasses.asdict(self) | {"path": str(root)}
         key = fingerprint(
@@ -109,39 +111,46 @@ class FolderCorpus(CorpusSource):
         if not folder.is_dir():
             split_of = self._splits(transcripts, table)
             with whole_or_not_at_all(folder) as part:
-                cuts, dropped = self._convert(transcripts, files, part, workers)
+                cuts, dropped, left_out = self._convert(transcripts, matches, part, workers)
+                if not any(cuts):
+                    raise UserError(nothing_usable(f"{table} names", dropped + left_out))
                 splits = {name: [cut for cut, at in zip(cuts, split_of) if cut and at == name] for name in SPLITS}
-                dropped += [(name, "audio without transcript") for name in untranscribed]
-                write_manifests(part, splits, dropped, {"settings": settings, "sample_rate": rate})
-        splits, dropped, _ = read_manifests(folder)
-        return Corpus(self.name, splits, rate, dropped)
+                unusable = {file for file, _ in dropped}
+                dropped_in = {
+                    name: [one.file for one, at in zip(transcripts, split_of) if at == name and one.file in unusable]
+                    for name in SPLITS
+                    # where the table does not say it, a split counts only if nothing is left of it
+                    if transcripts[0].split or not splits[name]
+                }
+                left_out += [(name, NO_TRANSCRIPT) for name in untranscribed]
+                write_manifests(
+                    part, splits, dropped, {"settings": settings, "sample_rate": rate}, left_out, dropped_in
+                )
+        # a file that was mended changes the fingerprint
+        return dataclasses.replace(corpus_in(folder, self.name), prepared_in=None)
 
-    def _files(self, root: Path, table: Path, transcripts: list[Transcript]) -> list[Path]:
+    def _find(self, root: Path, table: Path, transcripts: list[Transcript]) -> list[Match]:
+        """The file of each transcript, or what may be meant. Raises UserError for one that is outside or listed twice."""
         for transcript in transcripts:
             if Path(os.path.normpath(root / transcript.file)).parts[: len(root.parts)] != root.parts:
                 raise UserError(
                     f"{table}:{transcript.line}: {transcript.file} lies outside the folder: put the file, or a link to "
                     "it, into the folder."
                 )
-        # realpath, because Path.resolve raises RuntimeError for a link to itself
-        files = [Path(os.path.realpath(on_disk(root / transcript.file))) for transcript in transcripts]
-        missing = [transcript for transcript, file in zip(transcripts, files) if not os.path.lexists(file)]
-        if missing:
-            first = "; ".join(f"line {transcript.line}: {transcript.file}" for transcript in missing[:5])
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            raise UserError(
-                f"{table} names {len(missing)} audio files that are not there ({first}{more}): "
-                "put them into the folder or remove their lines."
-            )
-        lines: dict[Path, int] = {}
-        for transcript, file in zip(transcripts, files):
+        names = [transcript.file for transcript in transcripts]
+        matches = find_files(root, names)
+        if said := renamed(names, matches):
+            log.warning("%s: %s", table, said)
+        lines: dict[Path | str, int] = {}
+        for transcript, match in zip(transcripts, matches):
+            file = _identity(match.path) if match.path else transcript.file
             if file in lines:
                 raise UserError(
                     f"{table}:{transcript.line}: the file {transcript.file} is on line {lines[file]} already: "
                     "leave one of the two lines."
                 )
             lines[file] = transcript.line
-        return files
+        return matches
 
     def _splits(self, transcripts: list[Transcript], table: Path) -> list[str]:
         """The split of each transcript."""
@@ -165,11 +174,11 @@ class FolderCorpus(CorpusSource):
         return [split_of[key] for key in keys]
 
     def _convert(
-        self, transcripts: list[Transcript], files: list[Path], part: Path, workers: int
-    ) -> tuple[list[MonoCut | None], list[tuple[str, str]]]:
-        """(cuts in the order of the transcripts, None for those left out; these with reasons).
+        self, transcripts: list[Transcript], matches: list[Match], part: Path, workers: int
+    ) -> tuple[list[MonoCut | None], list[tuple[str, str]], list[tuple[str, str]]]:
+        """(cuts in the order of the transcripts, None for those without one; the files that cannot be used; those left out).
 
-        Raises UserError that lists all files that are broken.
+        The latter two with reasons.
         """
         from rich.console import Console
         from rich.progress import track
@@ -182,29 +191,28 @@ class FolderCorpus(CorpusSource):
         with ThreadPoolExecutor(max(1, workers)) as pool:
             results = list(
                 track(
-                    pool.map(self._convert_one, transcripts, files, names, [part] * len(files)),
-                    description=f"reading {len(files)} audio files",
-                    total=len(files),
+                    pool.map(self._convert_one, transcripts, matches, names, [part] * len(names)),
+                    description=f"reading {len(names)} audio files",
+                    total=len(names),
                     console=Console(stderr=True),
                     transient=True,
                     disable=not sys.stderr.isatty(),
                 )
             )
-        broken = [
-            f"  {result}" for result in results if isinstance(result, UserError) and not isinstance(result, TooLong)
-        ]
-        if broken:
-            raise UserError("\n".join([f"{len(broken)} of {len(files)} audio files are broken:", *broken]))
-        dropped = [
-            (transcript.file, f"longer than {result.longest:g} s: {result.seconds:.0f} s")
-            for transcript, result in zip(transcripts, results)
-            if isinstance(result, TooLong)
-        ]
-        return [None if isinstance(result, TooLong) else result for result in results], dropped
+        dropped, left_out = [], []
+        for transcript, match, result in zip(transcripts, matches, results):
+            if isinstance(result, TooLong):
+                left_out.append((transcript.file, f"longer than {result.longest:g} s: {result.seconds:.0f} s"))
+            elif isinstance(result, UserError):
+                dropped.append((transcript.file, unusable_audio(match.path, transcript.file, str(result))))
+        return [None if isinstance(result, UserError) else result for result in results], dropped, left_out
 
-    def _convert_one(self, transcript: Transcript, file: Path, utterance: str, part: Path) -> MonoCut | UserError:
+    def _convert_one(self, transcript: Transcript, match: Match, utterance: str, part: Path) -> MonoCut | UserError:
         from asr.audio import is_mono_wav_or_flac, read_audio, write_flac
 
+        file = match.path
+        if file is None:
+            return UserError(f"{transcript.file} is not there{match.question}")
         try:
             in_place = is_mono_wav_or_flac(file, self.sample_rate)
             waveform, _ = read_audio(file, self.sample_rate, self.longest_seconds)
@@ -213,7 +221,7 @@ class FolderCorpus(CorpusSource):
         if in_place:
             audio = str(file)
         else:
-            audio = f"audio/{fingerprint(str(file))}.flac"
+            audio = f"audio/{fingerprint(str(_identity(file)))}.flac"
             (part / "audio").mkdir(exist_ok=True)
             write_flac(part / audio, waveform, self.sample_rate)
         return utterance_cut(
@@ -292,6 +300,16 @@ def _real(folder: str, name: str) -> Path:
     return Path(os.path.realpath(os.path.join(folder, name)))
 
 
-def _size_and_time(file: Path) -> tuple[int, int]:
-    status = file.lstat()
-    return status.st_size, status.st_mtime_ns
+def _identity(file: Path) -> Path:
+    """The file that links lead to: by it a file is recognized, by the table's name it is called."""
+    # realpath, because Path.resolve raises RuntimeError for a link to itself
+    return Path(os.path.realpath(file))
+
+
+def _place_size_and_time(file: Path | None) -> tuple[str, int, int]:
+    """All zero for a file that is not there."""
+    try:
+        status = _identity(file).lstat() if file else None
+    except OSError:
+        status = None
+    return (str(file), status.st_size, status.st_mtime_ns) if status else ("", 0, 0)

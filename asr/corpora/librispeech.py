@@ -30,6 +30,7 @@ from asr.corpora.recipes import (
     resembling,
     unusable_flac,
 )
+from asr.corpora.unusable import NO_TRANSCRIPT
 from asr.errors import UserError, listed
 from asr.text_files import iterate_lines, read_lines
 
@@ -121,7 +122,7 @@ def prepare(
     parts = {}
     for name in published:
         if (root / name).is_dir():
-            parts[name] = scan(root / name, findings)
+            parts[name] = scan(root / name, name, findings)
             check(root, name, parts[name], published[name], workers, findings)
     parts = {name: members for name, members in parts.items() if members.texts}
     for name in wanted:
@@ -131,7 +132,7 @@ def prepare(
     findings.settle(root, allow_missing, advice)
     with continued(folder, [FORMAT, str(root), alignments]) as part:
         sound = root
-        if findings.left_out:
+        if findings.dropped or findings.left_out:
             sound = part / "sound"
             shutil.rmtree(sound, ignore_errors=True)
             link_sound(root, parts, sound)
@@ -141,7 +142,7 @@ def prepare(
         )
         sets = {}
         for name, members in parts.items():
-            pairs = paired(made[name], members.texts, findings)
+            pairs = paired(made[name], dict.fromkeys(members.texts, name), findings)
             sets[name] = [
                 recipe_cut(recording, segment, str(members.audio[segment.id]), "en", {"word": "word"})
                 for recording, segment in pairs
@@ -158,7 +159,7 @@ def prepare(
         }
         if sound != root:
             shutil.rmtree(sound)
-        write_manifests(part, sets, sorted(findings.left_out), facts)
+        write_manifests(part, sets, sorted(findings.dropped), facts, sorted(findings.left_out), findings.dropped_in)
 
 
 def corpus_root(corpus: str, path: Path, published: Mapping[str, int], wanted: list[str], allow_missing: bool) -> Path:
@@ -179,7 +180,7 @@ def corpus_root(corpus: str, path: Path, published: Mapping[str, int], wanted: l
     return root
 
 
-def scan(part: Path, findings: Findings) -> Part:
+def scan(part: Path, name: str, findings: Findings) -> Part:
     """The transcripts and audio files below a part; what cannot be used goes to the findings."""
     found = Part()
     for folder, _, files in os.walk(part):
@@ -191,12 +192,12 @@ def scan(part: Path, findings: Findings) -> Part:
                 found.audio[Path(file).stem] = Path(folder, file)
             elif file.endswith(".trans.txt"):
                 found.chapters.add(place.as_posix())
-                read_transcripts(Path(folder, file), place, found, findings)
+                read_transcripts(Path(folder, file), place, name, found, findings)
     return found
 
 
-def read_transcripts(file: Path, place: Path, found: Part, findings: Findings) -> None:
-    """Takes in the lines `84-121123-0003 WORDS` of one chapter. place: reader/chapter."""
+def read_transcripts(file: Path, place: Path, part: str, found: Part, findings: Findings) -> None:
+    """Takes in the lines `84-121123-0003 WORDS` of one chapter. place: reader/chapter. part: the one that it belongs to."""
     for number, line in iterate_lines(file):
         utterance, _, text = line.strip().partition(" ")
         if not utterance:
@@ -208,27 +209,27 @@ def read_transcripts(file: Path, place: Path, found: Part, findings: Findings) -
                 f"words were expected, not {line[:60]!r}."
             )
         if not text.strip():
-            findings.leave_out(utterance, "no words in the transcript")
+            findings.drop(utterance, "no words in the transcript", part)
             found.audio.pop(utterance, None)
             continue
         found.texts[utterance] = text.strip()
 
 
 def check(root: Path, name: str, part: Part, published: int, workers: int, findings: Findings) -> None:
-    """Takes out of the part what has no audio, no transcript or broken audio, and compares what is left with `published`."""
-    without_words = {utterance for utterance, _ in findings.left_out}
+    """Takes out of the part what has no audio, no transcript or broken audio, and compares what is known with `published`."""
+    without_words = set(findings.dropped_in.get(name, ()))
     for utterance in sorted(part.audio.keys() - part.texts.keys() - without_words):
-        findings.leave_out(utterance, "no transcript")
+        findings.leave_out(utterance, NO_TRANSCRIPT)
     utterances = sorted(part.texts)
     files = [part.audio.get(utterance, Path(f"{utterance}.flac")) for utterance in utterances]
     reasons = in_parallel(unusable_flac, files, workers, f"reading {len(files)} files of {name}")
     for utterance, reason in zip(utterances, reasons):
         if reason is not None:
-            findings.leave_out(utterance, reason)
+            findings.drop(utterance, reason, name)
             del part.texts[utterance]
     part.audio = {utterance: part.audio[utterance] for utterance in part.texts}
     explained = [f"all of chapter {chapter}" for chapter in sorted(chapters_of(root, name) - part.chapters)]
-    findings.compare_size(name, len(part.texts), published, explained)
+    findings.compare_size(name, len(part.texts) + findings.named_in(name), published, explained)
 
 
 def chapters_of(root: Path, part: str) -> set[str]:

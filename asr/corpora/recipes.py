@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.corpora import Corpus
 from asr.corpora.checks import SPLITS, utterance_cut
+from asr.corpora.unusable import NO_TRANSCRIPT, nothing_usable, unusable_audio
 from asr.errors import UserError, listed, nearest
 
 if TYPE_CHECKING:
@@ -40,14 +41,35 @@ MARKS = (
 
 @dataclasses.dataclass
 class Findings:
-    """What keeps a corpus from being whole. Utterances are left out with a reason; sentences are about whole parts."""
+    """What keeps a corpus from being whole.
 
+    dropped, dropped_in, left_out: as in `Corpus`, by part where that has splits. sentences: about parts that are smaller than
+    they were published, whole files and folders that nothing names.
+    """
+
+    dropped: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    dropped_in: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     sentences: list[str] = dataclasses.field(default_factory=list)
 
-    def leave_out(self, utterance: str, reason: str) -> None:
+    def drop(self, utterance: str, reason: str, part: str) -> None:
         """reason: what is counted, then after a colon what differs from utterance to utterance."""
+        self.dropped.append((utterance, reason))
+        self.dropped_in.setdefault(part, []).append(utterance)
+
+    def leave_out(self, utterance: str, reason: str) -> None:
+        """What is no part of the corpus."""
         self.left_out.append((utterance, reason))
+
+    def named_in(self, part: str) -> int:
+        """How many utterances of a part are known although they cannot be used."""
+        return len(self.dropped_in.get(part, ()))
+
+    def refuse_empty(self, root: Path, part: str) -> None:
+        """Raises UserError that says why nothing of a part can be used."""
+        ids = set(self.dropped_in.get(part, ()))
+        dropped = [row for row in self.dropped if row[0] in ids]
+        raise UserError(nothing_usable(f"{root}: the {part} set has", dropped))
 
     def compare_size(self, part: str, there: int, published: int, explained: Sequence[str] = ()) -> None:
         """Notes a part that has not the size it was published with. explained: what is known to be missing, in words."""
@@ -62,21 +84,24 @@ class Findings:
         self.sentences.append(f"{part}: {there:,} of {published:,} utterances, {why}.")
 
     def settle(self, root: Path, allow_missing: bool, advice: str) -> list[str]:
-        """All sentences. Raises UserError with them unless there are none, or `allow_missing` goes on without."""
+        """The sentences about parts. Raises UserError unless there are none, or `allow_missing` goes on without.
+
+        Single utterances that cannot be used refuse nothing here: `data.max_dropped` decides over them.
+        """
         reasons: dict[str, list[str]] = collections.defaultdict(list)
-        for utterance, reason in self.left_out:
+        for utterance, reason in [*self.dropped, *(row for row in self.left_out if row[1] == NO_TRANSCRIPT)]:
             reason, colon, detail = reason.partition(":")
             reasons[reason].append(utterance + colon + detail)
-        sentences = [
-            f"{reason}: {len(utterances):,} {'utterance' if len(utterances) == 1 else 'utterances'} ({listed(utterances)})."
-            for reason, utterances in reasons.items()
-        ] + self.sentences
-        if sentences and not allow_missing:
+        utterances = [
+            f"{reason}: {len(names):,} {'utterance' if len(names) == 1 else 'utterances'} ({listed(names)})."
+            for reason, names in reasons.items()
+        ]
+        if self.sentences and not allow_missing:
             raise UserError(
-                "\n  ".join([f"{root} is not whole:", *sentences])
+                "\n  ".join([f"{root} is not whole:", *utterances, *self.sentences])
                 + f"\n{advice} Or go on with what is there: allow_missing=true records what is not."
             )
-        return sentences
+        return self.sentences
 
 
 def resembling(root: Path, corpus: str) -> str:
@@ -133,16 +158,18 @@ def in_parallel(function: Callable, items: Sequence, workers: int, description: 
 
 
 def unusable_flac(path: Path) -> str | None:
-    """Why a FLAC file is not one whole channel at RATE Hz; None if it is.
-
-    Its header and its end are read; damage between the two is found when it is decoded.
-    """
+    """Why a FLAC file is not one whole channel at RATE Hz, as a reason to drop it; None if it is. All of it is decoded."""
+    from asr.audio import read_channels
     from asr.corpora.recordings import flac_samples
 
     if not path.is_file():
-        return "no audio"
+        return unusable_audio(None, path.name, f"{path.name} is not there")
+    try:
+        read_channels(path)
+    except UserError as error:
+        return unusable_audio(path, path.name, str(error))
     if flac_samples(path, RATE) is None:
-        return f"audio that is damaged, cut short, or no mono FLAC at {RATE} Hz"
+        return unusable_audio(path, path.name, f"{path.name} is no mono FLAC of 16 bits at {RATE} Hz")
     return None
 
 
@@ -151,13 +178,15 @@ def converted(
     folder: Path,
     workers: int,
     description: str,
-    allow_missing: bool,
+    root: Path,
+    part_of: Mapping[str, str],
     findings: Findings,
     **settings: Any,
 ) -> dict[str, int]:
     """Samples at RATE Hz of what was converted to FLAC. conversions, and what is returned: by utterance.
 
-    Raises UserError where recordings are broken, unless `allow_missing`: then these go to the findings.
+    Recordings that are broken go to the findings, where they are called as they are below `root`. part_of: the part that each
+    utterance belongs to.
     """
     from asr.corpora.recordings import convert_sound_recordings
 
@@ -167,24 +196,29 @@ def converted(
         RATE,
         workers,
         description,
-        may_be_broken=lambda _: allow_missing,
+        may_be_broken=lambda _: True,
         **settings,
     )
     for utterance, conversion in conversions.items():
         if conversion.target in broken:
-            findings.leave_out(utterance, f"audio that is broken: {broken[conversion.target]}")
+            name = conversion.source.relative_to(root).as_posix()
+            reason = unusable_audio(conversion.source, name, broken[conversion.target])
+            findings.drop(utterance, reason, part_of[utterance])
     return {name: samples[one.target] for name, one in conversions.items() if one.target in samples}
 
 
 def paired(
-    manifests: Mapping[str, Any], expected: Iterable[str], findings: Findings
+    manifests: Mapping[str, Any], expected: Mapping[str, str], findings: Findings
 ) -> list[tuple[Recording, SupervisionSegment]]:
-    """What a recipe made of each utterance, sorted by id; those that it left out without a word go to the findings."""
+    """What a recipe made of each utterance, sorted by id; those that it left out without a word go to the findings.
+
+    expected: the part of each utterance.
+    """
     recordings = {recording.id: recording for recording in manifests["recordings"]}
     pairs = [(recordings[segment.recording_id], segment) for segment in manifests["supervisions"]]
     made = {segment.id for _, segment in pairs}
     for utterance in sorted(set(expected) - made):
-        findings.leave_out(utterance, "left out by lhotse's recipe")
+        findings.drop(utterance, "left out by lhotse's recipe", expected[utterance])
     return sorted(pairs, key=lambda pair: pair[1].id)
 
 
@@ -247,7 +281,10 @@ def chosen_splits(corpus: Corpus, parts: Mapping[str, Sequence[str]], allow_miss
             aliases[there[0]] = split
     used = {name for names in parts.values() for name in names}
     splits |= {name: cuts for name, cuts in corpus.splits.items() if name not in used}
-    return dataclasses.replace(corpus, splits=splits, aliases=aliases)
+    dropped_in = {name: corpus.dropped_in.get(name, []) for name in splits if name not in SPLITS}
+    for split in SPLITS:
+        dropped_in[split] = [utterance for name in parts[split] for utterance in corpus.dropped_in.get(name, [])]
+    return dataclasses.replace(corpus, splits=splits, aliases=aliases, dropped_in=dropped_in)
 
 
 def refuse_shared(parts: Mapping[str, Sequence[str]]) -> None:

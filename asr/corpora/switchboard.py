@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from asr.corpora import Corpus, CorpusSource
-from asr.corpora.checks import check_fractions, read_facts
+from asr.corpora.checks import check_fractions, read_facts, with_dropped
 from asr.corpora.discs import prepared_place, recorded_sources
 from asr.corpora.switchboard_text import POLICIES
 from asr.errors import UserError, nearest
@@ -25,7 +25,8 @@ class SwitchboardCorpus(CorpusSource):
         a conversation: a leak, which a training on it has to allow (data.allow_leaks=true).
     dev_fraction, test_fraction, seed: of the conversations, for split=conversations.
     dev_utterances, most_copies: for split=kaldi.
-    allow_missing: prepares what is there, and records what is not.
+    allow_missing: prepares what is there of discs and transcripts that lack parts, and records what is not. Single recordings
+        that are missing or broken are in `Corpus.dropped` in any case.
 
     With eval2000, the split `test` is eval2000 (its other name), of which `eval2000_swbd` and `eval2000_callhm` are the
     halves; the conversations held out for testing are `held_out` then, so that train is the same with and without it.
@@ -94,11 +95,11 @@ class SwitchboardCorpus(CorpusSource):
     def _load(self, folder: Path) -> Corpus:
         from lhotse import CutSet
 
-        from asr.corpora.eval2000 import parts
+        from asr.corpora.eval2000 import part_of, parts
         from asr.corpora.long_recordings import read_cuts
         from asr.corpora.switchboard_splits import as_kaldi, by_conversations
 
-        dropped, facts = read_facts(folder)
+        _, facts = read_facts(folder)
         cuts = read_cuts(folder / "cuts_swb1.jsonl.gz")
         supervisions = [cut.supervisions[0] for cut in cuts]
         said = [supervision.custom["said"] if supervision.custom else supervision.text for supervision in supervisions]
@@ -106,22 +107,27 @@ class SwitchboardCorpus(CorpusSource):
             supervision.text = text if self.words == "said" else supervision.text
             supervision.custom = None
         evaluated = "eval2000" in facts
+        prepared = with_dropped(Corpus(self.name, {}, facts["sample_rate"]), folder)
         if self.split == "kaldi":
             splits = as_kaldi(cuts, said, self.dev_utterances, self.most_copies, test=not evaluated)
         else:
             splits = by_conversations(cuts, self.dev_fraction, self.test_fraction, self.seed)
+        # of swb1, what is dropped is of no split: these are made of what can be used
+        dropped_in: dict[str, list[str]] = {}
         rules = dict(facts["rules"][self.words])
         if evaluated:
             held_out = splits.pop("test", None)
             splits |= parts(read_cuts(folder / "cuts_eval2000.jsonl.gz"))
             splits |= {"held_out": held_out} if held_out else {}
+            dropped_in["test"] = prepared.dropped_in.get("eval2000", [])
+            for utterance in dropped_in["test"]:
+                dropped_in.setdefault(part_of(utterance), []).append(utterance)
             rules |= {f"references: {rule}": count for rule, count in facts["rules"]["references"].items()}
-        return Corpus(
-            self.name,
-            {split: CutSet.from_cuts(chosen) for split, chosen in splits.items()},
-            facts["sample_rate"],
-            dropped,
-            facts.get("incomplete", []),
+        return dataclasses.replace(
+            prepared,
+            splits={split: CutSet.from_cuts(chosen) for split, chosen in splits.items()},
+            incomplete=facts.get("incomplete", []),
+            dropped_in=dropped_in,
             aliases={"eval2000": "test"} if evaluated else {},
             lexicon=folder / "lexicon.txt",
             pronunciations=facts["lexicon"],

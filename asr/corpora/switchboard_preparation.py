@@ -16,11 +16,13 @@ from asr.corpora.switchboard_discs import (
     Audio,
     check_conversations,
     find_transcripts,
+    lost_conversations,
     missing_parts,
     refused_or_noted,
 )
 from asr.corpora.switchboard_segments import BEYOND, Segment, overlapping, read_side, refuse, unusable
 from asr.corpora.switchboard_text import NOISES, POLICIES, SwitchboardText
+from asr.corpora.unusable import nothing_usable, unusable_audio
 from asr.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,28 +49,30 @@ def prepare(folder: Path, sources: dict[str, str | None], allow_missing: bool, w
     conversions = conversations.conversions + (evaluation.conversions if evaluation else [])
     problems = conversations.problems + (evaluation.problems if evaluation else [])
     with continued(folder, [FORMAT, sources]) as part:
-        own = {conversion.target for conversion in conversations.conversions}
         samples, broken = convert_sound_recordings(
             conversions,
             part,
             SAMPLE_RATE,
             workers,
             f"{len(conversions)} sides of conversations",
-            may_be_broken=lambda conversion: allow_missing and conversion.target in own,
+            may_be_broken=lambda _: True,
         )
-        conversations.leave_out(broken)
+        conversations.drop(broken)
         sets = {"swb1": conversations.cuts(samples)}
-        dropped = conversations.dropped
+        dropped, left_out = list(conversations.dropped), conversations.left_out
+        dropped_in = {}
         facts: dict[str, Any] = {
             "sources": sources,
             "sample_rate": SAMPLE_RATE,
             "format": FORMAT,
             "allow_missing": allow_missing,
-            "allowed": problems + sorted(set(broken.values())),
+            "allowed": problems,
             **conversations.facts,
         }
         if evaluation:
-            sets["eval2000"], changed = evaluation.cuts(samples, SAMPLE_RATE, LANGUAGE, dropped)
+            sets["eval2000"], changed = evaluation.cuts(samples, broken, SAMPLE_RATE, LANGUAGE, left_out)
+            dropped += evaluation.dropped
+            dropped_in["eval2000"] = [utterance for utterance, _ in evaluation.dropped]
             facts["rules"]["references"] = changed
             facts["eval2000"] = evaluation.facts
             facts["scoring"] = evaluation.write(part)
@@ -77,7 +81,7 @@ def prepare(folder: Path, sources: dict[str, str | None], allow_missing: bool, w
         words = {word for text in texts for word in text.split()}
         pronounced = conversations.dictionary.pronunciations(words, SwitchboardText("said"))
         facts["lexicon"] = write_lexicon(part, words, NOISES | pronounced) | {"dictionary": sorted(pronounced)}
-        write_manifests(part, sets, sorted(dropped), facts)
+        write_manifests(part, sets, sorted(dropped), facts, sorted(left_out), dropped_in)
 
 
 def texts_of(cut: MonoCut) -> list[str]:
@@ -88,7 +92,8 @@ def texts_of(cut: MonoCut) -> list[str]:
 class Conversations:
     """The discs and transcripts in two folders: looked through and checked when it is made, and then made into cuts.
 
-    dropped: what is left out, as (side, utterance or line, reason); `cuts` adds to it.
+    dropped: (utterance, reason) of those whose audio is missing; `drop` adds those whose audio is broken. left_out: (side,
+    utterance or line, reason) of what is no part of the corpus; `cuts` adds to it.
     Raises UserError where something is missing or cannot be used; with allow_missing, where nothing is there.
     """
 
@@ -101,6 +106,8 @@ class Conversations:
         with refused_or_noted(allow_missing, self.problems):
             check_conversations(self.audio, paths)
         self.folder = transcripts
+        lost = set(lost_conversations(self.audio, paths))
+        self.missing = [(side, reason) for side, reason in self.missing if side[:-2] not in lost]
         sides = sorted(paths.keys() - {side for side, _ in self.missing})
         self.segments: dict[str, list[Segment]] = {}
         wrong: list[tuple[str, str]] = []
@@ -111,7 +118,10 @@ class Conversations:
             refuse(wrong)
         if not any(self.segments.values()):
             raise UserError(f"Nothing in transcripts={transcripts} is said in the conversations in swb1={swb1}.")
-        self.dropped = self.missing + wrong
+        self.left_out = self.missing + wrong
+        self.dropped: list[tuple[str, str]] = []
+        for side in sorted(side for side in self.segments if side[:-2] in lost):
+            self._drop(side, unusable_audio(None, "", f"{side[:-2]}.sph is not there"))
         self.dictionary = Dictionary.read(dictionary) if dictionary else Dictionary()
         self.texts = {policy: SwitchboardText(policy, self.dictionary.spells) for policy in POLICIES}
         self.counts: collections.Counter[str] = collections.Counter()
@@ -124,12 +134,17 @@ class Conversations:
             for side in self.segments
         ]
 
-    def leave_out(self, broken: dict[str, str]) -> None:
-        """Leaves out the sides whose files, as in `conversions`, could not be made. broken: the reason of each."""
-        sides = {side: broken[f"audio/{side}.flac"] for side in self.segments if f"audio/{side}.flac" in broken}
-        self.missing += [(side, f"audio that is broken: {reason}") for side, reason in sides.items()]
-        self.dropped += [(side, f"audio that is broken: {reason}") for side, reason in sides.items()]
-        self.segments = {side: segments for side, segments in self.segments.items() if side not in sides}
+    def drop(self, broken: dict[str, str]) -> None:
+        """Drops the sides whose files, as in `conversions`, could not be made. broken: the reason of each."""
+        for side in [side for side in self.segments if f"audio/{side}.flac" in broken]:
+            path = self.audio.paths[side[:-2]]
+            self._drop(side, unusable_audio(path, str(path), broken[f"audio/{side}.flac"]))
+
+    def _drop(self, side: str, reason: str) -> None:
+        """Drops all utterances of a side: its segments with words."""
+        words = SwitchboardText("said")  # whose rules count for nothing: these texts are not used
+        spoken = [segment.utterance for segment in self.segments.pop(side) if words(segment.transcript)]
+        self.dropped += [(utterance, reason) for utterance in dict.fromkeys(spoken)]
 
     def cuts(self, samples: dict[str, int]) -> list[MonoCut]:
         """The cut of every utterance, sorted by its id. samples: of each file of `conversions`.
@@ -144,11 +159,13 @@ class Conversations:
                     cuts.append(cut)
         beyond = self.counts[BEYOND]
         if beyond > MOST_BEYOND * (len(cuts) + beyond):
-            first = next(name for name, reason in self.dropped if reason.startswith(BEYOND))
+            first = next(name for name, reason in self.left_out if reason.startswith(BEYOND))
             raise UserError(
                 f"{beyond} of {len(cuts) + beyond} utterances end after their audio ends, such as {first}: the transcripts in "
                 f"{self.folder} are not those of the audio in {self.audio.folder}."
             )
+        if not cuts and self.dropped:
+            raise UserError(nothing_usable(f"The transcripts in {self.folder} tell of", self.dropped))
         if not cuts:
             raise UserError(f"The transcripts in {self.folder} hold no words.")
         return sorted(cuts, key=lambda cut: cut.id)
@@ -164,7 +181,7 @@ class Conversations:
         problem = unusable(segment, total / SAMPLE_RATE) if said else "no words in its line"
         if problem:
             self.counts[problem] += 1
-            self.dropped.append((segment.utterance, f"{problem}: {segment.place}" if problem == BEYOND else problem))
+            self.left_out.append((segment.utterance, f"{problem}: {segment.place}" if problem == BEYOND else problem))
             return None
         first, last = round(segment.start * SAMPLE_RATE), round(segment.end * SAMPLE_RATE)
         self.counts["utterances"] += 1

@@ -29,6 +29,7 @@ from asr.corpora.recipes import (
     recipe_facts,
     resembling,
 )
+from asr.corpora.unusable import unusable_audio
 from asr.errors import UserError, listed
 from asr.text_files import read_lines
 
@@ -47,7 +48,8 @@ FORMAT = 1
 class TimitCorpus(CorpusSource):
     """path: the folder with TRAIN and TEST, or one with TIMIT or data above them, in upper or lower case; None once the
         corpus has been prepared.
-    allow_missing: goes on where utterances are missing or broken, and records it.
+    allow_missing: goes on where sets are smaller than they were published, and records it. Utterances that lack a file, or whose
+        audio is broken, are in `Corpus.dropped` in any case.
     """
 
     name = "timit"
@@ -58,8 +60,8 @@ class TimitCorpus(CorpusSource):
     def load(self, cache: Path, workers: int = 2) -> Corpus:
         """Converts the audio to FLAC once, by `workers` processes, and returns the corpus.
 
-        Raises UserError where a set has not its 3,696, 400 or 192 utterances, one lacks its audio or a transcript, and where
-        a file is cut short.
+        Raises UserError where a set has not its 3,696, 400 or 192 utterances, those that cannot be used included, or where none
+        of a set can be.
         """
         folder, prepared = prepared_place(cache, self.name, {"path": self.path}, FORMAT)
         if not prepared:
@@ -75,7 +77,7 @@ class TimitCorpus(CorpusSource):
         root = corpus_root(Path(self.path).expanduser().resolve())
         dev, test = ({speaker.upper() for speaker in speakers} for speakers in get_speakers())
         findings = Findings()
-        sets, dropped = into_sets(scan(root, findings), dev, test)
+        sets = into_sets(scan(root), dev, test, findings)
         check_sizes(root, sets, {"train": roll(root), "dev": dev, "test": test}, findings)
         advice = "Copy the corpus again."
         findings.settle(root, self.allow_missing, advice)
@@ -84,7 +86,11 @@ class TimitCorpus(CorpusSource):
             targets = {name: f"audio/{split}/{name}.flac" for name, (split, _) in chosen.items()}
             conversions = {name: Conversion(one.files[".WAV"], 0, targets[name]) for name, (_, one) in chosen.items()}
             description = f"converting {len(conversions)} recordings"
-            samples = converted(conversions, part, workers, description, self.allow_missing, findings)
+            set_of = {name: split for name, (split, _) in chosen.items()}
+            samples = converted(conversions, part, workers, description, root, set_of, findings)
+            for split, members in sets.items():
+                if not members.keys() & samples.keys():
+                    findings.refuse_empty(root, split)
             layout = part / "layout"
             shutil.rmtree(layout, ignore_errors=True)
             for name in samples:
@@ -93,7 +99,9 @@ class TimitCorpus(CorpusSource):
             cuts = {
                 split: [
                     recipe_cut(recording, segment, targets[segment.id], "en", {"phone": "phoneme", "word": "word"})
-                    for recording, segment in paired(made[split.upper()], members.keys() & samples.keys(), findings)
+                    for recording, segment in paired(
+                        made[split.upper()], dict.fromkeys(members.keys() & samples.keys(), split), findings
+                    )
                 ]
                 for split, members in sets.items()
             }
@@ -108,7 +116,8 @@ class TimitCorpus(CorpusSource):
                 "incomplete": missing,
             }
             shutil.rmtree(layout)
-            write_manifests(part, cuts, sorted(dropped + findings.left_out), facts)
+            dropped, left_out = sorted(findings.dropped), sorted(findings.left_out)
+            write_manifests(part, cuts, dropped, facts, left_out, findings.dropped_in)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,8 +159,8 @@ def corpus_root(path: Path) -> Path:
     )
 
 
-def scan(root: Path, findings: Findings) -> list[Utterance]:
-    """The utterances below TRAIN and TEST that have audio and all transcripts; others go to the findings."""
+def scan(root: Path) -> list[Utterance]:
+    """The utterances below TRAIN and TEST, of which at least one file is there."""
     found: dict[tuple[str, str, str, str], dict[str, Path]] = {}
     below = [child for child in sorted(root.iterdir()) if child.name.upper() in ("TRAIN", "TEST")]
     for folder, _, files in itertools.chain.from_iterable(os.walk(child) for child in below):
@@ -172,33 +181,32 @@ def scan(root: Path, findings: Findings) -> list[Utterance]:
                 f"{root} holds {utterance.id} twice, the second time in {next(iter(kinds.values())).parent}."
             )
         ids.add(utterance.id)
-        if utterance.everybodys:
-            utterances.append(utterance)
-            continue
-        lacking = [suffix for suffix in (".WAV", *TRANSCRIPTS) if suffix not in kinds]
-        if lacking:
-            findings.leave_out(utterance.id, f"no {' and no '.join(lacking)}")
-            continue
-        check_transcripts(utterance)
         utterances.append(utterance)
     return utterances
 
 
 def into_sets(
-    utterances: Iterable[Utterance], dev: Container[str], test: Container[str]
-) -> tuple[dict[str, dict[str, Utterance]], list[tuple[str, str]]]:
-    """(utterances by set and id, those of no set with the reason). dev, test: the speakers of these sets."""
+    utterances: Iterable[Utterance], dev: Container[str], test: Container[str], findings: Findings
+) -> dict[str, dict[str, Utterance]]:
+    """The utterances with audio and all transcripts, by set and id; others, and those of no set, go to the findings.
+
+    dev, test: the speakers of these sets.
+    """
     sets: dict[str, dict[str, Utterance]] = {split: {} for split in SPLITS}
-    dropped = []
     for utterance in utterances:
         split = "train" if utterance.part == "TRAIN" else "dev" if utterance.speaker in dev else "test"
         if utterance.everybodys:
-            dropped.append((utterance.id, "one of the two sentences that every speaker reads"))
+            findings.leave_out(utterance.id, "one of the two sentences that every speaker reads")
         elif split == "test" and utterance.speaker not in test:
-            dropped.append((utterance.id, "a test speaker in neither the development nor the core test set"))
+            findings.leave_out(utterance.id, "a test speaker in neither the development nor the core test set")
+        elif ".WAV" not in utterance.files:
+            findings.drop(utterance.id, unusable_audio(None, "", f"{utterance.sentence}.WAV is not there"), split)
+        elif lacking := [suffix for suffix in TRANSCRIPTS if suffix not in utterance.files]:
+            findings.drop(utterance.id, f"missing transcript: no {' and no '.join(lacking)}", split)
         else:
+            check_transcripts(utterance)
             sets[split][utterance.id] = utterance
-    return sets, dropped
+    return sets
 
 
 def check_sizes(
@@ -206,15 +214,18 @@ def check_sizes(
 ) -> None:
     """Compares the sets with what was published. speakers: those of each set, as far as they are known.
 
-    Raises UserError for a set without any utterance.
+    Raises UserError for a set without any utterance that can be used.
     """
     for split, members in sets.items():
-        count = Counter(utterance.speaker for utterance in members.values())
+        named = [*members, *findings.dropped_in.get(split, ())]
+        count = Counter(utterance.partition("-")[0] for utterance in named)
         explained = [f"all of {speaker}" for speaker in sorted(speakers[split] - set(count))]
         explained += [f"{speaker} has {n} of {SENTENCES}" for speaker, n in sorted(count.items()) if n < SENTENCES]
-        if not members:
+        if not named:
             raise UserError(f"{root} has no utterance of the {split} set that can be used: {listed(explained)}.")
-        findings.compare_size(split, len(members), PUBLISHED[split], explained)
+        if not members:
+            findings.refuse_empty(root, split)
+        findings.compare_size(split, len(named), PUBLISHED[split], explained)
 
 
 def check_transcripts(utterance: Utterance) -> None:

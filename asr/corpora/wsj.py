@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import SPLITS, continued, corpus_in, utterance_cut, write_manifests
 from asr.corpora.discs import prepared_place, recorded_sources
+from asr.corpora.unusable import nothing_usable, unusable_audio
 from asr.corpora.wsj_discs import Discs
 from asr.corpora.wsj_sets import SETS, Listing, Utterance, list_sets
 from asr.corpora.wsj_text import NULL_WAVEFORM, RULES, normalize, special_pronunciations
@@ -22,6 +23,8 @@ from asr.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from lhotse import CutSet
+
+    from asr.corpora.recordings import Conversion
 
 SAMPLE_RATE = 16000
 LANGUAGE = "en-us"
@@ -40,8 +43,8 @@ class WsjCorpus(CorpusSource):
         Needed to prepare the corpus, and not any more when that has been done.
     train, dev, test: si284, si84 (a part of si284), dev93, dev93_5k, eval92, eval92_5k, eval93 or eval93_5k. The others are
         splits under these names.
-    allow_missing: goes on without what the discs lack, without one of them, or without recordings that are damaged; every
-        utterance is named in `dropped`.
+    allow_missing: goes on without one of the discs, or without what else a set lacks but single recordings; every utterance is
+        named in `Corpus.left_out`. Single recordings that are missing or damaged are in `Corpus.dropped` in any case.
     """
 
     name = "wsj"
@@ -56,9 +59,9 @@ class WsjCorpus(CorpusSource):
     def load(self, cache: Path, workers: int = 2) -> Corpus:
         """Prepares all sets below `cache` if that has not been done, by `workers` threads, and returns the chosen ones.
 
-        Raises UserError for a wrong setting, for folders that do not hold WSJ, and, unless `allow_missing`, for every
-        utterance, transcript or disc that a set lacks and for recordings that are damaged. A second run goes on where the
-        first was stopped.
+        Raises UserError for a wrong setting, for folders that do not hold WSJ, for a chosen set without a sound recording, and,
+        unless `allow_missing`, for every transcript, index or disc that a set lacks. A second run goes on where the first was
+        stopped.
         """
         chosen = self._chosen()
         sources = {"wsj0": self.wsj0, "wsj1": self.wsj1}
@@ -72,9 +75,10 @@ class WsjCorpus(CorpusSource):
         sets = dict(corpus.splits)
         if WHOLE in sets:
             sets[PART] = self._part(folder, sets[WHOLE])
-        return dataclasses.replace(
-            corpus, splits=_splits(sets, chosen, folder), aliases={name: split for split, name in chosen.items()}
-        )
+        splits = _splits(sets, chosen, folder)
+        dropped_in = {name: corpus.dropped_in.get(chosen.get(name, name), []) for name in splits}
+        aliases = {name: split for split, name in chosen.items()}
+        return dataclasses.replace(corpus, splits=splits, aliases=aliases, dropped_in=dropped_in)
 
     def _chosen(self) -> dict[str, str]:
         """The set that each of train, dev and test is."""
@@ -140,13 +144,12 @@ class WsjCorpus(CorpusSource):
                 SAMPLE_RATE,
                 workers,
                 f"converting {len(used):,} utterances of WSJ",
-                may_be_broken=lambda _: self.allow_missing,
+                may_be_broken=lambda _: True,
             )
-            listing.left_out += [
-                (name, f"audio that is broken: {broken[conversion.target]}")
-                for name, conversion in conversions.items()
-                if conversion.target in broken
-            ]
+            dropped_in = _drop(listing, conversions, broken)
+            for split, name in chosen.items():
+                if not any(conversions[each].target in samples for each in listing.sets[name] if each in conversions):
+                    raise UserError(nothing_usable(f"{split}={name} has", listing.lost[name]))
             texts = {name: text for name, text in texts.items() if conversions[name].target in samples}
             words = {word for text in texts.values() for word in text.split()}
             special = special_pronunciations(words)
@@ -181,9 +184,9 @@ class WsjCorpus(CorpusSource):
                 "normalization": {"name": self.name, "rules": dict(counts)},
                 "lexicon": write_lexicon(part, words, special),
             }
-            write_manifests(
-                part, {name: split for name, split in splits.items() if split}, _dropped(listing, silent), facts
-            )
+            dropped = sorted({row for rows in listing.lost.values() for row in rows})
+            splits = {name: split for name, split in splits.items() if split}
+            write_manifests(part, splits, dropped, facts, _left_out(listing, silent), dropped_in)
 
 
 def _is_silent(name: str, utterance: Utterance) -> bool:
@@ -221,8 +224,21 @@ def _incomplete(sets: dict[str, dict[str, Any]], listing: Listing) -> list[str]:
     ]
 
 
-def _dropped(listing: Listing, silent: set[str]) -> list[tuple[str, str]]:
-    """(utterance or file, why) of all that the discs list and the corpus does not have, sorted."""
+def _drop(listing: Listing, conversions: dict[str, Conversion], broken: dict[str, str]) -> dict[str, list[str]]:
+    """Adds the recordings that are broken to `listing.lost`; gives the utterances that cannot be used by set."""
+    reasons = {
+        name: unusable_audio(conversion.source, str(conversion.source), broken[conversion.target])
+        for name, conversion in conversions.items()
+        if conversion.target in broken
+    }
+    for name, utterances in listing.sets.items():
+        listing.lost[name] += [(each, reasons[each]) for each in utterances if each in reasons]
+    return {name: sorted(utterance for utterance, _ in rows) for name, rows in listing.lost.items()}
+
+
+def _left_out(listing: Listing, silent: set[str]) -> list[tuple[str, str]]:
+    """(utterance or file, why) of what the corpus does not have although the discs list it, sorted; recordings that are broken
+    left aside."""
     missing: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
     for name, each in ((name, each) for name, all_ in listing.missing.items() for each in all_):
         missing[each.what, each.why].append(name)

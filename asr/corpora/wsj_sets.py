@@ -79,23 +79,28 @@ class Utterance:
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """what: an utterance, or a file. why: in words. file: what was looked for, for an utterance."""
+    """what: an utterance, or a file. why: in words. file: what was looked for, for an utterance. disc: of an utterance without
+    speech, where that disc is there."""
 
     what: str
     why: str
     file: str = ""
+    disc: str = ""
 
 
 @dataclasses.dataclass
 class Listing:
     """What the discs hold of the sets.
 
-    sets: the utterances of each that have speech and a transcript, sorted. missing: whatever stands in the way of a
-    complete set, by set; empty where it is complete. left_out: (what, why), what is in no set and does not lack there.
+    sets: the utterances of each that have speech and a transcript, sorted. lost: by set, (utterance, reason) of those whose
+    speech lacks, while there is other speech of the set and of their disc. missing: whatever else stands in
+    the way of a complete set, by set; empty where there is nothing. left_out: (what, why), what is in no set and does not lack
+    there.
     """
 
     utterances: dict[str, Utterance] = dataclasses.field(default_factory=dict)
     sets: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    lost: dict[str, list[tuple[str, str]]] = dataclasses.field(default_factory=dict)
     missing: dict[str, list[Missing]] = dataclasses.field(default_factory=dict)
     left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
@@ -158,10 +163,10 @@ def list_sets(discs: Discs) -> Listing:
     """
     listing = Listing()
     transcripts = _Transcripts(discs)
+    heard: set[str] = set()  # the discs with speech
+    looked_up: dict[str, tuple[set[str], list[Missing], list[Missing]]] = {}
     for name, wanted in SETS.items():
-        missing: list[Missing] = []
-        twice: list[Missing] = []
-        found: set[str] = set()
+        found, missing, twice = looked_up[name] = set(), [], []
         for index in wanted.indices:
             for entry in _entries(discs, index, missing, listing):
                 if entry.utterance in found:
@@ -175,9 +180,16 @@ def list_sets(discs: Discs) -> Listing:
                 else:
                     listing.utterances[entry.utterance] = utterance
                     found.add(entry.utterance)
-        if not missing and len(found) not in wanted.counts:
-            files = " and ".join(f"{index.disc}/{index.path}" for index in wanted.indices)
-            missing.append(Missing(files, f"the index lists {len(found):,}, and all of them are there"))
+                    heard.add(entry.disc)
+    for name, (found, missing, twice) in looked_up.items():
+        lost = [each for each in missing if found and each.disc in heard]
+        missing = [each for each in missing if not (found and each.disc in heard)]
+        listing.lost[name] = [(each.what, f"missing audio: {each.file}, {each.why}") for each in lost]
+        listed = len(found) + len(lost)
+        if not missing and listed not in SETS[name].counts:
+            files = " and ".join(f"{index.disc}/{index.path}" for index in SETS[name].indices)
+            there = "all of them" if not lost else f"{len(found):,} of them"
+            missing.append(Missing(files, f"the index lists {listed:,}, and {there} are there"))
             missing += _beside(found, listing, discs)
         if missing:
             listing.missing[name] = missing + twice
@@ -228,8 +240,9 @@ def _no_disc(discs: Discs, disc: str) -> str:
 def _utterance(entry: Entry, discs: Discs, transcripts: _Transcripts) -> Utterance | Missing:
     audio = discs.find(entry.disc, entry.path)
     if audio is None:
-        why = f"no speech on disc {entry.disc}" if discs.has(entry.disc) else _no_disc(discs, entry.disc)
-        return Missing(entry.utterance, why, entry.path)
+        if not discs.has(entry.disc):
+            return Missing(entry.utterance, _no_disc(discs, entry.disc), entry.path)
+        return Missing(entry.utterance, f"no speech on disc {entry.disc}", entry.path, entry.disc)
     transcript, why = transcripts.of(entry, audio)
     return Missing(entry.utterance, why, entry.path) if transcript is None else Utterance(audio, transcript)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from asr.data.dropped import refuse_many
 from asr.errors import UserError
 from asr.units import UnknownUnit
 
@@ -17,7 +18,7 @@ class CheckedSplit:
     """The usable utterances of a split.
 
     cuts, labels, references and frames run side by side: the lhotse cut, its unit ids, its tokens to score, and its length
-    in feature frames. dropped: (utterance id, reason) of all others.
+    in feature frames. dropped: (utterance id, reason) of all others, those that were dropped while preparing first.
     """
 
     name: str
@@ -45,6 +46,7 @@ def check_split(
     required_frames: Callable[[list[int]], int] | None,
     fewest_frames_of: Callable[[int], int] | None = None,
     longest_seconds: float | None = None,
+    dropped: Iterable[tuple[str, str]] = (),
 ) -> CheckedSplit:
     """Sorts the cuts of a split into usable ones and others, each of those with its reason.
 
@@ -52,8 +54,9 @@ def check_split(
     fewest encoder outputs that the loss can align them to, exactly; None where nothing is trained, and labels are empty.
     fewest_frames_of: samples → feature frames at the fastest that speed perturbation plays them; `frames_of` by default.
     longest_seconds: longer utterances are left out; None for the usual bound, which keeps a mistake from filling the memory.
+    dropped: what preparing the corpus dropped of this split, as `Corpus.dropped_of` gives it.
     """
-    split = CheckedSplit(name, [], [], [], [], [])
+    split = CheckedSplit(name, [], [], [], [], list(dropped))
     for cut in cuts:
         reason = unusable_audio(cut) or unusable_times(cut, longest_seconds)
         if reason is None:
@@ -151,14 +154,7 @@ def refuse_if_many(split: CheckedSplit, share: float, setting: str) -> None:
 
     setting: the key by which the user sets that share.
     """
-    total = len(split.cuts) + len(split.dropped)
-    if total == 0:
+    if not split.cuts and not split.dropped:
         raise UserError(f"The {split.name} split of the corpus is empty.")
-    if not split.cuts or len(split.dropped) > share * total:
-        reasons = "; ".join(f"{count} × {reason}" for reason, count in split.reasons().most_common())
-        utterance, reason = split.dropped[0]
-        raise UserError(
-            f"{len(split.dropped)} of the {total} utterances of the {split.name} split cannot be used ({reasons}), "
-            f"more than {setting}={share:g} allows. The first: {utterance} ({reason})."
-            + (f" Set {setting} higher to go on with the others." if split.cuts else "")
-        )
+    what = f"utterances of the {split.name} split"
+    refuse_many(split.dropped, len(split.cuts), what, share, setting)

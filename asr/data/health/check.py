@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from asr.corpora import Corpus
+from asr.corpora.unusable import reasons_of
 from asr.data.health.audio import Measured, measure, recordings_of
 from asr.data.health.leaks import QuickFindings, agree, compared, quick_check
 from asr.data.health.text import (
@@ -111,7 +112,7 @@ def check_corpus(
     """
     leaks = quick_check(corpus)
     built, why_not = units_of(units, corpus)
-    splits = [read_split(name, cuts, built, lengths) for name, cuts in corpus.splits.items()]
+    splits = [read_split(name, cuts, built, lengths, corpus.dropped_of(name)) for name, cuts in corpus.splits.items()]
     health = Health(
         corpus.name,
         corpus.sample_rate,
@@ -138,15 +139,17 @@ def check_corpus(
             "incomplete", REMARK, (), len(corpus.incomplete), len(corpus.incomplete), sentence, corpus.incomplete
         )
         health.findings.append(found)
-    if corpus.dropped:
-        reasons = Counter(reason.split(":")[0] for _, reason in corpus.dropped).most_common()
-        sentence = f"{len(corpus.dropped)} left out when the corpus was prepared: " + "; ".join(
-            f"{count} × {reason}" for reason, count in reasons
+    if unplaced := corpus.dropped_of(None):
+        of = len({each for split in splits for each in split.ids}) + len(unplaced)
+        health.findings += unusable_findings(unplaced, of, "the corpus", (), max_dropped)
+    if corpus.left_out:
+        sentence = (
+            f"{len(corpus.left_out)} left out on purpose when the corpus was prepared: {reasons_of(corpus.left_out)}."
         )
-        examples = [f"{name}: {reason}" for name, reason in corpus.dropped]
-        health.findings.append(Finding("left out", REMARK, (), len(examples), len(examples), f"{sentence}.", examples))
+        examples = [f"{name}: {reason}" for name, reason in corpus.left_out]
+        health.findings.append(Finding("left out", REMARK, (), len(examples), len(examples), sentence, examples))
     if not quick:
-        add_audio(health, measure(recordings_of(corpus), workers), leaks)
+        add_audio(health, measure(recordings_of(corpus), workers), leaks, splits, max_dropped)
     health.findings.sort(key=lambda finding: finding.severity != PROBLEM)
     return health
 
@@ -193,8 +196,8 @@ def add_leaks(health: Health, leaks: QuickFindings) -> None:
 def text_findings(split: SplitText, train: SplitText, max_dropped: float) -> list[Finding]:
     """What is odd about a split's texts and durations. train: what is usual."""
     name, of = split.name, len(split.ids)
-    found = []
-    if of == 0:
+    found = unusable_findings(split.dropped, split.size, name, (name,), max_dropped)
+    if split.size == 0:
         return [Finding("empty split", PROBLEM, (name,), 0, 0, f"The split {name} has no utterances.", [])]
     if split.twice:
         verb = agree(len(split.twice), "id stands", "ids stand")
@@ -209,20 +212,6 @@ def text_findings(split: SplitText, train: SplitText, max_dropped: float) -> lis
         )
         examples = [f"{unit!r} in {len(split.unknown[unit])}: {listed(split.unknown[unit])}" for unit in most]
         found.append(Finding("unknown units", REMARK, (name,), len(holders), of, f"{sentence}.", examples))
-    reasons = Counter(reason.split(":")[0] for _, reason in split.dropped)
-    if len(split.dropped) > max_dropped * of:
-        listing = "; ".join(f"{count} × {reason}" for reason, count in reasons.most_common())
-        sentence = (
-            f"{len(split.dropped)} of the {of} utterances of {name} cannot be used ({listing}), more than "
-            f"max_dropped={max_dropped:g} allows, so that training refuses."
-        )
-        examples = [f"{each}: {why}" for each, why in split.dropped]
-        found.append(Finding("too many unusable", PROBLEM, (name,), len(split.dropped), of, sentence, examples))
-    else:
-        for reason, count in reasons.items():
-            examples = [f"{each}: {why}" for each, why in split.dropped if why.split(":")[0] == reason]
-            sentence = f"{count} of the {of} utterances of {name} cannot be used: {reason}."
-            found.append(Finding(reason, REMARK, (name,), count, of, sentence, examples))
     texts = dict(zip(split.ids, split.texts))
     per = "labels" if any(split.labels) else "words"
     far = outliers(split.rates(per), train.rates(per).values())
@@ -232,6 +221,26 @@ def text_findings(split: SplitText, train: SplitText, max_dropped: float) -> lis
         sentence = f"{len(far)} of the {of} utterances of {name} {verb} spoken far faster or slower than most."
         examples = [f"{each}: {rate:.1f} {noun} a second: {texts[each]}" for each, rate in far.items()]
         found.append(Finding("odd speech rate", REMARK, (name,), len(far), of, sentence, examples))
+    return found
+
+
+def unusable_findings(
+    dropped: list[tuple[str, str]], of: int, where: str, splits: tuple[str, ...], max_dropped: float
+) -> list[Finding]:
+    """What cannot be used: a remark for each reason, or one problem where it is so much that training refuses."""
+    reasons = Counter(reason.split(":")[0] for _, reason in dropped)
+    if len(dropped) > max_dropped * of:
+        sentence = (
+            f"{len(dropped)} of the {of} utterances of {where} cannot be used ({reasons_of(dropped)}), more than "
+            f"max_dropped={max_dropped:g} allows, so that training refuses."
+        )
+        examples = [f"{each}: {why}" for each, why in dropped]
+        return [Finding("too many unusable", PROBLEM, splits, len(dropped), of, sentence, examples)]
+    found = []
+    for reason, count in reasons.items():
+        examples = [f"{each}: {why}" for each, why in dropped if why.split(":")[0] == reason]
+        sentence = f"{count} of the {of} utterances of {where} cannot be used: {reason}."
+        found.append(Finding(reason, REMARK, splits, count, of, sentence, examples))
     return found
 
 
@@ -258,8 +267,11 @@ def vocabulary_findings(splits: list[SplitText], built: Units | None, corpus: Co
     return found
 
 
-def add_audio(health: Health, measured: list[Measured], leaks: QuickFindings) -> None:
+def add_audio(
+    health: Health, measured: list[Measured], leaks: QuickFindings, splits: list[SplitText], max_dropped: float
+) -> None:
     """Adds what decoding showed: facts of every split, findings, and the fingerprint of all samples."""
+    text_of = {split.name: split for split in splits}
     by_split: dict[str, list[Measured]] = {name: [] for name in health.splits}
     for each in measured:
         by_split[each.split].append(each)
@@ -274,7 +286,7 @@ def add_audio(health: Health, measured: list[Measured], leaks: QuickFindings) ->
             "zero samples": sum(each.zeros for each in sound) / max(1, len(sound)),
             "largest offset": max((abs(each.offset) for each in sound), default=0.0),
         }
-        health.findings += audio_findings(name, group)
+        health.findings += audio_findings(name, group, unusable_severity(group, text_of[name], max_dropped))
     health.findings += mixture_findings(by_split)
     health.findings += same_audio(measured, leaks)
     sound = {name: [each.level for each in group if each.fault is None] for name, group in by_split.items()}
@@ -285,11 +297,19 @@ def add_audio(health: Health, measured: list[Measured], leaks: QuickFindings) ->
     health.fingerprints["audio"] = digest.hexdigest()[:16]
 
 
-def audio_findings(name: str, group: list[Measured]) -> list[Finding]:
+def unusable_severity(group: list[Measured], split: SplitText, max_dropped: float) -> str:
+    """How bad it is that audio cannot be used: a remark where training drops all of it by itself, and may."""
+    faulty = {each.utterance for each in group if each.fault is not None}
+    dropped = {utterance for utterance, _ in split.dropped}
+    return REMARK if faulty <= dropped and len(dropped) <= max_dropped * split.size else PROBLEM
+
+
+def audio_findings(name: str, group: list[Measured], unusable: str) -> list[Finding]:
+    """unusable: the severity of audio that cannot be used."""
     sound = [each for each in group if each.fault is None]
     audible = [each for each in sound if each.peak > 0]
     tests = [
-        ("unusable audio", PROBLEM, [(each, each.fault) for each in group if each.fault is not None],
+        ("unusable audio", unusable, [(each, each.fault) for each in group if each.fault is not None],
          ("has", "have", "audio that cannot be used")),
         ("clipping", REMARK, [(each, f"{each.clipped:.2%} of its samples") for each in
                               sorted(sound, key=lambda each: -each.clipped) if each.clipped > CLIPPED],

@@ -62,7 +62,8 @@ class SplitText:
     """A split without its audio.
 
     ids, durations (seconds), words and labels (units, None where they cannot be told) run side by side.
-    unknown: what the units cannot write → utterances that hold it. dropped: (utterance, reason), as training drops them.
+    unknown: what the units cannot write → utterances that hold it. dropped: (utterance, reason), as training drops them:
+        those that preparing the corpus dropped, which are not among the ids, and others.
     repeated: utterances whose text another one of the split has. twice: ids that occur more than once in it.
     """
 
@@ -76,6 +77,11 @@ class SplitText:
     dropped: list[tuple[str, str]]
     repeated: int
     twice: list[str]
+
+    @property
+    def size(self) -> int:
+        """How many utterances there are with those that preparing the corpus dropped."""
+        return len({*self.ids, *(utterance for utterance, _ in self.dropped)})
 
     def rates(self, per: str) -> dict[str, float]:
         """Utterance → words or units (`per`: "words", "labels") a second."""
@@ -94,10 +100,15 @@ def units_of(settings: dict[str, Any], corpus) -> tuple[Units | None, str | None
         return None, str(error)
 
 
-def read_split(name: str, cuts: Iterable, units: Units | None, lengths: Lengths) -> SplitText:
-    """Goes through a split as training does before it begins: units, and enough frames for them where that counts."""
+def read_split(
+    name: str, cuts: Iterable, units: Units | None, lengths: Lengths, dropped: Iterable[tuple[str, str]] = ()
+) -> SplitText:
+    """Goes through a split as training does before it begins: units, and enough frames for them where that counts.
+
+    dropped: what preparing the corpus dropped of the split.
+    """
     cuts = list(cuts)
-    split = SplitText(name, [], [], [], [], [], defaultdict(list), [], 0, [])
+    split = SplitText(name, [], [], [], [], [], defaultdict(list), list(dropped), 0, [])
     for cut in cuts:
         supervision = cut.supervisions[0]
         text = normalize(supervision.text or "")[0]
@@ -125,6 +136,7 @@ def read_split(name: str, cuts: Iterable, units: Units | None, lengths: Lengths)
             # as in training: what is only scored needs no finite loss
             lengths.required_frames if name != "test" else None,
             lengths.fewest_frames_of if name == "train" else None,
+            dropped=split.dropped,
         ).dropped
     return split
 
