@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import SPLITS
+from asr.corpora.manifests import LHOTSE, kaldi_hint, what_it_is, whats_in
 from asr.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def read_cuts(file: Path, split: str) -> Iterator[Cut]:
         kind = data.get(
             "type", "a recording" if "sources" in data else "a supervision" if "text" in data else "no type"
         )
+        if kind not in ("MonoCut", "MultiCut") and not LHOTSE & data.keys():
+            raise UserError(f"{file}:{number}: a cut of lhotse was expected, this is {what_it_is(data)}.")
         if kind not in ("MonoCut", "MultiCut"):
             raise UserError(
                 f"{file}:{number}: a MonoCut or MultiCut was expected, this is {kind}: give a manifest of cuts as "
@@ -158,9 +161,13 @@ def refuse_commands(recording, place: str) -> None:
 
 def _json_lines(file: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
     if not file.is_file():
-        raise UserError(f"There is no file {file} (corpus.{split}): a manifest of lhotse cuts was expected.")
+        raise UserError(
+            f"There is no file {file} (corpus.{split}): a manifest of lhotse cuts was expected." + kaldi_hint(file)
+        )
     if not file.name.endswith((".jsonl", ".jsonl.gz")):
-        raise UserError(f"{file} (corpus.{split}) is no .jsonl or .jsonl.gz: `lhotse copy` converts other manifests.")
+        raise UserError(
+            f"{file} (corpus.{split}) is no .jsonl or .jsonl.gz: {whats_in(file) or '`lhotse copy` converts other manifests'}."
+        )
     number = 0
     try:
         with gzip.open(file, "rt", encoding="utf8") if file.suffix == ".gz" else open(file, encoding="utf8") as lines:

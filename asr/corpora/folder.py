@@ -29,6 +29,7 @@ from asr.corpora.checks import (
     whole_or_not_at_all,
     write_manifests,
 )
+from asr.corpora.recipes import looks_like
 from asr.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class FolderCorpus(CorpusSource):
         if not root.is_dir():
             raise UserError(f"There is no folder {root} (path={self.path}).")
         table = root / self.transcripts
+        if not os.path.lexists(table) and (other := looks_like(root, self.name)):
+            raise UserError(f"There is no {table}: {other}.")
         transcripts = read_table(table)
         files = self._files(root, table, transcripts)
         state = [(transcript.file, *_size_and_time(file)) for transcript, file in zip(transcripts, files)]
