@@ -29,6 +29,7 @@ from asr.corpora.checks import (
     whole_or_not_at_all,
     write_manifests,
 )
+from asr.corpora.manifests import whats_in
 from asr.corpora.recipes import looks_like
 from asr.errors import UserError, nearest
 
@@ -94,7 +95,8 @@ class FolderCorpus(CorpusSource):
             raise UserError(f"sample_rate={rate} is not a sample rate in Hz, such as 16000.")
         root = Path(self.path).expanduser().resolve()
         if not root.is_dir():
-            raise UserError(f"There is no folder {root} (path={self.path}).")
+            other = whats_in(root) if root.is_file() else None
+            raise UserError(f"There is no folder {root} (path={self.path})" + (f": {other}." if other else "."))
         table = root / self.transcripts
         if not os.path.lexists(table) and (other := looks_like(root, self.name)):
             raise UserError(f"There is no {table}: {other}.")

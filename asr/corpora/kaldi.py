@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 class KaldiCorpus(ListedCorpus):
     """path, train, dev, test: data folders. The settings are those of `ListedCorpus`.
 
-    Relative paths in wav.scp are taken from the working directory, as Kaldi does, then from the data folder and the two above
-    it, in which `run.sh` stands. The commands in it are never run: what sph2pipe, sox, ffmpeg, flac or cat read is read by
+    Relative paths in wav.scp are taken from the working directory, as Kaldi does, then from the data folder and the three above
+    it, of which one holds `run.sh`. The commands in it are never run: what sph2pipe, sox, ffmpeg, flac or cat read is read by
     `asr.audio`, with the channel and the rate that they are told; of several channels, where none is chosen, the mean.
     """
 
@@ -36,7 +36,7 @@ class KaldiCorpus(ListedCorpus):
     def read(self, place: Path) -> Listing:
         """Raises UserError for a folder without wav.scp and text, and for commands that are not read, by name."""
         check_folder(place)
-        searched = list(dict.fromkeys([Path.cwd(), place, *place.parents[:2]]))
+        searched = list(dict.fromkeys([Path.cwd(), place, *place.parents[:3]]))
         recordings, texts = Table.read(place / "wav.scp"), Table.read(place / "text", empty=True)
         listing = Listing(place, dropped=[*recordings.dropped, *texts.dropped], searched=searched)
         for recording, reading in readings(recordings).items():

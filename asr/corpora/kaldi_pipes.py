@@ -175,7 +175,8 @@ def effects(words: Iterator[str]) -> tuple[int | None, int | None]:
             rate = hertz(chosen)
         elif effect == "speed":
             raise NotRead(
-                "it changes the speed, as utils/data/perturb_data_dir_speed.sh does: give the folder that this one was made from"
+                "it changes the speed, as utils/perturb_data_dir_speed.sh does: give the folder that this one was made from, and "
+                "features.speed_perturbation=[0.9,1.0,1.1]"
             )
         elif effect != "dither":
             raise NotRead(f"the effect {effect} changes the sound")

@@ -121,7 +121,7 @@ class ListedCorpus(CorpusSource):
             raise UserError(f"sample_rate={rate} is not a sample rate in Hz, such as 16000.")
         places = self.places()
         listings = {split: self.read(place) for split, place in places.items()}
-        split_of = self.splits(listings)
+        refuse_unusable(listings)
         files = sorted({track.file for listing in listings.values() for track in listing.tracks.values()})
         settings = dataclasses.asdict(self) | {split: str(place) for split, place in places.items()}
         contents = [dataclasses.astuple(listing) for listing in listings.values()]
@@ -131,8 +131,8 @@ class ListedCorpus(CorpusSource):
             audio = Audio(listings.values(), files, rate, workers)
             with continued(folder, key) as part:
                 audio.prepare(part, workers)
-                cuts, dropped = audio.cuts(listings.values(), self.language)
-                splits = {split: [cut for cut in cuts if split_of[cut.id] == split] for split in SPLITS}
+                cuts, dropped = audio.cuts(listings, self.language)
+                splits = self.held_out(cuts)
                 refuse_empty(splits, places, dropped)
                 write_manifests(part, splits, dropped, {"settings": settings, "sample_rate": audio.rate})
         dropped, facts = read_facts(folder)
@@ -155,36 +155,22 @@ class ListedCorpus(CorpusSource):
             if place is not None
         }
 
-    def splits(self, listings: dict[str, Listing]) -> dict[str, str]:
-        """The split of every utterance. Raises UserError for one that is listed for two, and for too few to hold any out."""
-        split_of: dict[str, str] = {}
-        for split, listing in listings.items():
-            if not listing.utterances:
-                raise UserError(f"{listing.place} lists no utterance that can be used{reasons(listing.dropped)}.")
-            for utterance in listing.utterances:
-                if utterance.name in split_of:
-                    raise UserError(
-                        f"The utterance {utterance.name} is listed for {split_of[utterance.name]} and for {split}, in "
-                        f"{listing.place}: take it out of one."
-                    )
-                split_of[utterance.name] = split
-        if len(listings) == len(SPLITS):
-            return split_of
-        utterances = listings["train"].utterances
-        if len(utterances) < 3:
-            raise UserError(
-                f"{listings['train'].place} lists {len(utterances)} utterances{reasons(listings['train'].dropped)}; train, dev "
-                "and test each need one: three at the least."
-            )
-        by_speaker = [utterance.speaker for utterance in utterances]
-        by_recording = [utterance.recording for utterance in utterances]
-        choices = (by_speaker, by_recording, [utterance.name for utterance in utterances])
+    def held_out(self, cuts: dict[str, list[MonoCut]]) -> dict[str, list[MonoCut]]:
+        """The cuts of each split; what is not listed apart is held out of those of train."""
+        missing = [split for split in SPLITS if split not in cuts]
+        if not missing or len(cuts["train"]) < 3:
+            return cuts | {split: [] for split in missing}
+        choices = (
+            [cut.supervisions[0].speaker for cut in cuts["train"]],
+            [cut.recording.id for cut in cuts["train"]],
+            [cut.id for cut in cuts["train"]],
+        )
         keys = next((keys for keys in choices if len(set(keys)) >= GROUPS_TO_SPLIT_BY), choices[-1])
         chosen = split_by_hash(keys, self.dev_fraction, self.test_fraction, self.seed)
-        for utterance, key in zip(utterances, keys):
-            if chosen[key] not in listings:
-                split_of[utterance.name] = chosen[key]
-        return split_of
+        splits = cuts | {split: [] for split in ("train", *missing)}
+        for cut, key in zip(cuts["train"], keys):
+            splits[chosen[key] if chosen[key] in missing else "train"].append(cut)
+        return splits
 
 
 class Audio:
@@ -241,27 +227,35 @@ class Audio:
             if target in made:
                 self.audio[track] = (target, made[target])
 
-    def cuts(self, listings: Sequence[Listing], language: str | None) -> tuple[list[MonoCut], list[tuple[str, str]]]:
-        """(the cut of every utterance that can be used, all others with the reason), as they are listed."""
-        cuts, dropped = [], []
-        for listing in listings:
+    def cuts(
+        self, listings: dict[str, Listing], language: str | None
+    ) -> tuple[dict[str, list[MonoCut]], list[tuple[str, str]]]:
+        """(by split, the cuts of the utterances that can be used; all others with the reason), as they are listed."""
+        cuts: dict[str, list[MonoCut]] = {split: [] for split in listings}
+        dropped = []
+        for split, listing in listings.items():
             dropped += listing.dropped
             for utterance in listing.utterances:
-                track = listing.tracks[utterance.recording]
-                if track not in self.audio:
-                    dropped.append((utterance.name, f"audio that cannot be used: {self.broken[track.file]}"))
-                    continue
-                audio, total = self.audio[track]
-                first = round(utterance.start * self.rate)
-                last = total if utterance.end is None else round(utterance.end * self.rate)
-                problem = unusable(first, last, total, self.rate)
-                if problem:
-                    dropped.append((utterance.name, problem))
-                    continue
-                seconds = (first / self.rate, (min(last, total) - first) / self.rate)
-                about = (utterance.text, utterance.speaker, language or utterance.language, utterance.recording)
-                cuts.append(segment_cut(utterance.name, audio, total, self.rate, *seconds, *about))
+                cut = self.cut(utterance, listing.tracks[utterance.recording], language or utterance.language)
+                if isinstance(cut, str):
+                    dropped.append((utterance.name, cut))
+                else:
+                    cuts[split].append(cut)
         return cuts, dropped
+
+    def cut(self, utterance: Utterance, track: Track, language: str | None) -> MonoCut | str:
+        """The cut of an utterance, or why there is none."""
+        if track not in self.audio:
+            return f"audio that cannot be used: {self.broken[track.file]}"
+        audio, total = self.audio[track]
+        first = round(utterance.start * self.rate)
+        last = total if utterance.end is None else round(utterance.end * self.rate)
+        problem = unusable(first, last, total, self.rate)
+        if problem:
+            return problem
+        seconds = (first / self.rate, (min(last, total) - first) / self.rate)
+        about = (utterance.text, utterance.speaker, language, utterance.recording)
+        return segment_cut(utterance.name, audio, total, self.rate, *seconds, *about)
 
 
 def unusable(first: int, last: int, total: int, rate: int) -> str | None:
@@ -317,6 +311,27 @@ def none_usable(listings: Sequence[Listing], broken: dict[str, UserError]) -> st
         f"None of the {len(broken)} audio files that {places} lists can be read. The first: {next(iter(broken.values()))} "
         f"Relative paths are looked for in {searched}."
     )
+
+
+def refuse_unusable(listings: dict[str, Listing]) -> None:
+    """Raises UserError for an utterance that is listed for two splits, and where too little is listed to go on."""
+    split_of: dict[str, str] = {}
+    for split, listing in listings.items():
+        for utterance in listing.utterances:
+            if utterance.name in split_of:
+                raise UserError(
+                    f"The utterance {utterance.name} is listed for {split_of[utterance.name]} and for {split}, in "
+                    f"{listing.place}: take it out of one."
+                )
+            split_of[utterance.name] = split
+        if not listing.utterances:
+            raise UserError(f"{listing.place} lists no utterance that can be used{reasons(listing.dropped)}.")
+    train = listings["train"]
+    if len(listings) < len(SPLITS) and len(train.utterances) < 3:
+        raise UserError(
+            f"{train.place} lists {len(train.utterances)} utterances{reasons(train.dropped)}; train, dev and test each need "
+            "one: three at the least."
+        )
 
 
 def reasons(dropped: Sequence[tuple[str, str]]) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 from asr.errors import UserError
 
-
 # fields of which every object of lhotse's has one
 LHOTSE = {"type", "sources", "recording_id"}
 
@@ -47,7 +46,7 @@ def objects_in(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def whats_in(file: Path) -> str | None:
-    """A clause about a manifest that is none of lhotse's; None for one that is, or no manifest at all."""
+    """A clause about a file that is a manifest, but none of lhotse's; None for any other file."""
     try:
         _, first = next(objects_in(file))
     except (UserError, StopIteration):
