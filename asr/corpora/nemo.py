@@ -25,7 +25,8 @@ SOUND = ("sound", "wav", "audio")
 class NemoCorpus(ListedCorpus):
     """path, train, dev, test: manifests, plain or .gz. The settings are those of `ListedCorpus`.
 
-    Relative paths are taken from the manifest's folder, then from the working directory.
+    Relative paths are taken from the manifest's folder, then from the working directory. A line is called as its file is, below
+    the folder that holds all manifests; with its offset in milliseconds where several are of one file.
     """
 
     name = "nemo"
@@ -52,7 +53,8 @@ class NemoCorpus(ListedCorpus):
             file = found_among(data["audio_filepath"], listing.searched)
             start, seconds = float(data.get("offset") or 0), float(data.get("duration") or 0)
             stretches.append((number, name, file, start, start + seconds if seconds > 0 else None, data))
-        recordings = recording_names({file for _, _, file, *_ in stretches})
+        root = os.path.commonpath([str(manifest.parent) for manifest in self.places().values()])
+        recordings = recording_names({file for _, _, file, *_ in stretches}, root)
         several = collections.Counter(file for _, _, file, *_ in stretches)
         lines: dict[str, int] = {}
         for number, name, file, start, end, data in stretches:
@@ -65,8 +67,12 @@ class NemoCorpus(ListedCorpus):
                 continue
             lines[name] = number
             listing.tracks[recording] = Track(file)
-            speaker, language = str(data.get("speaker") or NO_SPEAKER), data.get("lang") or None
-            listing.utterances.append(Utterance(name, recording, start, end, data["text"].strip(), speaker, language))
+            speaker, language = (
+                None if data.get(field) in (None, "") else str(data[field]) for field in ("speaker", "lang")
+            )
+            listing.utterances.append(
+                Utterance(name, recording, start, end, data["text"].strip(), speaker or NO_SPEAKER, language)
+            )
         return listing
 
 
@@ -91,11 +97,9 @@ def problem_of(data: dict[str, Any]) -> str | None:
     return None if text and text.strip() else "no text"
 
 
-def recording_names(files: set[str]) -> dict[str, str]:
-    """What each file is called: its path below the folder that all share, without its ending unless that tells two apart."""
-    whole = files and all(map(os.path.isabs, files))
-    root = os.path.commonpath([os.path.dirname(file) for file in files]) if whole else None
-    below = {file: os.path.relpath(file, root) if root else file for file in files}
+def recording_names(files: set[str], root: str) -> dict[str, str]:
+    """What each file is called: its path, below `root` if it lies there, without its ending unless that tells two apart."""
+    below = {file: file.removeprefix(root + "/").lstrip("/") for file in files}
     stems = {file: os.path.splitext(path)[0] for file, path in below.items()}
     alike = collections.Counter(stems.values())
     return {file: stem if alike[stem] == 1 else below[file] for file, stem in stems.items()}
