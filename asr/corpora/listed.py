@@ -123,8 +123,8 @@ class ListedCorpus(CorpusSource):
         listings = {split: self.read(place) for split, place in places.items()}
         refuse_unusable(listings)
         files = sorted({track.file for listing in listings.values() for track in listing.tracks.values()})
-        settings = dataclasses.asdict(self) | {split: str(place) for split, place in places.items()}
-        contents = [dataclasses.astuple(listing) for listing in listings.values()]
+        settings = dataclasses.asdict(self) | {split: str(place) for split, place in places.items()} | {"path": None}
+        contents = [dataclasses.astuple(dataclasses.replace(listing, searched=())) for listing in listings.values()]
         key = fingerprint(FORMAT, settings, contents, [(file, size_and_time(file)) for file in files])
         folder = Path(cache) / self.name / f"{places['train'].stem}-{key}"
         if not folder.is_dir():
