@@ -11,7 +11,7 @@ import tempfile
 
 
 def _cache_that_can_be_written() -> None:
-    """Triton keeps compiled kernels below the home folder and fails where it cannot: then they are kept until the process ends."""
+    """Triton keeps compiled kernels below the home folder and fails where it cannot; then they live as long as the process."""
     if "TRITON_CACHE_DIR" in os.environ:
         return
     home = os.environ.get("TRITON_HOME", os.path.expanduser("~/"))
