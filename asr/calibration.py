@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import json
 import math
-import os
 import platform
 import statistics
 import time
@@ -21,6 +20,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from asr.user_cache import keep, user_cache
 
 try:
     import fcntl
@@ -85,7 +86,7 @@ def remembered(case: str, find: Callable[[], Crossover]) -> Crossover:
     """The crossover of a case from the file, else from `find`, which then goes into the file.
 
     case: all that the times depend on, in words. Processes that ask at the same time wait for the first one and take its
-    answer. Where nothing can be written, every process finds its own.
+    answer. Where nothing can be written, every process finds its own, and a warning says so.
     """
     path = cache_file()
     known = _read(path).get(case)
@@ -97,15 +98,14 @@ def remembered(case: str, find: Callable[[], Crossover]) -> Crossover:
             found = find()
             # read again: without a lock another process may have written in the meantime
             table = _read(path) | {case: found}
-            with contextlib.suppress(OSError):
-                _write(path, table)
+            keep(path, functools.partial(_write, table), "What was measured", "It is measured again next time.")
     return table[case]
 
 
-def cache_file() -> Path:
-    """Where crossovers are kept."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder).expanduser() / "asr" / "crossovers.json"
+def cache_file() -> Path | None:
+    """Where crossovers are kept; None for a user without a home folder."""
+    folder = user_cache()
+    return folder and folder / "crossovers.json"
 
 
 def time_in_turns(functions: Sequence[Callable[[], object]], device: torch.device) -> list[float]:
@@ -176,19 +176,21 @@ def processor_name(device: torch.device) -> str:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path | None) -> Iterator[None]:
     """Holds a lock beside `path`, where that can be had."""
     with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context(open(path.with_suffix(".lock"), "a"))
-            if fcntl is not None:
+        if path is not None and fcntl is not None:
+            with contextlib.suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = held.enter_context(open(path.with_suffix(".lock"), "a"))
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _read(path: Path) -> dict[str, Crossover]:
+def _read(path: Path | None) -> dict[str, Crossover]:
     """What can be read of the file."""
+    if path is None:
+        return {}
     try:
         table = json.loads(path.read_text(encoding="utf8"))
         entries = list(table.items())
@@ -204,8 +206,7 @@ def _read(path: Path) -> dict[str, Crossover]:
     return found
 
 
-def _write(path: Path, table: dict[str, Crossover]) -> None:
-    """Writes beside the file first, so that half of it never lies there."""
+def _write(table: dict[str, Crossover], path: Path) -> None:
     entries = {
         case: {
             "length": round(crossover.length, 1),
@@ -216,9 +217,4 @@ def _write(path: Path, table: dict[str, Crossover]) -> None:
         }
         for case, crossover in sorted(table.items())
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    path.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from asr.checkpoint import weights_digest
 from asr.errors import UserError
 from asr.units import write_whole
+from asr.user_cache import keep
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -196,11 +198,12 @@ def emissions_of(model: Model, split: CheckedSplit, device: str, batch_frames: i
 
 def cached_emissions(
     model: Model, split: CheckedSplit, corpus: str, device: str, batch_frames: int, cache: Path
-) -> tuple[list[Tensor], Path]:
-    """`emissions_of`, kept in a file below `cache` that is named for the weights, the attention and the utterances.
+) -> tuple[list[Tensor], Path | None]:
+    """`emissions_of`, and the file below `cache` that they are kept in, which is named for the weights, the attention and the
+    utterances; None where it cannot be written, which a warning says.
 
     Audio that was replaced since is another utterance, by the size and the time of change of its file. Raises UserError for
-    audio that is not there, and if the emissions cannot be kept.
+    audio that is not there.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save
@@ -211,21 +214,16 @@ def cached_emissions(
     for line in audio_stamps(split):
         digest.update(line)
     file = Path(cache) / "emissions" / f"{corpus}-{split.name}-{digest.hexdigest()[:16]}.safetensors"
-    if file.is_file():
-        try:
-            kept = load_file(file)
-            return [kept[str(index)] for index in range(len(split.cuts))], file
-        except (SafetensorError, OSError, KeyError):
-            file.unlink(missing_ok=True)
+    with contextlib.suppress(SafetensorError, OSError, KeyError):
+        kept = load_file(file)
+        return [kept[str(index)] for index in range(len(split.cuts))], file
     emissions = emissions_of(model, split, device, batch_frames)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, save({str(index): tensor for index, tensor in enumerate(emissions)}))
-    except OSError as error:
-        raise UserError(
-            f"The emissions cannot be kept in {file} ({error.strerror}): choose another cache=FOLDER."
-        ) from None
-    return emissions, file
+
+    def write(path: Path) -> None:
+        path.write_bytes(save({str(index): tensor for index, tensor in enumerate(emissions)}))
+
+    written = keep(file, write, "The emissions", "They are computed again next time; cache=FOLDER names another place.")
+    return emissions, file if written else None
 
 
 def audio_stamps(split: CheckedSplit) -> Iterator[bytes]:

@@ -80,7 +80,8 @@ def tune_decoder(config) -> None:
     if length == 0:
         raise UserError(f"The dev split of {corpus.name} has no words to tune on.")
     metric = metric_of(decoder, checkpoint.units).upper()
-    print(f"{len(split.cuts)} utterances of dev, {split.seconds / 60:.1f} minutes; emissions in {file}", flush=True)
+    kept = f"; emissions in {file}" if file else ""
+    print(f"{len(split.cuts)} utterances of dev, {split.seconds / 60:.1f} minutes{kept}", flush=True)
     started = time.perf_counter()
 
     def errors(lm_weight: float, word_score: float) -> int:

@@ -139,6 +139,24 @@ def test_without_memory_to_measure_in_it_is_full_attention_and_nothing_is_kept(m
     assert not calibration.cache_file().exists()
 
 
+@pytest.mark.parametrize("home", ["/proc/nocache", None])
+def test_where_nothing_can_be_kept_it_is_measured_all_the_same_and_that_is_said_once(
+    measured, monkeypatch, caplog, home
+):
+    if home is None:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    else:
+        monkeypatch.setenv("XDG_CACHE_HOME", home)
+    with caplog.at_level("WARNING"):
+        assert [create().choice(inputs(time)[0]) for time in (900, 600, 900)] == ["i_clustered", "full", "i_clustered"]
+    assert len(measured) == 1
+    (record,) = (one for one in caplog.records if one.name == "asr.user_cache")
+    assert record.message.startswith("What was measured cannot be kept: ")
+    assert ("you have no home folder" if home is None else "/proc/nocache/asr/crossovers.json") in record.message
+
+
 def test_a_real_measurement_leaves_random_numbers_outputs_and_checkpointing_alone(monkeypatch):
     monkeypatch.setattr(calibration, "SECONDS", 0.0)
     monkeypatch.setattr(auto, "LONGEST", auto.SHORTEST)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import types
@@ -367,6 +368,19 @@ def test_kernels_import_nothing_but_torch():
         "assert not [m for m in ('asr', 'triton', 'lightning', 'lhotse', 'hydra', 'matplotlib') if m in sys.modules]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_compiled_kernels_are_kept_for_the_process_where_the_home_folder_cannot_be_written(monkeypatch):
+    pytest.importorskip("triton")
+    for name in ("TRITON_CACHE_DIR", "TRITON_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/proc/nohome")
+    code = (
+        "import kernels.gpu\nfrom triton.runtime.cache import get_cache_manager\n"
+        "print(get_cache_manager('ab' * 32).put(b'compiled', 'kernel'))"
+    )
+    kept = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    assert "asr-triton-" in kept and not os.path.exists(kept)
 
 
 def test_listing_attentions_imports_no_torch():

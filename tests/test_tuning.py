@@ -18,6 +18,7 @@ from asr.tuning import (
     audio_stamps,
     best_of,
     beyond,
+    cached_emissions,
     decode_all,
     replaced,
     search,
@@ -219,6 +220,31 @@ def test_audio_that_was_replaced_is_seen_by_its_size_or_its_time_and_every_file_
     (tmp_path / "b.wav").unlink()
     with pytest.raises(UserError, match="b.wav, audio of b-0, cannot be read: No such file"):
         list(audio_stamps(split))
+
+
+def test_emissions_are_found_again_where_they_can_be_kept_and_computed_where_not(tmp_path, monkeypatch, caplog):
+    from lhotse import Recording
+
+    recorded(tmp_path / "a.wav", 0.1)
+    split = split_of(Recording.from_file(tmp_path / "a.wav"))
+    computed = []
+    monkeypatch.setattr("asr.tuning.weights_digest", lambda model: "")
+    monkeypatch.setattr(
+        "asr.tuning.emissions_of", lambda *_: computed.append(1) or [torch.ones(2, 3), torch.ones(1, 3)]
+    )
+    model = SimpleNamespace(description={})
+
+    def emissions(cache):
+        found, file = cached_emissions(model, split, "mine", "cpu", 1000, cache)
+        return [tensor.shape[0] for tensor in found], file
+
+    assert emissions(tmp_path / "cache") == emissions(tmp_path / "cache") and len(computed) == 1
+    _, file = emissions(tmp_path / "cache")
+    file.write_bytes(b"half of it")
+    assert emissions(tmp_path / "cache") == ([2, 1], file) and len(computed) == 2
+    assert "cannot be kept" not in caplog.text
+    assert emissions(tmp_path / "a.wav") == ([2, 1], None) and len(computed) == 3
+    assert "The emissions cannot be kept: " in caplog.text and "cache=FOLDER" in caplog.text
 
 
 def test_audio_that_is_held_in_memory_is_told_apart_by_what_it_is(tmp_path):

@@ -367,6 +367,35 @@ def test_a_graph_is_kept_and_made_anew_when_anything_that_it_is_made_of_changes(
     assert decoder("wfst", tmp_path, phonemes())(emissions, lengths)[0][0].words is not None
 
 
+@pytest.mark.parametrize("place", ["below a file", "/proc/nocache", "no home"])
+def test_a_graph_that_cannot_be_kept_is_searched_in_memory_and_that_is_said_once(place, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("mine")
+    cache = {"below a file": str(tmp_path / "file" / "graphs"), "no home": None}.get(place, place)
+    if place == "no home":
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    emissions, lengths = random_emissions(1, 1, 9, 3), torch.tensor([9])
+    kept = decoder("wfst", tmp_path, phonemes())(emissions, lengths)[0][0]
+    with caplog.at_level("WARNING"):
+        found = decoder("wfst", tmp_path, phonemes(), cache=cache)(emissions, lengths)[0][0]
+    assert (found.words, found.score) == (kept.words, kept.score)
+    (record,) = (one for one in caplog.records if one.name == "asr.user_cache")
+    assert "The search graph cannot be kept: " in record.message and "decoder.cache=FOLDER" in record.message
+    assert ("you have no home folder" if cache is None else f"{cache}/") in record.message
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_no_half_of_a_graph(tmp_path, monkeypatch, caplog):
+    def fill(graph, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("asr.decoders.graph.write", fill)
+    assert decoder("wfst", tmp_path, phonemes()).facts["graph_states"] > 0
+    assert "(No space left on device)" in caplog.text and list((tmp_path / "graphs").iterdir()) == []
+
+
 def lexicon_file(folder, text: str) -> str:
     path = folder / "lexicon.txt"
     path.write_text(text, encoding="utf8")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import SPLITS
+from asr.corpora.manifests import LHOTSE, kaldi_hint, what_it_is, whats_in
 from asr.corpora.names import find_files, renamed
 from asr.corpora.unusable import nothing_usable, unusable_audio
 from asr.errors import UserError
@@ -106,6 +107,8 @@ def read_cuts(file: Path, split: str) -> Iterator[Cut]:
         kind = data.get(
             "type", "a recording" if "sources" in data else "a supervision" if "text" in data else "no type"
         )
+        if kind not in ("MonoCut", "MultiCut") and not LHOTSE & data.keys():
+            raise UserError(f"{file}:{number}: a cut of lhotse was expected, this is {what_it_is(data)}.")
         if kind not in ("MonoCut", "MultiCut"):
             raise UserError(
                 f"{file}:{number}: a MonoCut or MultiCut was expected, this is {kind}: give a manifest of cuts as "
@@ -180,9 +183,13 @@ def refuse_commands(recording, place: str) -> None:
 
 def _json_lines(file: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
     if not file.is_file():
-        raise UserError(f"There is no file {file} (corpus.{split}): a manifest of lhotse cuts was expected.")
+        raise UserError(
+            f"There is no file {file} (corpus.{split}): a manifest of lhotse cuts was expected." + kaldi_hint(file)
+        )
     if not file.name.endswith((".jsonl", ".jsonl.gz")):
-        raise UserError(f"{file} (corpus.{split}) is no .jsonl or .jsonl.gz: `lhotse copy` converts other manifests.")
+        raise UserError(
+            f"{file} (corpus.{split}) is no .jsonl or .jsonl.gz: {whats_in(file) or '`lhotse copy` converts other manifests'}."
+        )
     # as written: a manifest names files
     for number, line in iterate_lines(file, compose=False):
         if not line.strip():

@@ -30,7 +30,9 @@ from asr.corpora.checks import (
     whole_or_not_at_all,
     write_manifests,
 )
+from asr.corpora.manifests import whats_in
 from asr.corpora.names import AUDIO_SUFFIXES, Match, find_files, renamed
+from asr.corpora.recipes import looks_like
 from asr.corpora.unusable import NO_TRANSCRIPT, nothing_usable, unusable_audio
 from asr.errors import UserError, nearest
 from asr.text_files import iterate_lines
@@ -93,8 +95,11 @@ class FolderCorpus(CorpusSource):
             raise UserError(f"sample_rate={rate} is not a sample rate in Hz, such as 16000.")
         root = Path(self.path).expanduser().resolve()
         if not root.is_dir():
-            raise UserError(f"There is no folder {root} (path={self.path}).")
+            other = whats_in(root) if root.is_file() else None
+            raise UserError(f"There is no folder {root} (path={self.path})" + (f": {other}." if other else "."))
         table = root / self.transcripts
+        if not os.path.lexists(table) and (other := looks_like(root, self.name)):
+            raise UserError(f"There is no {table}: {other}.")
         transcripts = read_table(table)
         matches = self._find(root, table, transcripts)
         state = [

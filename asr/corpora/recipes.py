@@ -35,6 +35,8 @@ MARKS = (
     ("timit", {"timit", "dr1"}),
     ("common_voice", {"clips"}),
     ("wsj", {"wsj0", "wsj1", "11-1.1", "13-1.1"}),
+    ("kaldi", {"wav.scp"}),
+    ("folder", {"transcripts.tsv"}),
     ("switchboard", {"swb1_d1", "swb1_d2", "swb1_d3", "swb1_d4", "swb_ms98_transcriptions"}),
 )
 
@@ -104,14 +106,18 @@ class Findings:
         return self.sentences
 
 
+def looks_like(root: Path, corpus: str) -> str | None:
+    """A clause naming the other corpus that `root` holds, by what lies at its top; None where it is none that is known."""
+    names = {path.name.lower() for path in root.iterdir()}
+    return next(
+        (f"it looks like {other} (corpus={other})" for other, marks in MARKS if other != corpus and marks & names), None
+    )
+
+
 def resembling(root: Path, corpus: str) -> str:
     """A clause about what `root` holds, for when it is not the corpus that it should be."""
     names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
-    lower = {name.lower() for name in names}
-    for other, marks in MARKS:
-        if other != corpus and marks & lower:
-            return f"it looks like {other} (corpus={other})"
-    return f"it holds {listed(names)}" if names else "it is empty"
+    return looks_like(root, corpus) or (f"it holds {listed(names)}" if names else "it is empty")
 
 
 def by_recipe(recipe: Callable, *arguments: Any, **settings: Any) -> Any:

@@ -36,12 +36,13 @@ _stop: Event
 class Conversion:
     """One channel of a recording that becomes one FLAC file.
 
-    source: an audio file of any format that `asr.audio` reads. channel: counted from 0 (side A of a conversation).
+    source: an audio file of any format that `asr.audio` reads. channel: counted from 0 (side A of a conversation); None for the
+    mean of all.
     target: the path of the FLAC file, from the folder that it lies in.
     """
 
     source: Path
-    channel: int
+    channel: int | None
     target: str
 
 
@@ -213,12 +214,7 @@ def _convert_source(wanted: list[Conversion], folder: Path, sample_rate: int, re
         return samples
     channels, rate = _read(source)
     for conversion in missing:
-        if not 0 <= conversion.channel < channels.shape[1]:
-            raise UserError(
-                f"{source} has {channels.shape[1]} channel{'s' * (channels.shape[1] > 1)}, where "
-                f"{conversion.channel + 1} were expected."
-            )
-        channel = channels[:, conversion.channel]
+        channel = _channel(channels, conversion)
         if rate != sample_rate:
             channel = resampled(_as_float(channel), rate, sample_rate)
         _write(folder / conversion.target, channel, sample_rate)
@@ -237,6 +233,17 @@ def _read(source: Path) -> tuple[numpy.ndarray, int]:
     if not len(channels):
         raise UserError(f"{source} holds no audio samples: copy it again.")
     return channels, rate
+
+
+def _channel(channels: numpy.ndarray, conversion: Conversion) -> numpy.ndarray:
+    count = channels.shape[1]
+    if conversion.channel is None:
+        return channels[:, 0] if count == 1 else _as_float(channels).mean(axis=1)
+    if not 0 <= conversion.channel < count:
+        raise UserError(
+            f"{conversion.source} has {count} channel{'s' * (count > 1)}, where {conversion.channel + 1} were expected."
+        )
+    return channels[:, conversion.channel]
 
 
 def _as_float(samples: numpy.ndarray) -> numpy.ndarray:

@@ -89,7 +89,7 @@ class SpokenCorpus(CorpusSource):
         except OSError as error:
             raise UserError(
                 f"The corpus cannot be written to the cache folder {folder.parent.parent}: {error.strerror}. "
-                "Choose a folder that you may write to."
+                "Choose another with cache=FOLDER."
             ) from None
         try:
             shape = SHAPES[self.shape]

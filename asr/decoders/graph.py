@@ -6,6 +6,7 @@ Kaldi's `add_lex_disambig.pl`. Labels: a unit is its index + 1, words count from
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -21,6 +22,7 @@ from asr.decoders.pronunciations import Spellings
 from asr.decoders.search import LN10
 from asr.errors import UserError
 from asr.language import NgramModel
+from asr.user_cache import keep
 
 # Changes when graphs that are kept in files must be made anew.
 VERSION = 2
@@ -37,11 +39,12 @@ def search_graph(
     """The graph of these words, as kaldifst's StdVectorFst; costs are natural logarithms, the language model's unweighted.
 
     symbols: the units. model: an ARPA file. cache: a folder where graphs are kept, each in a file named by all that it is
-    made of; None keeps nothing. Raises UserError for a language model that cannot be read and a folder that cannot be
-    written.
+    made of; where there is none or it cannot be written, the graph is in memory alone, which a warning says. Raises UserError
+    for a language model that cannot be read.
     """
-    kept = None if cache is None else Path(cache).expanduser() / f"{fingerprint(spellings, symbols, model)}.fst"
-    if kept is not None and kept.is_file():
+    kept = None if cache is None else cache / f"{fingerprint(spellings, symbols, model)}.fst"
+    # os.path knows no folder that must not be looked into
+    if kept is not None and os.path.isfile(kept):
         graph = kaldifst.StdVectorFst.read(str(kept))
         if graph is not None and graph.num_states:
             return graph
@@ -53,8 +56,12 @@ def search_graph(
     ngrams = None if model is None else NgramModel.read_arpa(model)
     log.info("Building the search graph of %d words; this takes a while for millions of n-grams.", len(spellings.words))
     graph = compose(spellings, len(symbols), ngrams, kaldifst)
-    if kept is not None:
-        keep(graph, kept)
+    keep(
+        kept,
+        lambda path: write(graph, path),
+        "The search graph",
+        "It is built again next time; decoder.cache=FOLDER names another place.",
+    )
     return graph
 
 
@@ -73,20 +80,11 @@ def fingerprint(spellings: Spellings, symbols: list[str], model: Path | None) ->
     return digest.hexdigest()[:16]
 
 
-def keep(graph: Any, path: Path) -> None:
-    """Writes the graph's file, whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        written = graph.write(str(aside))
-        if not written:
-            raise OSError(0, "no room, or no right to write")
-        os.replace(aside, path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise UserError(
-            f"The search graph cannot be kept as {path} ({error.strerror}): choose another folder by decoder.cache=FOLDER."
-        ) from None
+def write(graph: Any, path: Path) -> None:
+    """Raises OSError if the graph cannot be written."""
+    path.touch()  # says why not, which kaldifst does not
+    if not graph.write(str(path)):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def compose(spellings: Spellings, symbols: int, ngrams: NgramModel | None, kaldifst: Any) -> Any:

@@ -20,6 +20,7 @@ from asr.decoders.language_model import model_words
 from asr.decoders.pronunciations import Spellings, spell
 from asr.decoders.search import bound, check_numbers, decode_each, require, runs_of, words_of
 from asr.units import Units
+from asr.user_cache import user_cache
 
 # The emissions are divided by the weight of the language model.
 LEAST_WEIGHT = 1e-3
@@ -66,7 +67,7 @@ class Wfst(Decoder):
         for other hypotheses than the best. max_active: most states at a frame. nbest: how many hypotheses are returned;
         above 1 from a lattice. confidence_scale: of the scores, in the confidences of words: the smaller, the less
         sure; the default has the best normalized cross entropy on the dev set of corpus=spoken. cache: the folder where graphs
-        are kept; None for graphs in `~/.cache/asr`.
+        are kept; None for graphs in `~/.cache/asr`. Where that cannot be written, they are built each time.
         """
         check_numbers(
             {
@@ -87,7 +88,8 @@ class Wfst(Decoder):
         self.beam, self.max_active, self.lattice_beam = float(beam), max_active, float(lattice_beam)
         self.nbest = nbest
         self.confidence_scale, self._confident = float(confidence_scale), False
-        self.cache = Path(cache) if cache else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "asr" / "graphs"
+        kept = user_cache()
+        self.cache = Path(os.path.expanduser(cache)) if cache else kept and kept / "graphs"
         self.units: Units | None = None
         self.spellings: Spellings | None = None
 

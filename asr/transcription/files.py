@@ -53,7 +53,7 @@ def transcribe_files(request: Request) -> int:
         raise UserError(f"format is {', '.join(FORMATS)}, not {request.format!r}.")
     sources, problems = find_sources(request.files)
     names, called = output_names(request, sources)
-    check_folder(request.output)
+    check_folder(request.output, names.values())
     checkpoint = open_checkpoint(request.checkpoint)
     other = choose_attention(checkpoint.model, request.attention, request.knobs)
     place = choose_device(request.device)
@@ -108,6 +108,7 @@ def transcribe_files(request: Request) -> int:
 
 def written(path: Path, content: str) -> None:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content.encode("utf8"))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}.") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
+import itertools
 import os
 import shutil
 import sys
@@ -26,9 +27,14 @@ SUFFIXES = frozenset(
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An audio file. name: how the user knows it, `-` for standard input; as `os.fsdecode` gives it where it is not UTF-8."""
+    """An audio file.
+
+    name: how the user knows it, `-` for standard input; as `os.fsdecode` gives it where it is not UTF-8. below: the folder below
+    `output=` that its transcript goes to; empty for that folder itself.
+    """
 
     name: str
+    below: str = ""
 
     @property
     def shown(self) -> str:
@@ -53,35 +59,78 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
 
     A folder stands for the files below it that are audio by their names, sorted. What has `*`, `?` or `[` in it and is no file is
     a glob, in which `**` stands for any folders. Whether a file is audio is found out when it is read.
-    """
-    names: dict[Path | str, str] = {}
-    problems = []
 
-    def add(found: Sequence[str]) -> None:
-        for name in found:
-            # x.wav and ./x.wav are one file; - is not the file that is called so
-            names.setdefault(name if name == STANDARD_INPUT else Path(name), name)
+    Transcripts keep the folders below what was named: where only `talks` is named, that of `talks/monday/x.wav` goes below
+    `monday`; with `talks` and `news` it goes below `talks/monday`. Files that are named one by one need no folders, unless two
+    have the same name.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    bases: list[str] = []
+    problems = []
+    one_by_one = True
+
+    def add(names: Sequence[str], base: str) -> None:
+        bases.append(place_of(base))
+        for name in names:
+            folder = os.path.dirname(name)
+            # x.wav, ./x.wav and sub/../x.wav are one file
+            file = os.path.join(real(folder), os.path.basename(name))
+            found.setdefault(file, (name, place_of(folder)))
 
     for argument in arguments:
         path = Path(argument)
         if argument == STANDARD_INPUT:
-            add([argument])
+            # the file that is called so is ./-
+            found.setdefault(STANDARD_INPUT, (STANDARD_INPUT, ""))
         elif is_folder(path):
-            found = audio_below(path)
-            if not found:
+            one_by_one = False
+            names = audio_below(path)
+            if names:
+                add(names, argument)
+            else:
                 problems.append(f"{argument} is a folder without audio files: none of the names in it ends like audio.")
-            add(found)
         elif glob.has_magic(argument) and not os.path.lexists(argument):
-            found = sorted(glob.glob(argument, recursive=True))
-            found = [
-                name for match in found for name in (audio_below(Path(match)) if is_folder(Path(match)) else [match])
+            one_by_one = False
+            names = [
+                name
+                for match in sorted(glob.glob(argument, recursive=True))
+                for name in (audio_below(Path(match)) if is_folder(Path(match)) else [match])
             ]
-            if not found:
+            if names:
+                add(names, before_magic(argument))
+            else:
                 problems.append(f"Nothing is called {argument}.")
-            add(found)
         else:
-            add([argument])
-    return [Source(name) for name in names.values()], problems
+            add([argument], os.path.dirname(argument))
+    names = Counter(os.path.basename(name) for name, _ in found.values())
+    if not bases or one_by_one and max(names.values()) == 1:
+        return [Source(name) for name, _ in found.values()], problems
+    root = os.path.commonpath([*bases, *(place for _, place in found.values() if place)])
+    return [Source(name, below(place, root)) for name, place in found.values()], problems
+
+
+def before_magic(pattern: str) -> str:
+    """The folder that a glob starts from: `talks` for `talks/*/x?.wav`."""
+    parts = Path(pattern).parts
+    return str(Path(*itertools.takewhile(lambda part: not glob.has_magic(part), parts)))
+
+
+def real(folder: str) -> str:
+    """The absolute path of a folder without links and `..`."""
+    try:
+        return os.path.realpath(folder)
+    except ValueError:  # NUL in a name: said when it is read
+        return os.path.abspath(folder)
+
+
+def place_of(folder: str) -> str:
+    """The absolute path of a folder as the user knows it: through its links, unless a `..` behind one leads elsewhere."""
+    place = os.path.abspath(folder)
+    return place if real(place) == real(folder) else real(folder)
+
+
+def below(place: str, root: str) -> str:
+    return "" if place in ("", root) else os.path.relpath(place, root)
 
 
 def is_folder(path: Path) -> bool:
@@ -102,19 +151,25 @@ def audio_below(folder: Path) -> list[str]:
 
 
 def file_names(sources: Sequence[Source], suffix: str) -> dict[Source, str]:
-    """The name of the file to be written for each source: `talk.srt` for `talk.wav`, and `talk.wav.srt` where several are called
-    talk. Raises UserError naming two sources that would still be written to one file."""
-    stems = Counter(source.stem for source in sources)
-    written: dict[str, Source] = {}
-    for source in sources:
-        name = (source.stem if stems[source.stem] == 1 else source.whole_name) + suffix
-        if name in written:
-            raise UserError(
-                f"{written[name].shown} and {source.shown} would both be written to {name}: transcribe them into different "
-                "folders (output=FOLDER)."
-            )
-        written[name] = source
-    return {source: name for name, source in written.items()}
+    """The path below `output=` of the file to be written for each source: `monday/talk.srt` for `talk.wav` in `monday`, and
+    `monday/talk.wav.srt` where several there are called talk. Raises UserError naming two sources that would still be written to
+    one file, or one whose file would take the place of a folder."""
+    whole = {source: os.path.join(source.below, source.whole_name + suffix) for source in sources}
+    names = {source: os.path.join(source.below, source.stem + suffix) for source in sources}
+    folders = {str(folder) for source in sources for folder in (Path(source.below), *Path(source.below).parents)}
+    while True:
+        count = Counter(names.values())
+        taken = [source for source, name in names.items() if count[name] > 1 or name in folders]
+        if all(names[source] == whole[source] for source in taken):
+            break
+        names |= {source: whole[source] for source in taken}
+    for source in taken:
+        others = [other for other in taken if names[other] == names[source] and other != source]
+        problem = f"and {others[0].shown} would both be written to" if others else "would be written to the folder"
+        raise UserError(
+            f"{source.shown} {problem} {names[source]} below output=: transcribe it into a folder of its own."
+        )
+    return names
 
 
 def recording_names(sources: Sequence[Source]) -> dict[Source, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,14 +56,19 @@ class Request:
 
 
 def output_names(request: Request, sources: Sequence[Source]) -> tuple[dict[Source, str], dict[Source, str]]:
-    """(the name of each source's file in the folder, what a CTM calls each source); empty where none is needed.
+    """(the path of each source's file below the folder, what a CTM calls each source); empty where none is needed.
 
     Raises UserError where two sources would be called the same, and where standard output would have to hold several that only
     hold one.
     """
     if request.output is not None:
         names = file_names(sources, SUFFIXES[request.format])
-        return names, {source: printable(Path(name).stem) for source, name in names.items()}
+        stems = Counter(Path(name).stem for name in names.values())
+        return names, {
+            # in the CTM of all, which is these one after the other, two have different names
+            source: printable(Path(name).stem if stems[Path(name).stem] == 1 else name.removesuffix(Path(name).suffix))
+            for source, name in names.items()
+        }
     if request.format in SINGLE and len(sources) > 1:
         raise UserError(f"format={request.format} holds one recording: write those of several with output=FOLDER.")
     return {}, recording_names(sources) if request.format == "ctm" else {}
@@ -86,18 +92,20 @@ def refuse_quadratic(model: Model) -> None:
         )
 
 
-def check_folder(output: str | None) -> None:
-    """Raises UserError if there is something else than a folder where the folder is to be; makes nothing."""
+def check_folder(output: str | None, names: Iterable[str]) -> None:
+    """Raises UserError if there is something else than a folder where the folder, or one below it that holds one of the files
+    `names`, is to be; makes nothing."""
     if output is None:
         return
     folder = Path(output)
-    try:
-        there = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
-        problem = None if there is None or there.is_dir() else f"{there} is not a folder"
-    except (OSError, ValueError) as error:
-        problem = getattr(error, "strerror", None) or str(error)
-    if problem:
-        raise UserError(f"output={folder}: the folder cannot be made: {problem}.")
+    for needed in dict.fromkeys([folder, *((folder / name).parent for name in names)]):
+        try:
+            there = next((path for path in (needed, *needed.parents) if os.path.lexists(path)), None)
+            problem = None if there is None or there.is_dir() else f"{there} is not a folder"
+        except (OSError, ValueError) as error:
+            problem = getattr(error, "strerror", None) or str(error)
+        if problem:
+            raise UserError(f"output={folder}: the folder cannot be made: {problem}.")
 
 
 def made_folder(output: str | None) -> Path | None:
