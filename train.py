@@ -16,10 +16,11 @@ def train(config) -> float:
 
     from hydra.core.hydra_config import HydraConfig
 
+    from asr.overrides import escaped
     from asr.training import train
 
     # in a multirun every job has a folder of its own
-    config.run = os.path.relpath(HydraConfig.get().runtime.output_dir)
+    config.run = escaped(os.path.relpath(HydraConfig.get().runtime.output_dir))
     return train(config, list(HydraConfig.get().overrides.task))
 
 

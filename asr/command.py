@@ -18,6 +18,7 @@ from typing import Any
 
 from asr.errors import Stopped, UserError
 from asr.help import help_text
+from asr.overrides import as_hydra_takes, escaped
 from asr.settings import CONF, all_knobs, check_overrides
 
 
@@ -54,8 +55,10 @@ def command(
                 sys.argv[1:] = [*flags[:1], *(argument for argument in sys.argv[1:] if argument not in flags)]
                 if arguments is not None:
                     sys.argv[1:] = arguments(sys.argv[1:])
-                check_overrides(config_name, sys.argv[1:])
-                run_with_hydra(config_name, functools.partial(with_files, function, named) if files else function, name)
+                taken = as_hydra_takes(config_name, sys.argv[1:])
+                check_overrides(config_name, taken)
+                whole = functools.partial(with_files, function, named) if files else function
+                run_with_hydra(config_name, whole, name, taken)
 
         return program
 
@@ -75,7 +78,7 @@ def take_files() -> list[str]:
 
 def with_files(function: Callable[[Any], int], named: list[str], config) -> None:
     before = [config.files] if isinstance(config.files, str) else config.files
-    config.files = [*before, *named]
+    config.files = [*before, *map(escaped, named)]
     if function(config):
         raise SystemExit(1)
 
@@ -111,15 +114,19 @@ def typed_in_group(group: str) -> list[str]:
     return ["name" if key == group else key[len(group) + 1 :] for key in typed if f"{key}.".startswith(f"{group}.")]
 
 
-def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str) -> None:
+def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str, arguments: list[str]) -> None:
+    """Has Hydra compose the configuration and call `function` with it. arguments: the command line as Hydra takes it."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     jobs: list[dict[str, Any]] = []
     sweep: list[Path] = []
+    typed = sys.argv
 
     def guarded(config) -> Any:
+        # what a run says of its command is what was typed
+        sys.argv = typed
         folder = Path(HydraConfig.get().runtime.output_dir)
         if HydraConfig.get().mode == RunMode.MULTIRUN and "run" in config:
             sweep[:] = [folder.parent]
@@ -132,9 +139,11 @@ def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str) 
                 remove_if_empty(folder)
                 raise
 
+    sys.argv = [typed[0], *arguments]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
     finally:
+        sys.argv = typed
         if jobs:
             from asr.sweeps import show_sweep, write_sweep
 
