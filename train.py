@@ -16,12 +16,13 @@ def train(config) -> float:
 
     from hydra.core.hydra_config import HydraConfig
 
+    from asr.command import typed_settings
     from asr.overrides import escaped
     from asr.training import train
 
     # in a multirun every job has a folder of its own
     config.run = escaped(os.path.relpath(HydraConfig.get().runtime.output_dir))
-    return train(config, list(HydraConfig.get().overrides.task))
+    return train(config, typed_settings())
 
 
 if __name__ == "__main__":

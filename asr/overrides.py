@@ -150,10 +150,11 @@ class Setting:
             return False
 
 
-def is_sweep(hydra: Any) -> bool:
+def is_sweep(taken: Any) -> bool:
+    """Whether Hydra takes a value for several."""
     from hydra.core.override_parser.types import Sweep
 
-    return isinstance(hydra, Sweep)
+    return isinstance(taken, Sweep)
 
 
 def is_list_of_text(config, key: str) -> bool:

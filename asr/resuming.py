@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import UserError, nearest
+from asr.overrides import typed_text
 from asr.settings import CONF
 
 # what may be given beside resume=…: how long to train, and where and how the machine does it
@@ -25,8 +26,8 @@ def with_run(arguments: list[str]) -> list[str]:
     named = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
     if not named or named[-1] in ("", "null"):
         return arguments
-    folder = Path(named[-1].strip("'\"")).expanduser()
-    runs = [Path(argument.removeprefix("run=").strip("'\"")) for argument in arguments if argument.startswith("run=")]
+    folder = Path(typed_text(named[-1]))
+    runs = [Path(typed_text(argument.removeprefix("run="))) for argument in arguments if argument.startswith("run=")]
     if any(run.resolve() != folder.resolve() for run in runs):
         raise UserError("resume=… goes on in the run's own folder; leave run=… out.")
     if any(argument in ("-m", "--multirun") for argument in arguments):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shlex
@@ -14,6 +15,51 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asr.errors import UserError
+
+
+def make_folder(folder: Path) -> bool:
+    """Makes a folder and those above it; False if it was there before. That it is made is known to one process only.
+
+    Raises OSError if it cannot be made.
+    """
+    for attempt in itertools.count():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            return True
+        except FileNotFoundError:
+            # another process has removed an empty folder above it
+            if attempt == 100:
+                raise
+        except FileExistsError:
+            if folder.is_dir():
+                return False
+            raise
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes `folder` and the empty folders above it, up to the working directory."""
+    folder, here = folder.resolve(), Path.cwd().resolve()
+    while folder != here:
+        try:
+            folder.rmdir()
+        except OSError:  # something is in it, it is gone, or a disk is mounted there
+            return
+        folder = folder.parent
+
+
+def folder_of_its_own(wanted: Path) -> Path:
+    """Makes the folder `wanted`, or with -2, -3, … behind its name the first that is not there yet.
+
+    Of several processes that ask at the same time each gets its own. Raises UserError if it cannot be made.
+    """
+    try:
+        for number in itertools.count(1):
+            folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            if make_folder(folder):
+                return folder
+    except OSError as error:
+        raise UserError(f"run={wanted}: the folder cannot be made: {error.strerror}.") from None
 
 
 def command_line() -> str:

@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that a mistake is answered at once.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import UserError, nearest
+from asr.run_folder import make_folder
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -140,24 +142,24 @@ def check_whole(config_name: str, config, values: list[tuple[str, Any]]) -> None
     except OmegaConfBaseException as error:
         raise UserError(f"The configuration does not resolve: {str(error).splitlines()[0]}.") from None
     if "run" in config:
+        if "${" in str(config.run):
+            raise UserError(f"run={config.run}: the name of a run's folder cannot hold ${{.")
         check_folder(Path(str(config.run)).absolute())
 
 
 def check_folder(folder: Path) -> None:
-    """Raises UserError if `folder` cannot be made; leaves no trace."""
-    missing = [parent for parent in [folder, *folder.parents] if not parent.exists()]
-    made = []
+    """Raises UserError if `folder` cannot be made; leaves no trace, and alone what other processes make meanwhile."""
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    made = False
     try:
-        for parent in reversed(missing):
-            parent.mkdir()
-            made.append(parent)
-        if not folder.is_dir():
-            raise NotADirectoryError(20, "there is a file of that name")
+        made = make_folder(folder)
     except OSError as error:
-        raise UserError(f"run={folder}: the folder cannot be made: {error.strerror}.") from None
+        reason = "there is a file of that name" if folder.is_file() else error.strerror
+        raise UserError(f"run={folder}: the folder cannot be made: {reason}.") from None
     finally:
-        for parent in reversed(made):
-            parent.rmdir()
+        with contextlib.suppress(OSError):
+            for parent in [folder] * made + missing:
+                parent.rmdir()
 
 
 def missing_keys(config) -> list[str]:
@@ -268,9 +270,10 @@ def check_value(config_name: str, default, key: str, value: Any) -> None:
     known = list(keys_of(default))
     if key not in known:
         group = key.partition(".")[0]
-        if group in default and (having := choices_with(key)):
+        chosen, having = default_of(default, f"{group}.name"), choices_with(key)
+        if chosen and having:
             raise UserError(
-                f"There is no setting called {key!r} for {group}={default[group].name}: "
+                f"There is no setting called {key!r} for {group}={chosen}: "
                 f"add {' or '.join(f'{group}={choice}' for choice in having)}."
             )
         raise UserError(f"There is no setting called {key!r}: {nearest(key, [*known, *default_choices(config_name)])}.")
@@ -360,8 +363,8 @@ def unread_knob(attention: str, knob: str) -> str:
     return f"attention={attention} does not read {knob!r}: it reads {', '.join(reads) if reads else 'no knobs at all'}."
 
 
-def compose(config_name: str, overrides: list[str]):
-    """The configuration of `conf/<config_name>.yaml` with `overrides`, as Hydra composes it."""
+def compose(config_name: str, overrides: list[str], with_hydra: bool = False):
+    """The configuration of `conf/<config_name>.yaml` with `overrides`, as Hydra composes it. with_hydra: with its own in `hydra`."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -369,7 +372,7 @@ def compose(config_name: str, overrides: list[str]):
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            return hydra.compose(config_name, overrides=overrides)
+            return hydra.compose(config_name, overrides=overrides, return_hydra_config=with_hydra)
         except HydraException as error:
             raise UserError(f"The configuration does not compose: {error}") from None
         finally:

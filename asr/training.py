@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 
 from asr.checkpoint import CARRIED, Checkpoint, open_checkpoint, pack_units, unpack_units
-from asr.command import remove_if_empty
 from asr.corpora import Corpus, corpora
 from asr.data.batches import TrainingPlan, Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit, check_split, refuse_if_many
@@ -28,7 +27,7 @@ from asr.model import Model, refuse_unshared
 from asr.model_folder import save_model
 from asr.processes import Alone, Together, joined, launch, place
 from asr.resuming import check_same, last_checkpoint, resumed_config
-from asr.run_folder import alone_in, fingerprint, first_command, keep_config, start_run
+from asr.run_folder import alone_in, fingerprint, first_command, keep_config, remove_if_empty, start_run
 from asr.settings import plain
 from asr.units import Units, build_units
 
