@@ -87,7 +87,7 @@ def with_files(function: Callable[[Any], int], named: list[str], config) -> None
 
 
 def typed_settings() -> list[str]:
-    """The settings that were given on the command line, `key=value` as Hydra takes them: another process may be given the same."""
+    """The settings that were given on the command line, as Hydra takes them: another process may be given the same."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -136,7 +136,8 @@ def own_folder(config_name: str, arguments: list[str]) -> Iterator[list[str]]:
     if named or "\nrun:" not in (CONF / f"{config_name}.yaml").read_text(encoding="utf8") or asked.cfg or asked.info:
         yield []
         return
-    config = compose(config_name, [one for one in asked.overrides if not is_sweep(parsed(*split_setting(one)))], with_hydra=True)
+    single = [setting for setting in asked.overrides if not is_sweep(parsed(*split_setting(setting)))]
+    config = compose(config_name, single, with_hydra=True)
     folder = folder_of_its_own(Path(config.hydra.sweep.dir if asked.multirun else config.run))
     try:
         yield [f"{key}={quoted(key, str(folder))}"]

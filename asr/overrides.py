@@ -45,6 +45,12 @@ def split_setting(argument: str) -> tuple[str, str | None]:
     return key, value if equals else None
 
 
+def shown(setting: str) -> tuple[str, str]:
+    """(key, value) of a setting as Hydra takes it, to be read by people: without signs that add a key and without quotes."""
+    key, value = split_setting(setting)
+    return key.lstrip("+"), getattr(parsed(key, value), "text", value)
+
+
 def key_of(argument: str) -> str:
     """The key of `key=value`, without the signs that add a key."""
     return argument.partition("=")[0].lstrip("+")
@@ -57,9 +63,13 @@ def typed_text(value: str) -> str:
     return os.path.expanduser(text)
 
 
-def escaped(text: str) -> str:
-    r"""A text for a configuration that is never interpolated: OmegaConf takes `\${` for `${` and halves the backslashes before."""
-    return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", text)
+def escaped(plain: Any) -> Any:
+    r"""Plain data as a configuration takes it so that nothing is interpolated: `\${` for `${`, backslashes before it doubled."""
+    if isinstance(plain, dict):
+        return {key: escaped(value) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [escaped(value) for value in plain]
+    return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", plain) if isinstance(plain, str) else plain
 
 
 @functools.cache
@@ -73,7 +83,7 @@ REFUSED = object()
 
 
 def parsed(key: str, value: str) -> Any:
-    """What Hydra's grammar makes of `key=value`: its own types for quoted text and sweeps; REFUSED where it takes it for nothing."""
+    """What Hydra's grammar takes `key=value` for, in its own types where that is quoted text or a sweep; REFUSED for nothing."""
     from hydra.errors import HydraException
 
     try:
@@ -84,7 +94,7 @@ def parsed(key: str, value: str) -> Any:
 
 
 def quoted(key: str, text: str) -> str:
-    """`text` in Hydra's quotes, as they stand after `key=`. Raises UserError for a key or a text that Hydra has no way to take."""
+    """`text` in Hydra's quotes, to stand after `key=`. Raises UserError for a key that Hydra cannot take."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     value = QuotedString(text, Quote.double).with_quotes()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from asr.errors import UserError
 
@@ -104,10 +105,33 @@ def fingerprint(splits) -> str:
     digest = hashlib.sha256()
     for name in sorted(splits):
         for cut in splits[name]:
-            supervision = cut.supervisions[0]
-            line = [name, cut.id, f"{cut.duration:.4f}", supervision.text or "", supervision.speaker or ""]
-            digest.update(json.dumps(line).encode())
+            digest.update(json.dumps([name, *described(cut).values()]).encode())
     return digest.hexdigest()[:16]
+
+
+def described(cut) -> dict[str, str]:
+    supervision = cut.supervisions[0]
+    return {
+        "ids": cut.id,
+        "durations": f"{cut.duration:.4f}",
+        "texts": supervision.text or "",
+        "speakers": supervision.speaker or "",
+    }
+
+
+def data_facts(splits) -> dict[str, Any]:
+    """What tells whether a corpus still holds the same: `data_fingerprint`, and `data`, what there is in each split.
+
+    Of each split: how many `utterances`, and digests of their `ids`, `durations`, `texts` and `speakers`.
+    """
+    data = {}
+    for name, cuts in splits.items():
+        digests: dict[str, Any] = {}
+        for cut in cuts:
+            for part, value in described(cut).items():
+                digests.setdefault(part, hashlib.sha256()).update(json.dumps(value).encode())
+        data[name] = {"utterances": len(cuts)} | {part: digest.hexdigest()[:8] for part, digest in digests.items()}
+    return {"data_fingerprint": fingerprint(splits), "data": data}
 
 
 def keep_config(folder: Path, config) -> None:
@@ -161,7 +185,7 @@ def start_run(folder: Path, config, splits, dropped: list[tuple[str, str, str]])
     environment = {
         "working_directory": os.getcwd(),
         "git_revision": git_revision(),
-        "data_fingerprint": fingerprint(splits),
+        **data_facts(splits),
         "python": sys.version.split()[0],
         "processors": os.cpu_count(),
     }

@@ -265,8 +265,6 @@ def check_addition(default, key: str) -> None:
 
 def check_value(config_name: str, default, key: str, value: Any) -> None:
     """Raises UserError if `key` is no setting, or if `value` is not of its kind or out of its range."""
-    from omegaconf import OmegaConf
-
     known = list(keys_of(default))
     if key not in known:
         group = key.partition(".")[0]
@@ -364,7 +362,7 @@ def unread_knob(attention: str, knob: str) -> str:
 
 
 def compose(config_name: str, overrides: list[str], with_hydra: bool = False):
-    """The configuration of `conf/<config_name>.yaml` with `overrides`, as Hydra composes it. with_hydra: with its own in `hydra`."""
+    """The configuration of `conf/<config_name>.yaml` with `overrides`, as Hydra composes it; with_hydra: with Hydra's own."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from asr.overrides import parsed, split_setting
+from asr.overrides import shown
 from asr.settings import all_knobs, groups, knobs_of
 
 COLUMNS = ("error rate", "interval", "seconds", "folder", "said")
@@ -77,12 +77,6 @@ def write_sweep(folder: Path, jobs: list[dict[str, Any]]) -> list[dict[str, str]
     (folder / "sweep.csv").write_text(table.getvalue(), encoding="utf8")
     (folder / "sweep.md").write_text("\n".join(lines) + "\n", encoding="utf8")
     return [{name: row.get(name, "") for name in names} for row in rows]
-
-
-def shown(override: str) -> tuple[str, str]:
-    """(key, value) of a setting, the value as a table shows it: without the quotes that Hydra wants."""
-    key, value = split_setting(override)
-    return key, getattr(parsed(key, value), "text", value)
 
 
 def without_unread_knobs(overrides: dict[str, str]) -> dict[str, str]:

@@ -25,9 +25,10 @@ from asr.fitting import check_run_settings, fit, make_loggers
 from asr.losses import losses
 from asr.model import Model, refuse_unshared
 from asr.model_folder import save_model
+from asr.moved import facts_of_run, load_own, refuse_other_data
 from asr.processes import Alone, Together, joined, launch, place
 from asr.resuming import check_same, last_checkpoint, resumed_config
-from asr.run_folder import alone_in, fingerprint, first_command, keep_config, remove_if_empty, start_run
+from asr.run_folder import alone_in, data_facts, first_command, keep_config, remove_if_empty, start_run
 from asr.settings import plain
 from asr.units import Units, build_units
 
@@ -81,8 +82,11 @@ def train_here(config, together: Alone | Together) -> float:
     start_from = None if config.init_from is None or saved else open_checkpoint(config.init_from)
     description = describe(config)
     check_run_settings(config)
-    loading = corpora.create(plain(config.corpus))
-    corpus = together.first(lambda: loading.load(Path(config.cache), workers=os.cpu_count() or 1))
+    settings, cache, workers = plain(config.corpus), Path(config.cache), os.cpu_count() or 1
+    loading = corpora.create(settings)
+    corpus = together.first(
+        lambda: load_own(settings, cache, workers, compared=True) if saved else loading.load(cache, workers=workers)
+    )
     leaks = quick_check(corpus)
     if not config.data.allow_leaks:
         refuse_leaks(leaks)
@@ -107,6 +111,7 @@ def train_here(config, together: Alone | Together) -> float:
         "units": plain(config.units),
         "command": first_command(run),
         "init_from": config.init_from,
+        **data_facts(corpus.splits),
     }
     gather_statistics(model, splits["train"], config.data.evaluation_frames)
     plan = plan_training(config, model, loss, splits["train"], together, saved, console)
@@ -201,17 +206,8 @@ def go_on(model: Model, saved: tuple[Path, dict[str, Any], list[str]]) -> str:
 
 def check_corpus_is_the_same(run: Path, corpus: Corpus) -> None:
     """Raises UserError if the corpus is not the one that a run was started with."""
-    file = run / "environment.json"
-    try:
-        then = json.loads(file.read_text(encoding="utf8"))["data_fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{file} does not hold the run's data_fingerprint: it is missing, cut short or changed."
-        ) from None
-    if then != fingerprint(corpus.splits):
-        raise UserError(
-            f"The corpus {corpus.name} has changed since the run {run} was started ({file}). Start a new run with init_from={run}"
-        )
+    changed = f"The corpus {corpus.name} has changed since the run {run} was started ({run / 'environment.json'})"
+    refuse_other_data(facts_of_run(run), corpus, changed, f"Start a new run with init_from={run}")
 
 
 def check_splits(

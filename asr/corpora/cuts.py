@@ -42,6 +42,7 @@ class CutsCorpus(CorpusSource):
     """
 
     name = "cuts"
+    places = ("train", "dev", "test")
 
     train: str
     dev: str

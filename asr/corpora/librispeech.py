@@ -58,6 +58,7 @@ class LibriSpeechCorpus(CorpusSource):
     """
 
     name = "librispeech"
+    places = ("path", "alignments")
 
     path: str | None = None
     train: str | list[str] = "train-clean-100"

@@ -34,6 +34,7 @@ class SwitchboardCorpus(CorpusSource):
     """
 
     name = "switchboard"
+    places = ("swb1", "transcripts", "eval2000", "references")
 
     swb1: str | None = None
     transcripts: str | None = None

@@ -45,6 +45,7 @@ class WsjCorpus(CorpusSource):
     """
 
     name = "wsj"
+    places = ("wsj0", "wsj1")
 
     wsj0: str | None = None
     wsj1: str | None = None
