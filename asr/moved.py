@@ -76,6 +76,9 @@ def load_own(settings: Mapping[str, Any], cache: Path, workers: int, compared: b
         return with_audio(load_or_find(settings, cache, workers, compared), [Path(place) for place in places.values()])
     except UserError as error:
         gone = [key for key, place in places.items() if not is_there(place, places.values())]
+        # the table within a folder that is gone is where it always is
+        defaults = {field.name: field.default for field in dataclasses.fields(corpora.get(settings["name"]))}
+        gone = [key for key in gone if places[key] != defaults[key]]
         if not gone:
             raise
         named = " ".join(f"corpus.{key}=…" for key in gone)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -311,7 +312,7 @@ def report(console: Console, config, run: Path, together: Alone | Together) -> f
     if together.place.rank == 0:
         plot_learning_curves(run / "metrics.csv", run / "learning_curves.png")
         low, high = scores["interval"]
-        cache = "" if str(config.cache) == ".cache" else f" cache={config.cache}"
+        settings = [f"checkpoint={run}"] + [f"cache={config.cache}"] * (str(config.cache) != ".cache")
         page = f"page       {scores['report']}\n" if scores["report"] else ""
         console.print(
             f"\ntest {scores['metric'].upper()} {scores['error_rate']:.2%} (95 % interval {low:.2%} to {high:.2%}; "
@@ -320,7 +321,7 @@ def report(console: Console, config, run: Path, together: Alone | Together) -> f
             f"model      {run / 'model'}\n"
             f"tables     {scores['folder']}\n{page}"
             f"curves     {run / 'learning_curves.png'}\n"
-            f"score it   python evaluate.py checkpoint={run}{cache}\n"
+            f"score it   {shlex.join(['python', 'evaluate.py', *settings])}\n"
             f"repeat it  {first_command(run)}"
         )
     return scores["error_rate"]
