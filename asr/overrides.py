@@ -45,6 +45,12 @@ def split_setting(argument: str) -> tuple[str, str | None]:
     return key, value if equals else None
 
 
+def parted(argument: str) -> tuple[str, str, str]:
+    """`key=value` for programs without Hydra: (key, "=" or "", the value as it was typed, `~` at its start the home folder)."""
+    key, equals, value = argument.partition("=")
+    return key, equals, os.path.expanduser(value)
+
+
 def shown(setting: str) -> tuple[str, str]:
     """(key, value) of a setting as Hydra takes it, to be read by people: without signs that add a key and without quotes."""
     key, value = split_setting(setting)
@@ -144,7 +150,8 @@ class Setting:
 
     def literal(self, text: str, interpolate: bool = True) -> str:
         text = os.path.expanduser(text)
-        return quoted(self.key, text if interpolate and self.interpolates(text) else escaped(text))
+        text = text if interpolate and self.interpolates(text) else escaped(text)
+        return text if parsed(self.key, text) == text else quoted(self.key, text)
 
     def interpolates(self, text: str) -> bool:
         """Whether `${…}` in a text leads to something in the configuration."""

@@ -6,6 +6,7 @@ cv-corpus-17.0-2024-03-15/de/ with train.tsv, dev.tsv, test.tsv and clips/.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from asr.corpora import Corpus, CorpusSource
-from asr.corpora.checks import SPLITS, continued, corpus_in, write_manifests
+from asr.corpora.checks import SPLITS, MadeMeanwhile, continued, corpus_in, write_manifests
 from asr.corpora.discs import prepared_place, recorded_sources
 from asr.corpora.recipes import (
     RATE,
@@ -69,7 +70,8 @@ class CommonVoiceCorpus(CorpusSource):
             raise UserError(not_prepared(cache, language))
         folder, prepared = prepared_place(cache, language, source, FORMAT)
         if not prepared:
-            self._prepare(path, language, folder, workers)
+            with contextlib.suppress(MadeMeanwhile):
+                self._prepare(path, language, folder, workers)
         corpus = corpus_in(folder, self.name)
         return corpus if self.use_reported else without_reported(corpus, folder)
 
