@@ -107,7 +107,7 @@ def with_audio(corpus: Corpus, places: list[Path]) -> Corpus:
     Raises UserError if it is neither there nor where it was.
     """
     first = next((path for cuts in corpus.splits.values() for path in audio_of(next(iter(cuts), None))), None)
-    if first is None or any(first.is_relative_to(place.resolve()) for place in places):
+    if first is None or first.exists() and any(first.is_relative_to(place.resolve()) for place in places):
         return corpus
     for new in places:
         # the longest end of the path that is below the new place
