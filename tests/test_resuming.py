@@ -147,6 +147,9 @@ def test_a_place_that_holds_signs_of_an_interpolation_is_not_interpolated(folder
     typed = as_hydra_takes("train", [f"resume={folder_run}", "corpus.path=ü${seed"])[1:]
     config = OmegaConf.merge(composed(*typed), {"resume": str(folder_run)})
     assert resumed_config(config, typed).corpus.path == "ü${seed"
+    write_as_it_is = saved_in(folder_run) | {"corpus": {"name": "folder", "path": "a${seed}"}}
+    (folder_run / "config.yaml").write_text(yaml.safe_dump(write_as_it_is))
+    assert resumed(folder_run).corpus.path == "a${seed}"
 
 
 @pytest.mark.parametrize(
