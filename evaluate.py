@@ -9,6 +9,7 @@ def evaluate(config) -> None:
 
     python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00
     python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00 attention=clustered clusters=200
+    python evaluate.py checkpoint=RUN corpus.path=/new/place   # the corpus that it was trained on has moved
     python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00 plot_attention=UTTERANCE clusters=25
     """
     from asr.command import asked_of_checkpoint, typed_settings

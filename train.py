@@ -11,6 +11,7 @@ def train(config) -> float:
     python train.py attention=i_clustered clusters=100
     python train.py corpus=asterisk attention=full max_minutes=10
     python train.py resume=runs/spoken/full/2026-01-31_12-00-00
+    python train.py resume=RUN corpus.path=/new/place   # its corpus has moved
     """
     import os
 
