@@ -16,7 +16,7 @@ from asr.errors import UserError
 from asr.evaluation import Request, load_corpus
 from asr.moved import absolute_places, load_own, places_of, with_places
 from asr.run_folder import data_facts
-from asr.settings import compose, groups, plain
+from asr.settings import groups
 
 FOLDER = {"name": "folder", "path": "speech", "transcripts": "transcripts.tsv", "seed": 1}
 
@@ -55,11 +55,7 @@ def trained_on_speech():
 
 @pytest.mark.parametrize("name", groups()["corpus"])
 def test_the_places_of_a_corpus_are_settings_of_text(name):
-    settings = (
-        plain(compose("train", [f"corpus={name}", *{"folder": ["corpus.path=x"]}.get(name, [])]).corpus)
-        if name != "cuts"
-        else {"name": name}
-    )
+    settings = {"name": name}
     places = places_of(settings)
     fields = {field.name: str(field.type) for field in dataclasses.fields(corpora.get(name))}
     assert all(fields[place].startswith("str") for place in places)
@@ -154,7 +150,7 @@ def test_audio_that_is_used_where_it_lies_is_found_again_below_the_new_place(tmp
         load_own(moved, cache, 2, compared=True)
 
 
-def test_a_corpus_whose_audio_is_in_the_cache_needs_its_discs_no_more(tmp_path, monkeypatch):
+def test_a_corpus_prepared_from_elsewhere_is_refused_where_no_data_is_compared(tmp_path, monkeypatch):
     parts = {"train-clean-100": 5, "dev-clean": 3, "test-clean": 3}
     monkeypatch.setattr(librispeech, "PUBLISHED", parts)
     root, cache = tmp_path / "a", tmp_path / "cache"
@@ -162,6 +158,5 @@ def test_a_corpus_whose_audio_is_in_the_cache_needs_its_discs_no_more(tmp_path, 
     settings = {"name": "librispeech", "path": str(root)}
     corpora.create(settings).load(cache)
     shutil.copytree(root, tmp_path / "b")
-    # not on behalf of a run, whose data it is compared with, but as another corpus
     with pytest.raises(UserError, match="was prepared from path="):
         load_own({**settings, "path": str(tmp_path / "b")}, cache, 2, compared=False)
