@@ -9,18 +9,17 @@ def evaluate(config) -> None:
 
     python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00
     python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00 attention=clustered clusters=200
+    python evaluate.py checkpoint=RUN corpus.path=/new/place   # the corpus that it was trained on has moved
     python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00 plot_attention=UTTERANCE clusters=25
     """
-    from hydra.core.hydra_config import HydraConfig
-
-    from asr.command import asked_of_checkpoint
+    from asr.command import asked_of_checkpoint, typed_settings
     from asr.evaluation import Request, evaluate
     from asr.processes import joined, launch, place
     from asr.scoring.show import show_scores
     from asr.settings import plain
 
     if config.devices > 1 and place().ranks == 1:
-        return launch(config.devices, list(HydraConfig.get().overrides.task))
+        return launch(config.devices, typed_settings())
     request = Request(
         **asked_of_checkpoint(config),
         split=config.split,

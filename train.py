@@ -11,16 +11,19 @@ def train(config) -> float:
     python train.py attention=i_clustered clusters=100
     python train.py corpus=asterisk attention=full max_minutes=10
     python train.py resume=runs/spoken/full/2026-01-31_12-00-00
+    python train.py resume=RUN corpus.path=/new/place   # its corpus has moved
     """
     import os
 
     from hydra.core.hydra_config import HydraConfig
 
+    from asr.command import typed_settings
+    from asr.overrides import escaped
     from asr.training import train
 
     # in a multirun every job has a folder of its own
-    config.run = os.path.relpath(HydraConfig.get().runtime.output_dir)
-    return train(config, list(HydraConfig.get().overrides.task))
+    config.run = escaped(os.path.relpath(HydraConfig.get().runtime.output_dir))
+    return train(config, typed_settings())
 
 
 if __name__ == "__main__":

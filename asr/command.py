@@ -6,20 +6,23 @@ checked against `conf/` (`asr.settings`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from asr.errors import Stopped, UserError
 from asr.help import help_text
 from asr.libraries import check_libraries, sentence_for
-from asr.settings import CONF, all_knobs, check_overrides
+from asr.overrides import as_hydra_takes, escaped, is_sweep, key_of, parsed, quoted, split_setting
+from asr.run_folder import folder_of_its_own, remove_if_empty
+from asr.settings import CONF, all_knobs, check_overrides, compose
 
 
 def command(
@@ -55,9 +58,12 @@ def command(
                 sys.argv[1:] = [*flags[:1], *(argument for argument in sys.argv[1:] if argument not in flags)]
                 if arguments is not None:
                     sys.argv[1:] = arguments(sys.argv[1:])
-                check_overrides(config_name, sys.argv[1:])
+                taken = as_hydra_takes(config_name, sys.argv[1:])
+                check_overrides(config_name, taken)
                 check_libraries()
-                run_with_hydra(config_name, functools.partial(with_files, function, named) if files else function, name)
+                whole = functools.partial(with_files, function, named) if files else function
+                with own_folder(config_name, taken) as folder:
+                    run_with_hydra(config_name, whole, name, [*taken, *folder])
 
         return program
 
@@ -77,16 +83,23 @@ def take_files() -> list[str]:
 
 def with_files(function: Callable[[Any], int], named: list[str], config) -> None:
     before = [config.files] if isinstance(config.files, str) else config.files
-    config.files = [*before, *named]
+    config.files = [*before, *map(escaped, named)]
     if function(config):
         raise SystemExit(1)
 
 
+def typed_settings() -> list[str]:
+    """The settings that were given on the command line, as Hydra takes them: another process may be given the same."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    # not resolved: `\\${` would lose its backslash
+    return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+
+
 def typed_knobs(config) -> dict[str, int]:
     """The knobs that were given on the command line, with their values."""
-    from hydra.core.hydra_config import HydraConfig
-
-    typed = {override.split("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task}
+    typed = {key_of(setting) for setting in typed_settings()}
     return {knob: config[knob] for knob in all_knobs() if knob in typed}
 
 
@@ -107,21 +120,46 @@ def asked_of_checkpoint(config) -> dict[str, Any]:
 
 def typed_in_group(group: str) -> list[str]:
     """The settings of a group that were given on the command line: "lm" of `decoder.lm=…`, and "name" of `decoder=…`."""
-    from hydra.core.hydra_config import HydraConfig
-
-    typed = [override.split("=")[0].lstrip("+") for override in HydraConfig.get().overrides.task]
+    typed = [key_of(setting) for setting in typed_settings()]
     return ["name" if key == group else key[len(group) + 1 :] for key in typed if f"{key}.".startswith(f"{group}.")]
 
 
-def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str) -> None:
+@contextlib.contextmanager
+def own_folder(config_name: str, arguments: list[str]) -> Iterator[list[str]]:
+    """Makes the folder of a run, or of a sweep, where the user has named none, and gives the setting that names it to Hydra.
+
+    Runs that are started in the same second get folders of their own. One that stays empty is removed.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    asked = get_args_parser().parse_args(arguments)
+    key = "hydra.sweep.dir" if asked.multirun else "run"
+    named = {key_of(setting) for setting in asked.overrides} & {key, "hydra.run.dir"}
+    if named or "\nrun:" not in (CONF / f"{config_name}.yaml").read_text(encoding="utf8") or asked.cfg or asked.info:
+        yield []
+        return
+    single = [setting for setting in asked.overrides if not is_sweep(parsed(*split_setting(setting)))]
+    config = compose(config_name, single, with_hydra=True)
+    folder = folder_of_its_own(Path(config.hydra.sweep.dir if asked.multirun else config.run))
+    try:
+        yield [f"{key}={quoted(key, str(folder))}"]
+    finally:
+        remove_if_empty(folder)
+
+
+def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str, arguments: list[str]) -> None:
+    """Has Hydra compose the configuration and call `function` with it. arguments: the command line as Hydra takes it."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     jobs: list[dict[str, Any]] = []
     sweep: list[Path] = []
+    typed = sys.argv
 
     def guarded(config) -> Any:
+        # what a run says of its command is what was typed
+        sys.argv = typed
         folder = Path(HydraConfig.get().runtime.output_dir)
         if HydraConfig.get().mode == RunMode.MULTIRUN and "run" in config:
             sweep[:] = [folder.parent]
@@ -134,9 +172,11 @@ def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str) 
                 remove_if_empty(folder)
                 raise
 
+    sys.argv = [typed[0], *arguments]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
     finally:
+        sys.argv = typed
         if jobs:
             from asr.sweeps import show_sweep, write_sweep
 
@@ -147,11 +187,9 @@ def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str) 
 
 def one_of_several(function: Callable[[Any], Any], config, folder: Path, jobs: list[dict[str, Any]], name: str) -> Any:
     """Runs one job of a multirun: a mistake in it is said and does not keep the others from running."""
-    from hydra.core.hydra_config import HydraConfig
-
     from asr.sweeps import same_run
 
-    overrides = list(HydraConfig.get().overrides.task)
+    overrides = typed_settings()
     print(f"\n[{len(jobs) + 1}] {' '.join(overrides)}", flush=True)
     job = {"overrides": overrides, "run": os.path.relpath(folder), "said": "stopped", "failed": True}
     jobs.append(job)
@@ -180,17 +218,6 @@ def one_of_several(function: Callable[[Any], Any], config, folder: Path, jobs: l
         return None
     finally:
         remove_if_empty(folder)
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Removes `folder` and the empty folders above it, up to the working directory."""
-    folder, here = folder.resolve(), Path.cwd().resolve()
-    while folder != here and folder.is_dir() and not any(folder.iterdir()):
-        try:
-            folder.rmdir()
-        except OSError:  # where a disk is mounted
-            return
-        folder = folder.parent
 
 
 class mistakes_as_sentences:  # noqa: N801 - reads as a phrase where it is used: `with mistakes_as_sentences(name):`

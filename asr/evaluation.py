@@ -21,6 +21,7 @@ from asr.decoders import Decoder, Hypothesis, decoders
 from asr.errors import UserError
 from asr.memory import PeakMemory
 from asr.model import Model, refuse_unshared
+from asr.moved import facts_of_run, load_own, refuse_other_data, with_places
 from asr.processes import Alone, Together
 from asr.report.attention import knobs_of_pictures, utterance_called, write_attention_pictures
 from asr.report.evaluation import NAME as REPORT
@@ -46,8 +47,8 @@ class Request:
     """What to evaluate.
 
     attention: settings of another attention than the checkpoint's own; knobs: settings to change in it.
-    corpus: settings of another corpus than the one it was trained on. max_dropped: share of utterances that may be unusable
-    before nothing is scored. output: folder for the tables; by default
+    corpus: settings of another corpus than the one it was trained on; without a `name`, new places of that one.
+    max_dropped: share of utterances that may be unusable before nothing is scored. output: folder for the tables; by default
     `evaluation/<split>/<attention>` beside the model. report: whether `report.html` is written beside the tables.
     plot_attention: the id of an utterance whose attention matrices are drawn; knobs that only these read are allowed then.
     decoder_typed: settings of the decoder that the user gave; the others are those found by `scripts/tune_decoder.py`, if any.
@@ -230,12 +231,11 @@ def choose_attention(model: Model, attention: dict[str, Any] | None, knobs: dict
 
 
 def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, Corpus, bool]:
-    """(the split, its corpus, whether it is the corpus that the model was trained on)."""
-    trained_on = checkpoint.trained_on.get("corpus")
-    settings = request.corpus or trained_on
-    if not isinstance(settings, dict) or "name" not in settings:
-        raise UserError(f"{request.checkpoint} does not say what it was trained on: name a corpus with corpus=…")
-    corpus = corpora.create(settings).load(Path(request.cache), workers=os.cpu_count() or 1)
+    """(the split, its corpus, whether it is the corpus that the model was trained on).
+
+    A corpus that is asked for without a name is the one that the model was trained on, at new places.
+    """
+    corpus, own = load_corpus(checkpoint, request)
     name = corpus.split_called(request.split)
     model = checkpoint.model
     wanted = model.description["features"]["sample_rate"]
@@ -254,7 +254,27 @@ def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, 
     )
     refuse_unusable(corpus, [name], request.max_dropped, "max_dropped")
     refuse_if_many(split, request.max_dropped, "max_dropped")
-    return split, corpus, settings == trained_on
+    return split, corpus, own
+
+
+def load_corpus(checkpoint: Checkpoint, request: Request) -> tuple[Corpus, bool]:
+    """(the corpus to evaluate on, whether it is the one that the model was trained on)."""
+    trained_on, asked = checkpoint.trained_on.get("corpus"), request.corpus or {}
+    cache, workers = Path(request.cache), os.cpu_count() or 1
+    if "name" in asked and asked != trained_on:
+        return corpora.create(asked).load(cache, workers=workers), False
+    if not isinstance(trained_on, dict) or not isinstance(trained_on.get("name"), str):
+        raise UserError(f"{request.checkpoint} does not say what it was trained on: name a corpus with corpus=…")
+    settings = with_places(trained_on, asked, request.checkpoint)
+    moved = settings != trained_on
+    corpus = load_own(settings, cache, workers, compared=moved)
+    if moved:
+        known = "data_fingerprint" in checkpoint.trained_on
+        then = checkpoint.trained_on if known else facts_of_run(checkpoint.run or checkpoint.path)
+        named = " ".join([f"corpus={settings['name']}", *(f"corpus.{key}=…" for key in asked)])
+        changed = f"This is not the data that {request.checkpoint} was trained on"
+        refuse_other_data(then, corpus, changed, f"To evaluate on other data, name the corpus too: {named}")
+    return corpus, True
 
 
 def recognize(

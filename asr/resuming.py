@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import UserError, nearest
+from asr.moved import absolute_places, places_of, with_places
+from asr.overrides import escaped, key_of, shown, typed_text
 from asr.settings import CONF
 
 # what may be given beside resume=…: how long to train, and where and how the machine does it
@@ -25,8 +27,8 @@ def with_run(arguments: list[str]) -> list[str]:
     named = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
     if not named or named[-1] in ("", "null"):
         return arguments
-    folder = Path(named[-1].strip("'\"")).expanduser()
-    runs = [Path(argument.removeprefix("run=").strip("'\"")) for argument in arguments if argument.startswith("run=")]
+    folder = Path(typed_text(named[-1]))
+    runs = [Path(typed_text(argument.removeprefix("run="))) for argument in arguments if argument.startswith("run=")]
     if any(run.resolve() != folder.resolve() for run in runs):
         raise UserError("resume=… goes on in the run's own folder; leave run=… out.")
     if any(argument in ("-m", "--multirun") for argument in arguments):
@@ -68,14 +70,16 @@ def resumed_config(config, typed: list[str]):
             raise UserError(f"{file}, {key}: expected a group of settings, not {saved[key]!r}.")
         elif key in ("data", "trainer", "watch") and isinstance(value, dict) and isinstance(saved[key], dict):
             saved[key] = {**value, **saved[key]}
+    places = take_places(saved, fresh, typed, str(config.resume))
     for item in typed:
-        key = item.split("=")[0].lstrip("+")
-        if key in ("resume", "run") or key.startswith("hydra"):
+        key = key_of(item)
+        if key in ("resume", "run") or key.startswith("hydra") or key in places:
             continue
         if not any(key == allowed or key.startswith(allowed + ".") for allowed in CHANGEABLE):
             raise UserError(
-                f"{item}: a run goes on with the settings that it was started with; only {', '.join(CHANGEABLE)} can be "
-                f"changed. For other settings start a new run from its weights: init_from={config.resume}"
+                f"{'='.join(shown(item))}: a run goes on with the settings that it was started with; only "
+                f"{', '.join([*CHANGEABLE, *own_places(saved)])} can be changed. For other settings start a new run from its "
+                f"weights: init_from={config.resume}"
             )
         *above, last = key.split(".")
         there, new = saved, fresh
@@ -84,10 +88,35 @@ def resumed_config(config, typed: list[str]):
                 there[name] = {}
             there, new = there[name], new[name]
         there[last] = new[last]
-    given = {item.split("=")[0].lstrip("+") for item in typed}
+    given = {key_of(item) for item in typed}
     move(saved, str(config.run), working_directory(Path(config.resume)), given)
     saved["resume"] = str(config.resume)
-    return OmegaConf.create(saved)
+    return OmegaConf.create(escaped(saved))
+
+
+def own_places(saved: dict[str, Any]) -> list[str]:
+    """The settings that say where the corpus of a run lies, as they are typed."""
+    corpus = saved.get("corpus")
+    if not isinstance(corpus, dict) or not isinstance(corpus.get("name"), str):
+        return []
+    return [f"corpus.{place}" for place in places_of(corpus)]
+
+
+def take_places(saved: dict[str, Any], fresh: dict[str, Any], typed: list[str], run: str) -> list[str]:
+    """Puts the places of the corpus that were typed into `saved`, absolute; returns the settings that are done with.
+
+    Raises UserError for a setting that the run's corpus does not have.
+    """
+    own = own_places(saved)
+    if not own:
+        return []
+    keys = [key_of(item) for item in typed]
+    new = [key for key in keys if key in own or key.startswith("corpus.") and key[7:] not in saved["corpus"]]
+    given = {key[7:]: fresh["corpus"][key[7:]] for key in new}
+    corpus = with_places(saved["corpus"], given, run)
+    here = absolute_places(corpus, Path.cwd())
+    saved["corpus"] = corpus | {key: here[key] for key in given}
+    return [*new, "corpus"] if "corpus" in keys and fresh["corpus"]["name"] == corpus["name"] else new
 
 
 def working_directory(run: Path) -> Path:
@@ -115,14 +144,16 @@ def move(saved: dict[str, Any], run: str, started_in: Path, given: set[str]) -> 
         return
     if "cache" not in given and isinstance(saved.get("cache"), str):
         saved["cache"] = str(started_in / saved["cache"])
-    if isinstance(saved.get("corpus"), dict):
-        for key, value in saved["corpus"].items():
-            if isinstance(value, str) and "/" in value and (started_in / value).exists():
-                saved["corpus"][key] = str(started_in / value)
+    if own_places(saved):
+        there = absolute_places(saved["corpus"], started_in)
+        saved["corpus"] |= {key: there[key] for key in there if f"corpus.{key}" not in given}
 
 
 def refuse_foreign_code(saved: Any, file: Path) -> None:
-    """Raises UserError for a `_target_` that no file of `conf/` names, or that hides in an interpolation."""
+    """Raises UserError for a `_target_` that no file of `conf/` names, or that hides in an interpolation.
+
+    The places of a corpus may hold the signs of one: they are taken as they are.
+    """
     known = {
         target
         for path in CONF.glob("**/*.yaml")
@@ -141,7 +172,7 @@ def refuse_foreign_code(saved: Any, file: Path) -> None:
         elif isinstance(part, list):
             for value in part:
                 look(value, place)
-        elif isinstance(part, str) and "${" in part:
+        elif isinstance(part, str) and "${" in part and place not in own_places(saved):
             raise UserError(f"{file}, {place}: {part!r} is not a plain value.")
 
     look(saved, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shlex
@@ -12,8 +13,54 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from asr.errors import UserError
+
+
+def make_folder(folder: Path) -> bool:
+    """Makes a folder and those above it; False if it was there before. That it is made is known to one process only.
+
+    Raises OSError if it cannot be made.
+    """
+    for attempt in itertools.count():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            return True
+        except FileNotFoundError:
+            # another process has removed an empty folder above it
+            if attempt == 100:
+                raise
+        except FileExistsError:
+            if folder.is_dir():
+                return False
+            raise
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes `folder` and the empty folders above it, up to the working directory."""
+    folder, here = folder.resolve(), Path.cwd().resolve()
+    while folder != here:
+        try:
+            folder.rmdir()
+        except OSError:  # something is in it, it is gone, or a disk is mounted there
+            return
+        folder = folder.parent
+
+
+def folder_of_its_own(wanted: Path) -> Path:
+    """Makes the folder `wanted`, or with -2, -3, … behind its name the first that is not there yet.
+
+    Of several processes that ask at the same time each gets its own. Raises UserError if it cannot be made.
+    """
+    try:
+        for number in itertools.count(1):
+            folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            if make_folder(folder):
+                return folder
+    except OSError as error:
+        raise UserError(f"run={wanted}: the folder cannot be made: {error.strerror}.") from None
 
 
 def command_line() -> str:
@@ -58,10 +105,33 @@ def fingerprint(splits) -> str:
     digest = hashlib.sha256()
     for name in sorted(splits):
         for cut in splits[name]:
-            supervision = cut.supervisions[0]
-            line = [name, cut.id, f"{cut.duration:.4f}", supervision.text or "", supervision.speaker or ""]
-            digest.update(json.dumps(line).encode())
+            digest.update(json.dumps([name, *described(cut).values()]).encode())
     return digest.hexdigest()[:16]
+
+
+def described(cut) -> dict[str, str]:
+    supervision = cut.supervisions[0]
+    return {
+        "ids": cut.id,
+        "durations": f"{cut.duration:.4f}",
+        "texts": supervision.text or "",
+        "speakers": supervision.speaker or "",
+    }
+
+
+def data_facts(splits) -> dict[str, Any]:
+    """What tells whether a corpus still holds the same: `data_fingerprint`, and `data`, what there is in each split.
+
+    Of each split: how many `utterances`, and digests of their `ids`, `durations`, `texts` and `speakers`.
+    """
+    data = {}
+    for name, cuts in splits.items():
+        digests: dict[str, Any] = {}
+        for cut in cuts:
+            for part, value in described(cut).items():
+                digests.setdefault(part, hashlib.sha256()).update(json.dumps(value).encode())
+        data[name] = {"utterances": len(cuts)} | {part: digest.hexdigest()[:8] for part, digest in digests.items()}
+    return {"data_fingerprint": fingerprint(splits), "data": data}
 
 
 def keep_config(folder: Path, config) -> None:
@@ -115,7 +185,7 @@ def start_run(folder: Path, config, splits, dropped: list[tuple[str, str, str]])
     environment = {
         "working_directory": os.getcwd(),
         "git_revision": git_revision(),
-        "data_fingerprint": fingerprint(splits),
+        **data_facts(splits),
         "python": sys.version.split()[0],
         "processors": os.cpu_count(),
     }

@@ -46,7 +46,7 @@ def write_whole(path: Path, content: Any, previous: Path | None = None) -> None:
         reason = getattr(first, "strerror", None) or str(error).strip().splitlines()[0]
         raise UserError(
             f"The checkpoint {path} cannot be written: {reason}. What was written before it is whole; "
-            f"make room and go on with resume={path.parent.parent}"
+            f"make room and go on with resume={shlex.quote(str(path.parent.parent))}"
         ) from None
 
 

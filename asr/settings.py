@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that a mistake is answered at once.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import UserError, nearest
+from asr.run_folder import make_folder
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -41,6 +43,16 @@ def knobs_of(attention: str) -> list[str]:
 def all_knobs() -> list[str]:
     """Every top-level knob that some attention reads."""
     return sorted({knob for path in (CONF / "attention").glob("*.yaml") for knob in knobs_of(path.stem)})
+
+
+def first_choices(config_name: str, typed: dict[str, str | None]) -> list[str]:
+    """The `group=choice` of what was typed, as far as there are such; of several the first one. typed: values by key."""
+    defaults, chosen = default_choices(config_name), []
+    for group, choices in groups().items():
+        first = (typed.get(group) or "").split(",")[0]
+        if group in defaults and (first in choices or first == "null" == defaults[group]):
+            chosen.append(f"{group}={first}")
+    return chosen
 
 
 def check_overrides(config_name: str, arguments: list[str]) -> None:
@@ -104,13 +116,15 @@ def check_combination(config_name: str, overrides: Iterable[tuple[str, Any]], re
         else:
             values.append((key, value))
     default = compose(config_name, chosen)
+    typed = {key.lstrip("+") for key, _ in overrides}
     for key, value in values:
-        check_value(config_name, default, key, value)
+        if not of_own_corpus(config_name, key, typed):
+            check_value(config_name, default, key, value)
     check_knobs(default, [key for key, _ in values if key not in read])
     given = {key for key, _ in values}
     for key in missing_keys(default):
         if key not in given and key.rpartition(".")[0] not in given:
-            raise UserError(f"{key}=… is needed: {comment_of(config_name, key)}")
+            raise UserError(f"{key}=… is needed: {comment_of(config_name, default, key)}")
     check_whole(config_name, default, values)
 
 
@@ -128,24 +142,24 @@ def check_whole(config_name: str, config, values: list[tuple[str, Any]]) -> None
     except OmegaConfBaseException as error:
         raise UserError(f"The configuration does not resolve: {str(error).splitlines()[0]}.") from None
     if "run" in config:
+        if "${" in str(config.run):
+            raise UserError(f"run={config.run}: the name of a run's folder cannot hold ${{.")
         check_folder(Path(str(config.run)).absolute())
 
 
 def check_folder(folder: Path) -> None:
-    """Raises UserError if `folder` cannot be made; leaves no trace."""
-    missing = [parent for parent in [folder, *folder.parents] if not parent.exists()]
-    made = []
+    """Raises UserError if `folder` cannot be made; leaves no trace, and alone what other processes make meanwhile."""
+    missing = [parent for parent in folder.parents if not parent.exists()]
+    made = False
     try:
-        for parent in reversed(missing):
-            parent.mkdir()
-            made.append(parent)
-        if not folder.is_dir():
-            raise NotADirectoryError(20, "there is a file of that name")
+        made = make_folder(folder)
     except OSError as error:
-        raise UserError(f"run={folder}: the folder cannot be made: {error.strerror}.") from None
+        reason = "there is a file of that name" if folder.is_file() else error.strerror
+        raise UserError(f"run={folder}: the folder cannot be made: {reason}.") from None
     finally:
-        for parent in reversed(made):
-            parent.rmdir()
+        with contextlib.suppress(OSError):
+            for parent in [folder] * made + missing:
+                parent.rmdir()
 
 
 def missing_keys(config) -> list[str]:
@@ -155,10 +169,11 @@ def missing_keys(config) -> list[str]:
     return sorted(OmegaConf.missing_keys(config))
 
 
-def comment_of(config_name: str, key: str) -> str:
-    """What the comment beside a key in `conf/` says of it."""
+def comment_of(config_name: str, config, key: str) -> str:
+    """What the comment beside a key in `conf/` says of it, in the file that was chosen."""
     *groups_above, name = key.split(".")
-    for path in CONF.glob("/".join([*groups_above, "*.yaml"]) if groups_above else f"{config_name}.yaml"):
+    chosen = default_of(config, f"{groups_above[0]}.name") if groups_above else config_name
+    for path in CONF.glob("/".join([*groups_above, f"{chosen or '*'}.yaml"])):
         found = re.search(rf"^{name}:[^#\n]*# (.+)$", path.read_text(encoding="utf8"), re.M)
         if found:
             return found[1] + "."
@@ -221,9 +236,16 @@ NULLABLE = {
     "pause_seconds": float,
     "skip_seconds": float,
     "channel": int,
+    "corpus.sample_rate": int,
+    "corpus.dev_minutes": float,
+    "corpus.test_minutes": float,
+    "decoder.beam_size_token": int,
+    "decoder.unknown_score": float,
 }
 # settings that are chosen for the user unless they are given
 AUTOMATIC = {"max_epochs": int}
+# settings that are lists of text, and have no default that shows it
+LISTS = ("checkpoints", "attentions")
 ONE_OF = {
     "device": ("auto", "cpu", "cuda"),
     "format": ("text", "json", "srt", "vtt", "ctm"),
@@ -243,15 +265,19 @@ def check_addition(default, key: str) -> None:
 
 def check_value(config_name: str, default, key: str, value: Any) -> None:
     """Raises UserError if `key` is no setting, or if `value` is not of its kind or out of its range."""
-    from omegaconf import OmegaConf
-
     known = list(keys_of(default))
     if key not in known:
+        group = key.partition(".")[0]
+        chosen, having = default_of(default, f"{group}.name"), choices_with(key)
+        if chosen and having:
+            raise UserError(
+                f"There is no setting called {key!r} for {group}={chosen}: "
+                f"add {' or '.join(f'{group}={choice}' for choice in having)}."
+            )
         raise UserError(f"There is no setting called {key!r}: {nearest(key, [*known, *default_choices(config_name)])}.")
     if isinstance(value, str) and "${" in value:
         return
-    before = None if OmegaConf.is_missing(default, key) else OmegaConf.select(default, key, throw_on_missing=False)
-    kind = AUTOMATIC.get(key) or NULLABLE.get(key) or type(before)
+    before, kind = default_of(default, key), kind_of(default, key)
     if value is None and key in NULLABLE or value == "auto" == before:
         return
     if kind in KINDS and key not in ONE_OF and not fits(value, kind):
@@ -266,8 +292,50 @@ def check_value(config_name: str, default, key: str, value: Any) -> None:
     if key in ONE_OF and value not in ONE_OF[key]:
         choices = [str(choice).lower() if isinstance(choice, bool) else choice for choice in ONE_OF[key]]
         raise UserError(f"{key} is {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}.")
-    if value == "" or value == []:
-        raise UserError(f"{key} is empty: {comment_of(config_name, key)}")
+    if value in ("", "???") or value == []:
+        raise UserError(f"{key} is empty: {comment_of(config_name, default, key)}")
+
+
+def choices_with(key: str) -> list[str]:
+    """The choices of a group whose files have a setting: "folder" and others for "corpus.path"."""
+    group, _, name = key.partition(".")
+    files = {choice: CONF / group / f"{choice}.yaml" for choice in groups().get(group, ()) if "/" not in choice}
+    return [one for one, file in files.items() if re.search(rf"^{re.escape(name)}:", file.read_text("utf8"), re.M)]
+
+
+def default_of(config, key: str) -> Any:
+    """What a setting is in a configuration; None too where it is missing there."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.select(config, key, throw_on_missing=False)
+
+
+def kind_of(config, key: str) -> type:
+    """The type that a setting takes; that of None where it is text, though its default does not show it."""
+    return AUTOMATIC.get(key) or NULLABLE.get(key) or type(default_of(config, key))
+
+
+def is_text(config, key: str) -> bool:
+    """Whether a setting takes a text that stands for itself, such as a path: no number, no list and no choice."""
+    if key in LISTS or key in ONE_OF or key not in keys_of(config):
+        return False
+    return kind_of(config, key) in (str, type(None))
+
+
+def may_be_null(config, key: str) -> bool:
+    """Whether a setting takes null, for nothing."""
+    from omegaconf import OmegaConf
+
+    if key in NULLABLE:
+        return True
+    return key in keys_of(config) and key not in OmegaConf.missing_keys(config) and default_of(config, key) is None
+
+
+def of_own_corpus(config_name: str, key: str, typed: Iterable[str]) -> bool:
+    """Whether a setting is one of the corpus that a run or a checkpoint was trained on. typed: all keys that are given."""
+    by_default = default_choices(config_name).get("corpus")
+    own = "resume" in typed and by_default is not None or by_default == "null"
+    return key.startswith("corpus.") and own and "corpus" not in typed
 
 
 def fits(value: Any, kind: type) -> bool:
@@ -293,8 +361,8 @@ def unread_knob(attention: str, knob: str) -> str:
     return f"attention={attention} does not read {knob!r}: it reads {', '.join(reads) if reads else 'no knobs at all'}."
 
 
-def compose(config_name: str, overrides: list[str]):
-    """The configuration of `conf/<config_name>.yaml` with `overrides`, as Hydra composes it."""
+def compose(config_name: str, overrides: list[str], with_hydra: bool = False):
+    """The configuration of `conf/<config_name>.yaml` with `overrides`, as Hydra composes it; with_hydra: with Hydra's own."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -302,7 +370,7 @@ def compose(config_name: str, overrides: list[str]):
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            return hydra.compose(config_name, overrides=overrides)
+            return hydra.compose(config_name, overrides=overrides, return_hydra_config=with_hydra)
         except HydraException as error:
             raise UserError(f"The configuration does not compose: {error}") from None
         finally:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from asr.overrides import shown
 from asr.settings import all_knobs, groups, knobs_of
 
 COLUMNS = ("error rate", "interval", "seconds", "folder", "said")
@@ -52,7 +53,7 @@ def write_sweep(folder: Path, jobs: list[dict[str, Any]]) -> list[dict[str, str]
     rows = []
     for job in jobs:
         scores = test_scores(Path(job["run"])) if job["run"] else None
-        row = without_unread_knobs(dict(override.partition("=")[::2] for override in job["overrides"]))
+        row = without_unread_knobs(dict(map(shown, job["overrides"])))
         row |= {name: "" for name in COLUMNS} | {"said": job["said"], "folder": job["run"] or ""}
         if scores:
             low, high = scores["interval"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 from rich.console import Console
 
 from asr.checkpoint import CARRIED, Checkpoint, open_checkpoint, pack_units, unpack_units
-from asr.command import remove_if_empty
 from asr.corpora import Corpus, corpora
 from asr.corpora.checks import SPLITS
 from asr.corpora.unusable import reasons_of
@@ -28,9 +28,10 @@ from asr.fitting import check_run_settings, fit, make_loggers
 from asr.losses import losses
 from asr.model import Model, refuse_unshared
 from asr.model_folder import save_model
+from asr.moved import facts_of_run, load_own, refuse_other_data
 from asr.processes import Alone, Together, joined, launch, place
 from asr.resuming import check_same, last_checkpoint, resumed_config
-from asr.run_folder import alone_in, fingerprint, first_command, keep_config, start_run
+from asr.run_folder import alone_in, data_facts, first_command, keep_config, remove_if_empty, start_run
 from asr.settings import plain
 from asr.units import Units, build_units
 
@@ -84,8 +85,11 @@ def train_here(config, together: Alone | Together) -> float:
     start_from = None if config.init_from is None or saved else open_checkpoint(config.init_from)
     description = describe(config)
     check_run_settings(config)
-    loading = corpora.create(plain(config.corpus))
-    corpus = together.first(lambda: loading.load(Path(config.cache), workers=os.cpu_count() or 1))
+    settings, cache, workers = plain(config.corpus), Path(config.cache), os.cpu_count() or 1
+    loading = corpora.create(settings)
+    corpus = together.first(
+        lambda: load_own(settings, cache, workers, compared=True) if saved else loading.load(cache, workers=workers)
+    )
     refuse_unusable(corpus, SPLITS, config.data.max_dropped, "data.max_dropped")
     leaks = quick_check(corpus)
     if not config.data.allow_leaks:
@@ -111,6 +115,7 @@ def train_here(config, together: Alone | Together) -> float:
         "units": plain(config.units),
         "command": first_command(run),
         "init_from": config.init_from,
+        **data_facts(corpus.splits),
     }
     gather_statistics(model, splits["train"], config.data.evaluation_frames)
     plan = plan_training(config, model, loss, splits["train"], together, saved, console)
@@ -205,17 +210,8 @@ def go_on(model: Model, saved: tuple[Path, dict[str, Any], list[str]]) -> str:
 
 def check_corpus_is_the_same(run: Path, corpus: Corpus) -> None:
     """Raises UserError if the corpus is not the one that a run was started with."""
-    file = run / "environment.json"
-    try:
-        then = json.loads(file.read_text(encoding="utf8"))["data_fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{file} does not hold the run's data_fingerprint: it is missing, cut short or changed."
-        ) from None
-    if then != fingerprint(corpus.splits):
-        raise UserError(
-            f"The corpus {corpus.name} has changed since the run {run} was started ({file}). Start a new run with init_from={run}"
-        )
+    changed = f"The corpus {corpus.name} has changed since the run {run} was started ({run / 'environment.json'})"
+    refuse_other_data(facts_of_run(run), corpus, changed, f"Start a new run with init_from={run}")
 
 
 def check_splits(
@@ -324,7 +320,7 @@ def report(console: Console, config, run: Path, together: Alone | Together) -> f
     if together.place.rank == 0:
         plot_learning_curves(run / "metrics.csv", run / "learning_curves.png")
         low, high = scores["interval"]
-        cache = "" if str(config.cache) == ".cache" else f" cache={config.cache}"
+        settings = [f"checkpoint={run}"] + [f"cache={config.cache}"] * (str(config.cache) != ".cache")
         page = f"page       {scores['report']}\n" if scores["report"] else ""
         console.print(
             f"\ntest {scores['metric'].upper()} {scores['error_rate']:.2%} (95 % interval {low:.2%} to {high:.2%}; "
@@ -333,7 +329,7 @@ def report(console: Console, config, run: Path, together: Alone | Together) -> f
             f"model      {run / 'model'}\n"
             f"tables     {scores['folder']}\n{page}"
             f"curves     {run / 'learning_curves.png'}\n"
-            f"score it   python evaluate.py checkpoint={run}{cache}\n"
+            f"score it   {shlex.join(['python', 'evaluate.py', *settings])}\n"
             f"repeat it  {first_command(run)}"
         )
     return scores["error_rate"]

@@ -39,6 +39,7 @@ from contestant import Contestant  # noqa: E402
 
 from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError  # noqa: E402
+from asr.overrides import as_hydra_takes  # noqa: E402
 from asr.settings import check_overrides  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
@@ -249,6 +250,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     # the clock runs from one logged step to another
     if arguments.batches < 2 * arguments.warm_up:
         raise UserError(f"--batches {arguments.batches} must be at least twice --warm-up {arguments.warm_up}.")
+    arguments.settings = as_hydra_takes("train", arguments.settings)
     check_overrides("train", arguments.settings)
     if arguments.speechbrain is None and importlib.util.find_spec("speechbrain"):
         arguments.speechbrain = sys.executable

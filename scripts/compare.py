@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
+from asr.overrides import parted  # noqa: E402
 
 DEFAULTS = {"split": "test", "unit": "auto", "resamples": 10000, "seed": 0, "changed": 10, "output": None}
 LEAST = {"resamples": 100, "seed": 0, "changed": 0}
@@ -31,7 +32,7 @@ def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
     """(the two folders, settings) from the command line; an argument is a setting if it begins with one's name and `=`."""
     folders, settings = [], dict(DEFAULTS)
     for argument in arguments:
-        key, equals, text = argument.partition("=")
+        key, equals, text = parted(argument)
         if not equals or Path(argument).is_dir():
             folders.append(argument)
         elif key not in DEFAULTS:

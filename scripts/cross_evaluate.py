@@ -72,6 +72,8 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
 
     own = checkpoint.model.description["attention"]
     digest = weights_digest(checkpoint.model)
+    trained_on = checkpoint.trained_on.get("corpus")
+    corpus = plain(config.corpus) if config.get("corpus") else trained_on
     split = None
     for settings in attentions:
         # knobs that the label does not name are those that the weights were trained with, where they have them
@@ -81,7 +83,7 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
             checkpoint=path,
             split=config.split,
             attention=settings,
-            corpus=plain(config.corpus) if config.get("corpus") else checkpoint.trained_on.get("corpus"),
+            corpus=corpus,
             decoder=plain(config.decoder),
             device=config.device,
             batch_frames=config.batch_frames,

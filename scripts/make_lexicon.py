@@ -25,6 +25,7 @@ from prepare import parse  # noqa: E402
 
 from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
+from asr.overrides import parted  # noqa: E402
 
 # (type, default) of each setting
 SETTINGS = {
@@ -46,7 +47,7 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {key: default for key, (_, default) in SETTINGS.items()}
     of_corpus = {}
     for argument in arguments:
-        key, equals, text = argument.partition("=")
+        key, equals, text = parted(argument)
         if equals and key.startswith("corpus."):
             of_corpus[key.removeprefix("corpus.")] = text
         elif not equals:

@@ -30,6 +30,7 @@ from prepare import parse, settings_of  # noqa: E402
 
 from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
+from asr.overrides import parted  # noqa: E402
 
 # (type, default) of each setting
 SETTINGS = {
@@ -57,7 +58,7 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     settings = {key: default for key, (_, default) in SETTINGS.items()} | {"text": []}
     typed, of_corpus = set(), {}
     for argument in arguments:
-        key, equals, text = argument.partition("=")
+        key, equals, text = parted(argument)
         if equals and key.startswith("corpus."):
             of_corpus[key.removeprefix("corpus.")] = text
             continue

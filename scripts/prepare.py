@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.corpora import Corpus, corpora  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
+from asr.overrides import parted  # noqa: E402
 from asr.settings import CONF  # noqa: E402
 
 # What this command takes besides the corpus's own settings.
@@ -53,7 +54,7 @@ def parse_arguments(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any
     accepted = settings_of(arguments[0]) | OWN
     chosen = {}
     for argument in arguments[1:]:
-        key, equals, text = argument.partition("=")
+        key, equals, text = parted(argument)
         if key.startswith("--"):
             # --allow-missing is allow_missing=true
             key = key[2:].replace("-", "_")

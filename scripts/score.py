@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
+from asr.overrides import parted  # noqa: E402
 from asr.scoring.glm import OTHERWISE  # noqa: E402
 from asr.scoring.missing import check_choice, note_on_missing, refuse_missing  # noqa: E402
 from asr.text_files import count_decomposed, without_compression  # noqa: E402
@@ -42,7 +43,7 @@ MOST_SPEAKERS = 40  # rows of a table that is still read
 def parse_arguments(arguments: list[str]) -> dict[str, str | None]:
     settings: dict[str, str | None] = dict(SETTINGS)
     for argument in arguments:
-        key, equals, text = argument.partition("=")
+        key, equals, text = parted(argument)
         if not equals:
             raise UserError(f"{argument!r} is not of the form setting=value: {nearest(key, SETTINGS)}.")
         if key not in settings:

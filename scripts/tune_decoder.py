@@ -20,6 +20,7 @@ def tune_decoder(config) -> None:
 
     Emissions are computed once and kept in the cache. The test split is never looked at.
     """
+    import shlex
     import time
 
     from rich.console import Console
@@ -122,7 +123,8 @@ def tune_decoder(config) -> None:
     for sentence in [*beyond(points, best), *([earlier] if earlier else [])]:
         print(sentence)
     print("\n".join(f"written   {path}" for path in written))
-    print(f"score it  python evaluate.py checkpoint={config.checkpoint} decoder={settings['name']}")
+    again = ["python", "evaluate.py", f"checkpoint={config.checkpoint}", f"decoder={settings['name']}"]
+    print(f"score it  {shlex.join(again)}")
 
 
 def numbers(config, key: str) -> list[float]:

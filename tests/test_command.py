@@ -65,6 +65,13 @@ MISTAKES = {
     ("train.py", "hello"): "'hello' is not of the form key=value",
     ("train.py", "corpus=folder"): "corpus.path=… is needed",
     ("train.py", "corpus=folder", "corpus.path=nowhere"): "nowhere",
+    (
+        "train.py",
+        "corpus.path=~/speech",
+    ): "no setting called 'corpus.path' for corpus=spoken: add corpus=common_voice or",
+    ("train.py", "corpus=folder", "corpus.path=模型, it's [lang=en"): "模型, it's [lang=en (path=模型, it's [lang=en)",
+    ("train.py", "run=a${b"): "the name of a run's folder cannot hold ${",
+    ("train.py", "fo o=1"): "there is no setting called 'fo o'",
     ("train.py", "init_from=nowhere"): "There is no checkpoint at nowhere",
     ("evaluate.py",): "checkpoint=… is needed: a run's folder, a .ckpt file or a model folder",
     ("evaluate.py", "checkpoint=/etc/passwd"): "/etc/passwd is not a checkpoint",

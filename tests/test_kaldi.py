@@ -291,7 +291,7 @@ def test_segments_are_cut_as_kaldi_cuts_them_and_what_cannot_be_is_named():
     times = {name: (round(cut.start, 3), round(cut.end, 3)) for name, cut in all_cuts(corpus).items()}
     assert times == {"u1": (0.25, 1.0), "u2": (1.0, 2.0), "u3": (1.5, 2.0)}
     assert all_cuts(corpus)["u1"].load_audio().shape == (1, 12000)
-    assert [name for name, _ in corpus.left_out] == ["u12", "r02"]
+    assert {name for name, _ in corpus.left_out} == {"u12", "r02"}
     reasons = dict(corpus.dropped + corpus.left_out)
     assert len(corpus.dropped) + 2 == len(reasons) == 11
     for name, words in {

@@ -214,7 +214,8 @@ def test_espnets_data_is_read_where_it_names_audio(inputs):
     ('{"wav": "x", "wrd": "y"}', "a line of a NeMo manifest was expected, this is an object with wav, wrd"),
     ("[1, 2, 3]", "manifest.json:1: a JSON object, one utterance, was expected"), ("7\n8\n", "a JSON object, one utterance"),
     ("", "lists no utterance that can be used"), ("\xff\xfe", "manifest.json is UTF-16"),
-    ("\x1f\x8b123", "manifest.json is damaged or cut short"), (None, "There is no file .*manifest.json: a manifest of JSON was expected"),
+    ("\x1f\x8b123", "manifest.json is damaged or cut short"),
+    (None, "There is no file .*manifest.json: a manifest of JSON was expected"),
     ("[" * 100000, "is no whole JSON"), ('{"audio_filepath": "a.wav"}\n', r"no utterance that can be used \(1 × no text\)"),
 ], ids=lambda value: getattr(value, "__name__", str(value)[:30]))  # fmt: skip
 def test_what_is_no_such_manifest_is_told_in_a_sentence(content, says):

@@ -1,18 +1,22 @@
 """Corpora that are prepared once: work that is continued, discs that are no longer needed, the lexicon that comes along."""
 
-import fcntl
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from lhotse import SupervisionSegment
 
 from asr.corpora import Corpus
-from asr.corpora.checks import continued, corpus_in, segment_cut, utterance_cut, write_manifests
+from asr.corpora.checks import MadeMeanwhile, continued, corpus_in, segment_cut, utterance_cut, write_manifests
 from asr.corpora.discs import prepared_place, recorded_sources
 from asr.corpora.pronunciations import pronounced, write_lexicon
 from asr.errors import UserError
 from asr.units import build_units, load_units
 from asr.units.lexicon import ARPABET, Lexicon, cmudict_lexicon
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_what_was_done_before_a_failure_is_there_for_the_next_run(tmp_path):
@@ -58,14 +62,31 @@ def test_a_kill_or_an_error_at_the_very_end_loses_nothing(tmp_path, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["prepared"]
 
 
-def test_two_processes_do_not_prepare_the_same_folder(tmp_path):
-    with open(tmp_path / ".prepared.lock", "w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="Another process is preparing"), continued(tmp_path / "prepared"):
-            pass
-    with continued(tmp_path / "prepared"), pytest.raises(UserError, match="Another process is preparing"):
-        with continued(tmp_path / "prepared"):
-            pass
+def test_of_two_processes_that_prepare_the_same_folder_one_waits_for_the_other(tmp_path):
+    program = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from asr.corpora.checks import MadeMeanwhile, continued
+try:
+    with continued(Path("prepared")) as part:
+        print("at it", flush=True)
+        sys.stdin.readline()
+        (part / "audio").write_text("done")
+except MadeMeanwhile:
+    print("made meanwhile", (Path("prepared") / "audio").read_text())
+"""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    command = [sys.executable, "-c", program]
+    first = subprocess.Popen(command, cwd=tmp_path, text=True, **pipes)
+    assert first.stdout.readline() == "at it\n"
+    second = subprocess.Popen(command, cwd=tmp_path, text=True, **pipes)
+    assert second.stderr.readline() == "Another process is preparing prepared; waiting for it.\n"
+    assert first.communicate("go on\n")[1] == "" and first.returncode == 0
+    assert second.communicate() == ("made meanwhile done\n", "") and second.returncode == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["prepared"]
+    with pytest.raises(MadeMeanwhile), continued(tmp_path / "prepared"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["prepared"]
 
 
 def test_a_disk_that_is_full_is_said_and_what_is_done_is_kept(tmp_path):

@@ -10,6 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from asr.errors import UserError
+from asr.overrides import as_hydra_takes
 from asr.resuming import CHANGEABLE, check_same, refuse_foreign_code, resumed_config, with_run
 from asr.settings import compose
 
@@ -124,6 +125,45 @@ def test_what_makes_a_training_another_one_is_refused_with_what_may_be_changed(r
         resumed_config(config, [f"resume={run}", typed])
     for words in (f"{typed}: a run goes on with the settings", *CHANGEABLE, f"init_from={run}"):
         assert words in str(refused.value)
+
+
+@pytest.fixture
+def folder_run(run, started):
+    """A run whose corpus is a folder of recordings."""
+    corpus = {"name": "folder", "path": "speech", "transcripts": "transcripts.tsv", "seed": 1}
+    write(run, saved_in(run) | {"corpus": corpus})
+    return run
+
+
+@pytest.mark.parametrize("typed", [["++corpus.path=new = ü"], ["corpus=folder", "corpus.path=new = ü"]])
+def test_the_corpus_may_have_moved_and_its_place_is_kept_absolute(folder_run, typed):
+    Path("new = ü").mkdir()
+    config = composed(*as_hydra_takes("train", [f"resume={folder_run}", *typed])[1:])
+    corpus = resumed_config(OmegaConf.merge(config, {"resume": str(folder_run)}), typed).corpus
+    assert corpus == saved_in(folder_run)["corpus"] | {"path": str(Path("new = ü").absolute())}
+
+
+def test_a_place_that_holds_signs_of_an_interpolation_is_not_interpolated(folder_run):
+    typed = as_hydra_takes("train", [f"resume={folder_run}", "corpus.path=ü${seed"])[1:]
+    config = OmegaConf.merge(composed(*typed), {"resume": str(folder_run)})
+    assert resumed_config(config, typed).corpus.path == "ü${seed"
+    write_as_it_is = saved_in(folder_run) | {"corpus": {"name": "folder", "path": "a${seed}"}}
+    (folder_run / "config.yaml").write_text(yaml.safe_dump(write_as_it_is))
+    assert resumed(folder_run).corpus.path == "a${seed}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (["++corpus.pth=x"], "corpus=folder, which runs/mine was trained on, has no setting 'pth': did you mean path"),
+        (["corpus=spoken"], "corpus=spoken: a run goes on with the settings"),
+        (["corpus=folder", "corpus.path=x", "corpus.seed=2"], "corpus.seed=2: a run goes on with the settings"),
+    ],
+)
+def test_another_corpus_than_that_of_the_run_is_refused(folder_run, typed, sentence):
+    with pytest.raises(UserError) as refused:
+        resumed_config(OmegaConf.merge(composed(*typed), {"resume": str(folder_run)}), typed)
+    assert str(refused.value).startswith(sentence)
 
 
 def test_settings_that_came_after_a_run_was_started_have_their_defaults(run):

@@ -119,8 +119,9 @@ def test_the_markdown_holds_the_same_table(swept):
 
 def test_a_single_training_keeps_its_settings_in_the_table(tmp_path):
     make_run(tmp_path / "0")
-    (row,) = write_sweep(tmp_path, [{"overrides": ["seed=1"], "run": str(tmp_path / "0"), "said": ""}])
-    assert row["seed"] == "1" and row["error rate"] == "10.00%"
+    overrides = ["seed=1", 'corpus.path="lang=en"']
+    (row,) = write_sweep(tmp_path, [{"overrides": overrides, "run": str(tmp_path / "0"), "said": ""}])
+    assert row["seed"] == "1" and row["corpus.path"] == "lang=en" and row["error rate"] == "10.00%"
 
 
 def test_where_a_run_was_scored_with_other_attentions_too_the_table_holds_its_own_test_score(tmp_path):

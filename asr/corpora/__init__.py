@@ -77,9 +77,13 @@ class Corpus:
 
 
 class CorpusSource(abc.ABC):
-    """Base class of all corpora."""
+    """Base class of all corpora.
+
+    places: the settings that say where the corpus lies. They may change while its data stays the same.
+    """
 
     name: ClassVar[str]
+    places: ClassVar[tuple[str, ...]] = ("path",)
 
     @abc.abstractmethod
     def load(self, cache: Path, workers: int = 2) -> Corpus:

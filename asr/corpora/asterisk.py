@@ -46,6 +46,7 @@ class AsteriskCorpus(CorpusSource):
     """
 
     name = "asterisk"
+    places = ("packages",)
 
     language: str = "en"
     packages: str | None = None

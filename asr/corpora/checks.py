@@ -11,12 +11,15 @@ import json
 import os
 import re
 import shutil
+import sys
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from asr.corpora import Corpus
 from asr.errors import UserError
+from asr.run_folder import make_folder
 
 if TYPE_CHECKING:
     from lhotse import CutSet, MonoCut
@@ -69,11 +72,11 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
     Where another process has finished the same folder meanwhile, that one stays. Raises UserError if it cannot be
     written.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    # the same process id may be taken on another machine that shares the folder
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.part")
     new = [above for above in temporary.parents if not above.exists()]
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        make_folder(temporary)
     except OSError as error:
         _remove_empty(new)
         raise UserError(
@@ -97,31 +100,48 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
         raise
 
 
+class MadeMeanwhile(Exception):
+    """Another process has made a folder that this one was about to make."""
+
+
+def wait_for(lock: TextIO, folder: Path) -> None:
+    """Takes the lock on `folder`; says so if that takes until another process lets go of it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"Another process is preparing {folder}; waiting for it.", file=sys.stderr, flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except OSError as error:
+        raise UserError(
+            f"The cache folder {folder.parent} cannot be locked ({error.strerror}): choose another with cache=FOLDER."
+        ) from None
+
+
 @contextlib.contextmanager
 def continued(folder: Path, made_from: Any = None) -> Iterator[Path]:
     """Gives `.<name>.part` beside `folder` to write into and renames it to `folder` at the end; for hours of work.
 
     Unlike `whole_or_not_at_all`, what is there already stays on failure and is found by the next run, which goes on from it
-    if it is made from the same (plain data), and begins anew if not. Raises UserError if it cannot be written, or another
-    process is at it.
+    if it is made from the same (plain data), and begins anew if not. While another process makes the same folder, this one
+    waits. Raises UserError if it cannot be written, and MadeMeanwhile if the other one has finished it.
     """
     part = folder.with_name(f".{folder.name}.part")
     try:
-        part.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         lock = open(folder.with_name(f".{folder.name}.lock"), "w")
     except OSError as error:
         raise UserError(
             f"The cache folder {folder.parent} cannot be written ({error.strerror}): choose another with cache=FOLDER."
         ) from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"Another process is preparing {folder}: wait for it, or choose another with cache=FOLDER."
-            ) from None
+        wait_for(lock, folder)
+        if folder.is_dir():
+            with contextlib.suppress(OSError):
+                os.unlink(lock.name)
+            raise MadeMeanwhile
         origin, made_from = part / ORIGIN, fingerprint(made_from)
         try:
+            part.mkdir(exist_ok=True)
             if not origin.is_file() or origin.read_text(encoding="utf8") != made_from:
                 shutil.rmtree(part)
                 part.mkdir()

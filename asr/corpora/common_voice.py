@@ -6,6 +6,7 @@ cv-corpus-17.0-2024-03-15/de/ with train.tsv, dev.tsv, test.tsv and clips/.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.corpora import Corpus, CorpusSource
-from asr.corpora.checks import SPLITS, continued, corpus_in, write_manifests
+from asr.corpora.checks import SPLITS, MadeMeanwhile, continued, corpus_in, write_manifests
 from asr.corpora.common_voice_tables import read_rows
 from asr.corpora.discs import prepared_place, recorded_sources
 from asr.corpora.names import find_files, renamed
@@ -79,7 +80,8 @@ class CommonVoiceCorpus(CorpusSource):
             raise UserError(not_prepared(cache, language))
         folder, prepared = prepared_place(cache, language, source, FORMAT)
         if not prepared:
-            self._prepare(path, language, folder, workers)
+            with contextlib.suppress(MadeMeanwhile):
+                self._prepare(path, language, folder, workers)
         corpus = corpus_in(folder, self.name)
         return corpus if self.use_reported else without_reported(corpus, folder)
 

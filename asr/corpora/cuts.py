@@ -43,6 +43,7 @@ class CutsCorpus(CorpusSource):
     """
 
     name = "cuts"
+    places = ("train", "dev", "test")
 
     train: str
     dev: str

@@ -72,6 +72,7 @@ class FolderCorpus(CorpusSource):
     """
 
     name = "folder"
+    places = ("path", "transcripts")
 
     path: str
     transcripts: str = "transcripts.tsv"

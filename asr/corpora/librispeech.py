@@ -6,6 +6,7 @@ https://www.openslr.org/12. An utterance 84-121123-0003 lies in dev-clean/84/121
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from asr.corpora import Corpus, CorpusSource
-from asr.corpora.checks import continued, corpus_in, write_manifests
+from asr.corpora.checks import MadeMeanwhile, continued, corpus_in, write_manifests
 from asr.corpora.discs import prepared_place, recorded_sources
 from asr.corpora.recipes import (
     RATE,
@@ -60,6 +61,7 @@ class LibriSpeechCorpus(CorpusSource):
     """
 
     name = "librispeech"
+    places = ("path", "alignments")
 
     path: str | None = None
     train: str | list[str] = "train-clean-100"
@@ -84,7 +86,8 @@ class LibriSpeechCorpus(CorpusSource):
         folder, prepared = prepared_place(cache, self.name, sources, FORMAT)
         if not prepared:
             wanted = [name for names in parts.values() for name in names]
-            prepare(self.name, self.path, folder, PUBLISHED, wanted, self.alignments, self.allow_missing, workers)
+            with contextlib.suppress(MadeMeanwhile):
+                prepare(self.name, self.path, folder, PUBLISHED, wanted, self.alignments, self.allow_missing, workers)
         return chosen_splits(corpus_in(folder, self.name), parts, self.allow_missing)
 
 

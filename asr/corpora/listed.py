@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import collections
+import contextlib
 import dataclasses
 import logging
 import os
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import (
     SPLITS,
+    MadeMeanwhile,
     check_fractions,
     continued,
     fingerprint,
@@ -98,6 +100,8 @@ class ListedCorpus(CorpusSource):
     language: of all utterances, an eSpeak code such as "en-us"; None: as the listing says.
     """
 
+    places = ("path", "train", "dev", "test")
+
     path: str | None = None
     train: str | None = None
     dev: str | None = None
@@ -136,7 +140,7 @@ class ListedCorpus(CorpusSource):
         folder = Path(cache) / self.name / f"{places['train'].stem}-{key}"
         if not folder.is_dir():
             audio = Audio(listings.values(), files, rate, workers)
-            with continued(folder, key) as part:
+            with contextlib.suppress(MadeMeanwhile), continued(folder, key) as part:
                 audio.prepare(part, workers)
                 cuts, dropped = audio.cuts(listings, self.language)
                 splits = self.held_out(cuts)
@@ -337,7 +341,8 @@ def none_usable(listings: Sequence[Listing], broken: dict[str, UserError]) -> st
     places = listed(dict.fromkeys(str(listing.place) for listing in listings))
     searched = listed(dict.fromkeys(str(folder) for listing in listings for folder in listing.searched))
     if not broken:
-        return f"{places} lists no audio that can be used{reasons([row for each in listings for row in each.dropped + each.left_out])}."
+        unused = [row for listing in listings for row in listing.dropped + listing.left_out]
+        return f"{places} lists no audio that can be used{reasons(unused)}."
     return (
         f"None of the {len(broken)} audio files that {places} lists can be read. The first: {next(iter(broken.values()))} "
         f"Relative paths are looked for in {searched}."
@@ -362,8 +367,8 @@ def refuse_unusable(listings: dict[str, Listing]) -> None:
     train = listings["train"]
     if len(listings) < len(SPLITS) and len(train.utterances) < 3:
         raise UserError(
-            f"{train.place} lists {len(train.utterances)} utterances{reasons(train.dropped + train.left_out)}; train, dev and test each need "
-            "one: three at the least."
+            f"{train.place} lists {len(train.utterances)} utterances{reasons(train.dropped + train.left_out)}; train, dev and "
+            "test each need one: three at the least."
         )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
 from asr.corpora import Corpus, CorpusSource
-from asr.corpora.checks import corpus_in
+from asr.corpora.checks import MadeMeanwhile, corpus_in
 from asr.corpora.discs import prepared_place
 from asr.corpora.librispeech import FORMAT, prepare
 from asr.errors import UserError
@@ -35,7 +36,8 @@ class MiniLibriSpeechCorpus(CorpusSource):
 
         folder, prepared = prepared_place(cache, self.name, {"path": self.path}, FORMAT)
         if not prepared:
-            prepare(self.name, self.path, folder, PUBLISHED, [TRAIN, HELD_OUT], None, self.allow_missing, workers)
+            with contextlib.suppress(MadeMeanwhile):
+                prepare(self.name, self.path, folder, PUBLISHED, [TRAIN, HELD_OUT], None, self.allow_missing, workers)
         corpus = corpus_in(folder, self.name)
         lacking = [part for part in PUBLISHED if part not in corpus.splits]
         held_out, dropped = corpus.splits.get(HELD_OUT, []), corpus.dropped_in.get(HELD_OUT, [])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
 from asr.corpora import Corpus, CorpusSource
-from asr.corpora.checks import check_fractions, read_facts, with_dropped
+from asr.corpora.checks import MadeMeanwhile, check_fractions, read_facts, with_dropped
 from asr.corpora.discs import prepared_place, recorded_sources
 from asr.corpora.switchboard_text import POLICIES
 from asr.errors import UserError, nearest
@@ -35,6 +36,7 @@ class SwitchboardCorpus(CorpusSource):
     """
 
     name = "switchboard"
+    places = ("swb1", "transcripts", "eval2000", "references")
 
     swb1: str | None = None
     transcripts: str | None = None
@@ -63,7 +65,8 @@ class SwitchboardCorpus(CorpusSource):
 
         folder, is_there = prepared_place(cache, self.name, sources, FORMAT)
         if not is_there:
-            prepare(folder, recorded_sources(sources), self.allow_missing, workers)
+            with contextlib.suppress(MadeMeanwhile):
+                prepare(folder, recorded_sources(sources), self.allow_missing, workers)
         elif any(sources.values()) and not self.allow_missing:
             self._check_complete(folder)
         return self._load(folder)

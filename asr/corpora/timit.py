@@ -7,6 +7,7 @@ reads, are left out; the 24 core test speakers and the 50 development speakers a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -17,7 +18,7 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from asr.corpora import Corpus, CorpusSource
-from asr.corpora.checks import SPLITS, continued, corpus_in, write_manifests
+from asr.corpora.checks import SPLITS, MadeMeanwhile, continued, corpus_in, write_manifests
 from asr.corpora.discs import prepared_place, recorded_sources
 from asr.corpora.recipes import (
     RATE,
@@ -65,7 +66,8 @@ class TimitCorpus(CorpusSource):
         """
         folder, prepared = prepared_place(cache, self.name, {"path": self.path}, FORMAT)
         if not prepared:
-            self._prepare(folder, workers)
+            with contextlib.suppress(MadeMeanwhile):
+                self._prepare(folder, workers)
         return corpus_in(folder, self.name)
 
     def _prepare(self, folder: Path, workers: int) -> None:

@@ -7,13 +7,14 @@ them are prepared once, and which of them is train, dev and test is chosen after
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.corpora import Corpus, CorpusSource
-from asr.corpora.checks import SPLITS, continued, corpus_in, utterance_cut, write_manifests
+from asr.corpora.checks import SPLITS, MadeMeanwhile, continued, corpus_in, utterance_cut, write_manifests
 from asr.corpora.discs import prepared_place, recorded_sources
 from asr.corpora.unusable import nothing_usable, unusable_audio
 from asr.corpora.wsj_discs import Discs
@@ -48,6 +49,7 @@ class WsjCorpus(CorpusSource):
     """
 
     name = "wsj"
+    places = ("wsj0", "wsj1")
 
     wsj0: str | None = None
     wsj1: str | None = None
@@ -68,7 +70,8 @@ class WsjCorpus(CorpusSource):
         given = {half: place for half, place in sources.items() if place is not None}
         folder, prepared = prepared_place(cache, self.name, given if given and self.allow_missing else sources, FORMAT)
         if not prepared:
-            self._prepare(folder, given, chosen, workers)
+            with contextlib.suppress(MadeMeanwhile):
+                self._prepare(folder, given, chosen, workers)
         elif given and not self.allow_missing:
             self._check_complete(folder)
         corpus = corpus_in(folder, self.name)

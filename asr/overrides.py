@@ -1,0 +1,182 @@
+"""What is typed on the command line, put as Hydra's grammar takes it: a path is a path, whatever signs are in it.
+
+Hydra reads `key=value` by a grammar of its own, in which `=`, `~`, `#`, quotes, brackets, commas and letters such as ü mean
+something or nothing at all (hydra.cc/docs/advanced/override_grammar). Here the value of a setting that takes text is kept as it
+was typed, and any other value where that grammar refuses it. Hydra's own parser decides, and its own quotes protect the text.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from typing import Any
+
+from asr.errors import UserError
+from asr.settings import LISTS, compose, default_of, first_choices, is_text, keys_of, may_be_null, of_own_corpus
+
+
+def as_hydra_takes(config_name: str, arguments: list[str]) -> list[str]:
+    """The arguments of a program with every value in the form that Hydra gives back as it was typed.
+
+    `~` at the start of a text is the home folder. What keeps Hydra's meaning: values that are quoted as a whole
+    (`path="/data/a,b"`), interpolations that lead somewhere (`${cache}/x`), `null` where a setting may be null, sweeps by
+    commas with --multirun, and everything that Hydra takes for a setting that is no text. A setting of the corpus that
+    belongs to a run or a checkpoint, which conf/ does not know, is added (`++corpus.path=…`).
+    """
+    several = any(argument in ("-m", "--multirun") for argument in arguments)
+    typed = {key_of(argument) for argument in arguments}
+    config = compose(config_name, first_choices(config_name, dict(map(split_setting, arguments))))
+    result = []
+    for argument in arguments:
+        key, value = split_setting(argument)
+        if argument.startswith(("-", "~")) or value is None:
+            result.append(argument)
+            continue
+        own = of_own_corpus(config_name, key_of(argument), typed)
+        prefix = "++" if own and not key.startswith("+") else ""
+        result.append(f"{prefix}{key}={Setting(key, config, own, several).as_hydra_takes(value)}")
+    return result
+
+
+def split_setting(argument: str) -> tuple[str, str | None]:
+    """(key, value) of `key=value`; the value is None where there is no `=`."""
+    key, equals, value = argument.partition("=")
+    return key, value if equals else None
+
+
+def parted(argument: str) -> tuple[str, str, str]:
+    """`key=value` for programs without Hydra: (key, "=" or "", the value as it was typed, `~` at its start the home folder)."""
+    key, equals, value = argument.partition("=")
+    return key, equals, os.path.expanduser(value)
+
+
+def shown(setting: str) -> tuple[str, str]:
+    """(key, value) of a setting as Hydra takes it, to be read by people: without signs that add a key and without quotes."""
+    key, value = split_setting(setting)
+    return key.lstrip("+"), getattr(parsed(key, value), "text", value)
+
+
+def key_of(argument: str) -> str:
+    """The key of `key=value`, without the signs that add a key."""
+    return argument.partition("=")[0].lstrip("+")
+
+
+def typed_text(value: str) -> str:
+    """The text that a value stands for, out of the quotes around the whole of it, `~` at its start the home folder."""
+    quoted = parsed("key", value)
+    text = quoted.text if hasattr(quoted, "text") and not os.path.lexists(value) else value
+    return os.path.expanduser(text)
+
+
+def escaped(plain: Any) -> Any:
+    r"""Plain data as a configuration takes it so that nothing is interpolated: `\${` for `${`, backslashes before it doubled."""
+    if isinstance(plain, dict):
+        return {key: escaped(value) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [escaped(value) for value in plain]
+    return re.sub(r"(\\*)\$\{", lambda found: 2 * found[1] + r"\${", plain) if isinstance(plain, str) else plain
+
+
+@functools.cache
+def parser():
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
+
+
+REFUSED = object()
+
+
+def parsed(key: str, value: str) -> Any:
+    """What Hydra's grammar takes `key=value` for, in its own types where that is quoted text or a sweep; REFUSED for nothing."""
+    from hydra.errors import HydraException
+
+    try:
+        (override,) = parser().parse_overrides([f"{key}={value}"])
+    except HydraException:
+        return REFUSED
+    return override._value
+
+
+def quoted(key: str, text: str) -> str:
+    """`text` in Hydra's quotes, to stand after `key=`. Raises UserError for a key that Hydra cannot take."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    value = QuotedString(text, Quote.double).with_quotes()
+    given = parsed(key, value)
+    if getattr(given, "text", None) != text:
+        # whatever stands in quotes is taken, so it is the key
+        raise UserError(f"{key}={text}: there is no setting called {key!r}. --help lists the keys.")
+    return value
+
+
+class Setting:
+    """A setting that a value was typed for. own: of the corpus that comes with a run. several: whether commas separate values."""
+
+    def __init__(self, key: str, config, own: bool, several: bool):
+        name = key.lstrip("+")
+        self.key, self.config, self.several = key, config, several
+        self.text = own or is_text(config, name)
+        self.list = name in LISTS or is_list_of_text(config, name)
+        self.nullable = own or may_be_null(config, name)
+
+    def as_hydra_takes(self, value: str) -> str:
+        taken = parsed(self.key, value)
+        if self.several and (is_sweep(taken) or taken is REFUSED and "," in value):
+            return self.each(value, getattr(taken, "list", None) if getattr(taken, "simple_form", False) else taken)
+        if self.list and value.startswith("[") and value.endswith("]"):
+            return f"[{self.each(value[1:-1], taken)}]"
+        if self.list and is_sweep(taken):
+            return value
+        return self.one(value, taken)
+
+    def each(self, values: str, taken: Any) -> str:
+        """Values with commas between, one by one. taken: the list that Hydra takes; what it divides otherwise stays as it is."""
+        parts = [part.strip() for part in values.split(",")]
+        if taken is not REFUSED and not (isinstance(taken, list) and len(taken) == len(parts)):
+            return values
+        return ",".join(self.one(part, parsed(self.key, part)) for part in parts)
+
+    def one(self, value: str, taken: Any) -> str:
+        if taken is REFUSED:
+            return self.literal(value)
+        if not (self.text or self.list) or taken is None and self.nullable:
+            return value
+        if os.path.lexists(value):
+            return self.literal(value, interpolate=False)
+        inside = getattr(taken, "text", value)
+        return value if "${" in inside else self.literal(inside)
+
+    def literal(self, text: str, interpolate: bool = True) -> str:
+        text = os.path.expanduser(text)
+        text = text if interpolate and self.interpolates(text) else escaped(text)
+        return text if parsed(self.key, text) == text else quoted(self.key, text)
+
+    def interpolates(self, text: str) -> bool:
+        """Whether `${…}` in a text leads to something in the configuration."""
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        if "${" not in text or r"\${" in text:
+            return False
+        try:
+            probe = OmegaConf.create(OmegaConf.to_container(self.config) | {"": text})
+            return probe[""] is not None
+        except OmegaConfBaseException:
+            return False
+
+
+def is_sweep(taken: Any) -> bool:
+    """Whether Hydra takes a value for several."""
+    from hydra.core.override_parser.types import Sweep
+
+    return isinstance(taken, Sweep)
+
+
+def is_list_of_text(config, key: str) -> bool:
+    """Whether a setting is a list by default, and not one of numbers."""
+    from omegaconf import ListConfig
+
+    default = default_of(config, key) if key in keys_of(config) else None
+    return isinstance(default, ListConfig) and all(isinstance(value, str) for value in default)
