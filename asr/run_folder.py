@@ -28,14 +28,12 @@ def make_folder(folder: Path) -> bool:
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir()
             return True
-        except FileNotFoundError:
-            # another process has removed an empty folder above it
-            if attempt == 100:
-                raise
-        except FileExistsError:
+        except (FileNotFoundError, FileExistsError):
             if folder.is_dir():
                 return False
-            raise
+            # another process has just removed it, or an empty folder above it; unless a file is in the way
+            if attempt == 100:
+                raise
 
 
 def remove_if_empty(folder: Path) -> None:
