@@ -160,7 +160,7 @@ def choose_units(config, corpus: Corpus, start_from: Checkpoint | None) -> Units
     settings = plain(config.units)
     if start_from is not None and start_from.units.name == settings["name"] != "phonemes":
         return start_from.units
-    return build_units(settings, (cut.supervisions[0] for cut in corpus.splits["train"]), corpus.lexicon)
+    return build_units(settings, (cut.supervisions[0] for cut in corpus.splits["train"]), corpus.lexicon, corpus.language)
 
 
 def initialize(model: Model, units: Units, other: Checkpoint | None) -> str | None:
