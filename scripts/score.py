@@ -8,6 +8,7 @@ hubscr.pl or sclite scores the same files, and it is said whether both agree to 
     reference=     ref.stm or ref.trn
     hypothesis=    hyp.ctm or hyp.trn
     glm=           a global mapping file, applied to both as csrfilt.sh does; by default none
+    metric=        wer (words) or cer (characters of these words); by default characters where the script has no spaces
     output=        a folder for the evaluation's tables and alignments; by default nothing is written
 
 The exit code is 0 if both agree or SCTK is not installed, 1 if they disagree, and 2 for a mistake in what was given.
@@ -16,6 +17,7 @@ The exit code is 0 if both agree or SCTK is not installed, 1 if they disagree, a
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
 
-SETTINGS = ("reference", "hypothesis", "glm", "output")
+SETTINGS = ("reference", "hypothesis", "glm", "metric", "output")
+COUNTED = ("auto", "wer", "cer")
 FORMS = {".stm": ".ctm", ".trn": ".trn"}  # reference: hypothesis
 MOST_SPEAKERS = 40  # rows of a table that is still read
 
@@ -41,6 +44,9 @@ def parse_arguments(arguments: list[str]) -> dict[str, str | None]:
     for key in ("reference", "hypothesis"):
         if settings[key] is None:
             raise UserError(f"{key}=FILE is missing: python scripts/score.py reference=ref.stm hypothesis=hyp.ctm")
+    settings["metric"] = settings["metric"] or "auto"
+    if settings["metric"] not in COUNTED:
+        raise UserError(f"metric is auto, wer or cer, not {settings['metric']!r}.")
     forms = [Path(settings[key]).suffix.lower() for key in ("reference", "hypothesis")]
     if FORMS.get(forms[0]) != forms[1]:
         raise UserError(
@@ -51,20 +57,23 @@ def parse_arguments(arguments: list[str]) -> dict[str, str | None]:
 
 
 def run(arguments: list[str]) -> int:
-    from asr.scoring import summarize
+    from asr.scoring.metric import choose_metric, summarize_in
 
     settings = parse_arguments(arguments)
     conversations = Path(settings["reference"]).suffix.lower() == ".stm"
-    utterances, subsets, notes, check = (score_conversations if conversations else score_transcripts)(settings)
-    score = summarize(utterances)
-    show(score, subsets, notes)
+    utterances, subsets_in, notes, check = (score_conversations if conversations else score_transcripts)(settings)
+    metric = choose_metric(settings["metric"], "wer", (utterance.reference for utterance in utterances))
+    score, beside = summarize_in(metric, utterances)
+    subsets = subsets_in(metric)
+    show(score, metric, beside, subsets, notes)
     verdict(check)
     if settings["output"]:
-        write(settings, score, {"subsets": subsets, "notes": notes, "sclite": check})
+        write(settings, score, metric.name, {**beside, "subsets": subsets, "notes": notes, "sclite": check})
     return 1 if check["agrees"] is False else 0
 
 
-def score_conversations(settings: dict[str, str | None]) -> tuple[list, dict[str, Any], list[str], dict[str, Any]]:
+def score_conversations(settings: dict[str, str | None]) -> tuple[list, Callable, list[str], dict[str, Any]]:
+    """(utterances by words, metric → subsets, remarks, what sclite says)."""
     from asr.scoring.cross_check import cross_check_words
     from asr.scoring.ctm import read_ctm
     from asr.scoring.rules import ScoringRules
@@ -89,10 +98,11 @@ def score_conversations(settings: dict[str, str | None]) -> tuple[list, dict[str
         sides = ", ".join(" ".join(side) for side in sorted(silent)[:5])
         notes.append(f"{len(silent)} sides of the reference have no word in the hypothesis: {sides}.")
     check = cross_check_words(rules, scored.utterances, words)
-    return scored.utterances, subsets_as_data(rules, scored.utterances), notes, check
+    return scored.utterances, lambda metric: subsets_as_data(rules, metric.counted(scored.utterances)), notes, check
 
 
-def score_transcripts(settings: dict[str, str | None]) -> tuple[list, dict[str, Any], list[str], dict[str, Any]]:
+def score_transcripts(settings: dict[str, str | None]) -> tuple[list, Callable, list[str], dict[str, Any]]:
+    """As `score_conversations`, without subsets."""
     from asr.scoring.cross_check import cross_check_transcripts
     from asr.scoring.trn import score_trn
 
@@ -104,14 +114,15 @@ def score_transcripts(settings: dict[str, str | None]) -> tuple[list, dict[str, 
             f"{len(missing)} utterances of the reference have no hypothesis and are not scored, as sclite does it: "
             f"{', '.join(missing[:5])}."
         )
-    return utterances, {}, notes, cross_check_transcripts(utterances, *paths)
+    return utterances, lambda _: {}, notes, cross_check_transcripts(utterances, *paths)
 
 
-def show(score, subsets: dict[str, Any], notes: list[str]) -> None:
+def show(score, metric, beside: dict[str, Any], subsets: dict[str, Any], notes: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from asr.scoring.text import percent
+    from asr.scoring.metric import METRICS, rates_beside
+    from asr.scoring.text import counted_tokens, percent, rate_and_interval
 
     def row(name: str, part: dict[str, Any]) -> list[str]:
         rate = "–" if part["error_rate"] is None else percent(part["error_rate"])
@@ -120,12 +131,12 @@ def show(score, subsets: dict[str, Any], notes: list[str]) -> None:
 
     def table(title: str, first: str) -> Table:
         made = Table(title=title)
-        for name in (first, "utterances", "words", "sub", "del", "ins", "WER"):
+        for name in (first, "utterances", metric.tokens, "sub", "del", "ins", metric.name.upper()):
             made.add_column(name, justify="left" if name == first else "right")
         return made
 
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    parts = table("word errors", "")
+    parts = table(f"{metric.tokens.removesuffix('s')} errors", "")
     whole = {key: getattr(score, key) for key in ("reference_length", "substitutions", "deletions", "insertions")}
     parts.add_row(*row("all", whole | {"utterances": len(score.utterances), "error_rate": score.error_rate}))
     for key, part in subsets.items():
@@ -138,7 +149,13 @@ def show(score, subsets: dict[str, Any], notes: list[str]) -> None:
     if len(score.speakers) > MOST_SPEAKERS:
         console.print(f"{len(score.speakers) - MOST_SPEAKERS} further speakers have fewer errors.")
     low, high = score.interval
-    console.print(f"word error rate {percent(score.error_rate)}, 95 % interval {percent(low)} to {percent(high)}")
+    data = {"metric": metric.name, **beside}
+    counted = counted_tokens(score, data)
+    console.print(
+        f"{metric.title.lower()} {percent(score.error_rate)}, 95 % interval {percent(low)} to {percent(high)}, {counted}"
+    )
+    for name in rates_beside(data):
+        console.print(f"{METRICS[name][0].lower()} {rate_and_interval(data, name)}")
     for note in notes:
         console.print(note)
 
@@ -159,7 +176,7 @@ def verdict(check: dict[str, Any]) -> None:
         )
 
 
-def write(settings: dict[str, str | None], score, more: dict[str, Any]) -> None:
+def write(settings: dict[str, str | None], score, metric: str, more: dict[str, Any]) -> None:
     from asr.run_folder import command_line
     from asr.scoring import EvaluationFacts, write_evaluation
 
@@ -168,7 +185,7 @@ def write(settings: dict[str, str | None], score, more: dict[str, Any]) -> None:
         split=Path(settings["hypothesis"]).name,
         units="words",
         attention="unknown",
-        metric="wer",
+        metric=metric,
         audio_seconds=score.seconds,
         forward_seconds=None,
         peak_memory_bytes=None,

@@ -201,8 +201,8 @@ def test_facts_that_json_cannot_hold_leave_nothing_behind(tmp_path, facts):
 
 
 def test_an_unknown_metric_is_refused():
-    with pytest.raises(ValueError, match="cer"):
-        dataclasses.replace(FACTS, metric="cer")
+    with pytest.raises(ValueError, match="ter"):
+        dataclasses.replace(FACTS, metric="ter")
 
 
 def test_writing_again_replaces_the_own_files_only(tmp_path):
