@@ -374,8 +374,7 @@ class Recognizer(lightning.LightningModule):
             position.validations + 1,
             False,
         )
-        improved = position.best is None or self.error_rate < position.best
-        position.unimproved = 0 if improved else position.unimproved + 1
+        position.unimproved = 0 if self.is_better() else position.unimproved + 1
         position.over = position.batches >= self.plan.total or self.time_is_over() or self.has_converged()
         if self.has_converged():
             self.watchdogs.say(
@@ -386,6 +385,18 @@ class Recognizer(lightning.LightningModule):
         named = {f"dev/{key_of(name)}": rate for name, rate in self.error_rates.items() if "cer" in self.error_rates}
         self.write({"dev/loss": self.dev_loss, "dev/error_rate": self.error_rate, **named})
         self.watchdogs.silence(position.steps, empty / utterances, self.progress())
+
+    @property
+    def beside(self) -> float | None:
+        """The last validation's rate beside the one that decides, if there is one."""
+        return next((rate for name, rate in self.error_rates.items() if name != self.metric.name), None)
+
+    def is_better(self) -> bool:
+        """Whether the last validation was better than the best before it."""
+        position = self.position
+        if position.best is None or self.error_rate != position.best:
+            return position.best is None or self.error_rate < position.best
+        return None not in (self.beside, position.best_beside) and self.beside < position.best_beside
 
     def end_validation(self) -> None:
         """Brings the weights in training back, once the validation's checkpoint is written."""

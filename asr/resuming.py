@@ -162,7 +162,7 @@ def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any], list[str]]:
 
     fields = {field.name for field in dataclasses.fields(Position)}
     # those of checkpoints from before these were kept
-    needed = fields - {"unimproved"}
+    needed = fields - {"unimproved", "best_beside"}
     said = []
     for name in (LAST, PREVIOUS):
         file = run / "checkpoints" / name

@@ -49,6 +49,7 @@ def all_cuts(corpus):
 def test_a_folder_becomes_cuts_whose_audio_lhotse_reads(tmp_path):
     make_folder(tmp_path / "mine")
     corpus = load(tmp_path / "mine", tmp_path, language="en-us")
+    assert corpus.language == "en-us"
     cuts = all_cuts(corpus)
     assert len(cuts) == 20 and corpus.dropped == [] and corpus.sample_rate == 16000
     (supervision,) = cuts["7"].supervisions

@@ -64,14 +64,16 @@ class Metric:
     def counted(self, utterances: Sequence[UtteranceScore], name: str | None = None) -> list[UtteranceScore]:
         """Utterances that were aligned in their own tokens, counted in this metric or in `name`.
 
-        Of several readings that a reference allows, the one that its words were aligned with is counted in characters.
+        Of several readings that a reference allows, the one that its words were aligned with is counted in characters; what
+        counts as the right word there, such as one for a fragment, has the right characters.
         """
         return [self.in_characters(one) for one in utterances] if (name or self.name) == "cer" else list(utterances)
 
     def in_characters(self, utterance: UtteranceScore) -> UtteranceScore:
         steps = utterance.alignment.operations
         reference = [step.reference for step in steps if step.reference is not None]
-        hypothesis = [step.hypothesis for step in steps if step.hypothesis is not None]
+        hypothesis = [step.reference if step.kind == "equal" else step.hypothesis for step in steps]
+        hypothesis = [token for token in hypothesis if token is not None]
         return score_utterance(
             utterance.utterance, self.characters(reference), self.characters(hypothesis), utterance.speaker,
             utterance.duration,
