@@ -250,14 +250,16 @@ def test_dev_is_scored_in_words_and_characters(tmp_path, cuts):
     training.recognizer.decoder = lambda emissions, lengths: [
         [Hypothesis(ids[next(said)], 0.0, [])] for _ in range(len(lengths))
     ]
+    training.recognizer.trainer = training.trainer
     training.recognizer.on_validation_epoch_start()
-    training.recognizer.validation_step(training.batch(ALL), 0)
+    with torch.no_grad():
+        training.recognizer.validation_step(training.batch(ALL), 0)
     training.recognizer.on_validation_epoch_end()
     words, characters = sum(len(text.split()) for text in TEXTS), sum(map(len, TEXTS))
     assert training.recognizer.error_rates == {"wer": 3 / words, "cer": 2 / characters}
     assert training.recognizer.error_rate == 3 / words
 
-    fitted = training.fit().recognizer
+    fitted = Training(tmp_path, cuts, [ALL]).fit().recognizer
     with open(tmp_path / "metrics.csv", encoding="utf8", newline="") as file:
         row = [row for row in csv.DictReader(file) if row["dev/loss"]][-1]
     assert float(row["dev/error_rate"]) == float(row["dev/word_error_rate"]) == fitted.error_rates["wer"]
