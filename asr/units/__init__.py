@@ -38,7 +38,8 @@ class UnknownUnit(UserError):
 class Units(abc.ABC):
     """Base class of all units.
 
-    name: as in the registry. metric: what errors are counted in, "per" (phonemes) or "wer" (words).
+    name: as in the registry. metric: what the tokens to score are, phonemes ("per") or words ("wer"), whose characters can be
+    counted too (`asr.scoring.metric`).
     symbols: one per output of the recognizer; the first is the CTC blank, `<blank>`.
     normalizer: what the text goes through first (asr.units.text).
     fields: what `units.json` holds besides name and symbols: arguments of the constructor kept as attributes, by type.
