@@ -58,6 +58,18 @@ def test_a_folder_becomes_cuts_whose_audio_lhotse_reads(tmp_path):
     assert cuts["7"].recording.sources[0].source == str(tmp_path / "mine/7.wav")  # used in place
 
 
+def test_the_language_of_a_folder_reaches_the_units_that_are_trained(tmp_path):
+    from asr.settings import compose
+    from asr.training import choose_units
+
+    make_folder(tmp_path / "mine")
+    write_table(tmp_path / "mine", [f"{number}.wav\tIĞDIR {number}" for number in range(20)])
+    config = compose("train", ["units=characters"])
+    for language, normalizer, letter in (("tr", "words-tr", "ı"), ("en-us", "words", "i"), (None, "words", "i")):
+        units = choose_units(config, load(tmp_path / "mine", tmp_path, language=language), None)
+        assert units.normalizer == normalizer and letter in units.symbols
+
+
 @pytest.mark.parametrize("bom", ["", "\ufeff"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_a_first_line_may_name_the_columns_in_any_order(tmp_path, bom, ending):
