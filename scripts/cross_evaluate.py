@@ -162,10 +162,21 @@ class Table:
         cost = [f"{scores['forward_seconds']:.1f} s", *([f"{memory / 2**20:.0f} MiB"] if memory else [])]
         return f"{rate} ({', '.join(beside + cost)})"
 
+    @property
+    def others(self) -> list[str]:
+        """The rates beside the main one that some pair has, by name: characters beside words."""
+        from asr.scoring.metric import rates_beside
+
+        return sorted({name for scores in self.scores.values() for name in rates_beside(scores)})
+
+    @property
+    def in_brackets(self) -> str:
+        return ", ".join([*(name.upper() for name in self.others), "forward time", "peak memory"])
+
     def markdown(self) -> str:
         metric = next((scores["metric"].upper() for scores in self.scores.values()), "error rate")
         lines = [
-            f"{metric} in percent (forward time, peak memory); columns: trained with, rows: evaluated with; "
+            f"{metric} in percent ({self.in_brackets}); columns: trained with, rows: evaluated with; "
             "bold: the attention that the weights were trained with.",
             "",
             "| evaluated with | " + " | ".join(self.columns) + " |",
@@ -180,28 +191,24 @@ class Table:
     def write(self) -> None:
         """Writes table.csv, table.md and table.png into the output folder."""
         from asr.plots import plot_heat_map
-
-        self.output.mkdir(parents=True, exist_ok=True)
         from asr.scoring.metric import rates_beside
 
+        self.output.mkdir(parents=True, exist_ok=True)
         fields = ["trained_with", "evaluated_with", "error_rate", "low", "high", "forward_seconds", "peak_memory_bytes"]
-        # word and character error rates beside the main one, where there are any
-        others = sorted({name for scores in self.scores.values() for name in rates_beside(scores)})
         with open(self.output / "table.csv", "w", newline="", encoding="utf8") as file:
             writer = csv.writer(file)
-            writer.writerow([*fields, "reason", *others])
+            writer.writerow([*fields, "reason", *self.others])
             for label in self.rows:
                 for column in self.columns:
                     scores = self.scores.get((label, column))
                     if scores is None:
                         reason = self.reasons.get((label, column), "")
-                        writer.writerow([column, label, "", "", "", "", "", reason, *("" for _ in others)])
+                        writer.writerow([column, label, "", "", "", "", "", reason, *("" for _ in self.others)])
                         continue
-                    values = [scores["error_rate"], *scores["interval"]]
-                    values += [scores["forward_seconds"], scores["peak_memory_bytes"], ""]
+                    values = [scores["error_rate"], *scores["interval"], scores["forward_seconds"]]
                     beside = rates_beside(scores)
-                    values += [beside[name]["error_rate"] if name in beside else "" for name in others]
-                    writer.writerow([column, label, *values])
+                    rates = [beside[name]["error_rate"] if name in beside else "" for name in self.others]
+                    writer.writerow([column, label, *values, scores["peak_memory_bytes"], "", *rates])
         (self.output / "table.md").write_text(self.markdown(), encoding="utf8")
         rates = {
             label: {
@@ -216,7 +223,7 @@ class Table:
         from rich.console import Console
         from rich.table import Table as RichTable
 
-        shown = RichTable(title="error rate in percent (forward time, peak memory)")
+        shown = RichTable(title=f"error rate in percent ({self.in_brackets})")
         shown.add_column("evaluated with \\ trained with")
         for column in self.columns:
             shown.add_column(column)
