@@ -1,5 +1,6 @@
 """Comparing two evaluations: the same against itself, a difference that is there, one that is not, and what is refused."""
 
+import csv
 import html as html_module
 import importlib.util
 import json
@@ -19,9 +20,9 @@ from asr.scoring.reading import find_evaluation, read_evaluation
 LENGTH = 20
 
 
-def load_script():
-    path = Path(__file__).resolve().parent.parent / "scripts" / "compare.py"
-    specification = importlib.util.spec_from_file_location("compare_script", path)
+def load_script(name="compare"):
+    path = Path(__file__).resolve().parent.parent / "scripts" / f"{name}.py"
+    specification = importlib.util.spec_from_file_location(f"{name}_script", path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
@@ -164,6 +165,18 @@ def test_characters_written_to_a_table_are_read_again_and_aligned_in_the_page(tm
     if not spaces:
         with pytest.raises(UserError, match="cannot be counted again with metric=wer: its texts hold no spaces"):
             recounted(a, "wer")
+
+
+def test_the_table_of_a_cross_evaluation_holds_characters_beside_words(tmp_path):
+    scores = texts(tmp_path / "a", PAIRS).scores | {"trained_with": "full"}
+    old = {key: value for key, value in scores.items() if key != "character_error_rate"}
+    table = load_script("cross_evaluate").Table({"a": "full", "b": "lsh"}, tmp_path / "table")
+    table.put("full", "full", scores), table.put("full", "lsh", old)
+    table.write()
+    assert "WER in percent (CER, forward time, peak memory)" in table.markdown()
+    assert "| full | **37.50** (CER 12.50, 1.0 s) | **37.50** (1.0 s) |" in table.markdown()
+    rows = list(csv.DictReader((tmp_path / "table/table.csv").read_text().splitlines()))
+    assert [row["cer"] for row in rows] == ["0.125", ""] and [row["error_rate"] for row in rows] == ["0.375"] * 2
 
 
 def test_what_cannot_be_counted_again_is_refused(tmp_path):

@@ -55,9 +55,9 @@ class Corpus:
     def language(self) -> str | None:
         """The language of most utterances in the training split, as their supervisions call it; None if they name none."""
         named = collections.Counter(
-            supervision.language for cut in self.splits["train"] for supervision in cut.supervisions[:1]
+            str(supervision.language or "") for cut in self.splits["train"] for supervision in cut.supervisions[:1]
         )
-        return named.most_common(1)[0][0] if named else None
+        return (named.most_common(1)[0][0] or None) if named else None
 
     def split_called(self, name: str) -> str:
         """The split of that name or alias. Raises UserError that lists them all."""
