@@ -18,6 +18,7 @@ from typing import Any
 
 from asr.errors import Stopped, UserError
 from asr.help import help_text
+from asr.libraries import check_libraries, sentence_for
 from asr.settings import CONF, all_knobs, check_overrides
 
 
@@ -55,6 +56,7 @@ def command(
                 if arguments is not None:
                     sys.argv[1:] = arguments(sys.argv[1:])
                 check_overrides(config_name, sys.argv[1:])
+                check_libraries()
                 run_with_hydra(config_name, functools.partial(with_files, function, named) if files else function, name)
 
         return program
@@ -218,4 +220,7 @@ class mistakes_as_sentences:  # noqa: N801 - reads as a phrase where it is used:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             print(f"{self.name}: stopped by Ctrl-C.", file=sys.stderr)
             raise SystemExit(130) from None
+        if isinstance(error, Exception) and (sentence := sentence_for(error)):
+            print(f"{self.name}: {sentence}", file=sys.stderr)
+            raise SystemExit(2) from None
         return False

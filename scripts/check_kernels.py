@@ -3,6 +3,7 @@
     python scripts/check_kernels.py                  # both, as in CI
     python scripts/check_kernels.py --interpret      # tests/test_gpu_*.py on the CPU
     python scripts/check_kernels.py --compile --full --output results/kernels.md
+    python scripts/check_kernels.py --smoke          # a handful of both in about a minute: whether PyTorch and Triton will do
 
 Compiling tells the registers, the stack and the shared memory of every kernel, forward and backward. A stack means that
 registers were spilled to slow memory, too much shared memory that the kernel would not start: either one fails.
@@ -131,10 +132,19 @@ MORE_CASES = [
     *(lsh(*settings) for settings in ((1, 16), (1, 64), (4, 64), (8, 128))),
     *(top(topk) for topk in (1, 16, 64, 128)),
 ]
+# They launch most kernels between them.
+SMOKE_CASES = [improved_clustered(100, 32), lsh(4, 32)]
+# Each compares outputs and gradients with float64, or what is selected.
+SMOKE_TESTS = [
+    "tests/test_gpu_clustered.py::test_padding_of_queries_and_keys_never_matters",
+    "tests/test_gpu_lsh.py::test_a_chunk_may_be_longer_than_the_sequence_and_any_number",
+    "tests/test_gpu_selection.py::test_padded_rows_select_nothing_and_the_others_weigh_their_keys_by_a_softmax_over_these",
+    "tests/test_gpu_topk.py::test_without_queries_or_keys_everything_is_zero",
+]
 DTYPES, ALL_DTYPES = ["bfloat16", "float32"], ["bfloat16", "float16", "float32"]
 # 80 stands for all that are no power of two, and are padded with masks.
 DIMS, ALL_DIMS = [64], [16, 32, 64, 80, 128]
-TARGETS = list(SHARED_LIMITS)
+TARGETS, SMOKE_TARGETS = list(SHARED_LIMITS), [80, 100]
 
 
 def steps_without_case(cases: Iterable[Case]) -> list[str]:
@@ -341,7 +351,7 @@ def check_compilation(arguments: argparse.Namespace) -> list[str]:
     # A binary left by an earlier run would hide that the kernel no longer compiles.
     with tempfile.TemporaryDirectory(prefix="check_kernels_") as folder:
         os.environ["TRITON_CACHE_DIR"] = str(arguments.cache or folder)
-        cases = CASES + MORE_CASES if arguments.full else CASES
+        cases = SMOKE_CASES if arguments.smoke else CASES + MORE_CASES if arguments.full else CASES
         all_inputs = []
         for dtype in arguments.dtypes:
             for dim in arguments.dims:
@@ -351,9 +361,7 @@ def check_compilation(arguments: argparse.Namespace) -> list[str]:
         compiled, found = compile_all(cases, all_inputs, arguments.targets, arguments.processes)
     found += [f"{name} has no case in {Path(__file__).name}" for name in steps_without_case(CASES)]
     text = table(compiled, EXEMPTIONS)
-    import triton
-
-    summary = f"{len(compiled)} binaries by Triton {triton.__version__} in {time.perf_counter() - start:.0f} s"
+    summary = f"{len(compiled)} binaries by {versions()} in {time.perf_counter() - start:.0f} s"
     print(f"{text}\n{summary}.", flush=True)
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
@@ -361,14 +369,24 @@ def check_compilation(arguments: argparse.Namespace) -> list[str]:
     return found + problems(compiled, EXEMPTIONS)
 
 
-def check_in_interpreter(processes: int) -> list[str]:
-    """Runs the tests of the kernels on the CPU; returns what is wrong."""
-    tests = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_gpu_*.py"))
-    if not tests:
+def versions() -> str:
+    """What compiles and interprets, for the report."""
+    import numpy
+    import triton
+
+    return f"Triton {triton.__version__}, PyTorch {torch.__version__}, NumPy {numpy.__version__}"
+
+
+def check_in_interpreter(processes: int, smoke: bool) -> list[str]:
+    """Runs the tests of the kernels on the CPU, or a few of them; returns what is wrong."""
+    every = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_gpu_*.py"))
+    tests = SMOKE_TESTS if smoke else every
+    if not every:
         return ["There is no tests/test_gpu_*.py."]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(processes), *tests]
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     code = subprocess.run(command, cwd=ROOT, env=environment).returncode
+    print(f"Interpreted by {versions()}.", flush=True)
     return [f"TRITON_INTERPRET=1 pytest {' '.join(tests)} ended with exit code {code}"] if code else []
 
 
@@ -392,25 +410,28 @@ def run_once(dtypes: list[str]) -> list[str]:
     return found
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(typed: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interpret", action="store_true", help="only the tests in Triton's interpreter")
     parser.add_argument("--compile", action="store_true", help="only the compilation")
     parser.add_argument("--run", action="store_true", help="only start each kernel once, on a GPU")
-    parser.add_argument("--full", action="store_true", help="compile for many settings, dims and dtypes: takes long")
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--full", action="store_true", help="compile for many settings, dims and dtypes: takes long")
+    amount.add_argument("--smoke", action="store_true", help="only a few tests, steps and GPUs: about a minute")
     parser.add_argument("--dtypes", nargs="+", choices=ALL_DTYPES, help=f"default: {' '.join(DTYPES)}")
     parser.add_argument("--dims", nargs="+", type=int, metavar="DIM", help="1 to 128; default: 64")
-    parser.add_argument("--targets", nargs="+", type=int, choices=TARGETS, default=TARGETS, help="default: all")
+    parser.add_argument("--targets", nargs="+", type=int, choices=TARGETS, help="default: all; with --smoke 80 100")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--cache", type=Path, help="folder of compiled kernels that are used again; default: none are")
     parser.add_argument(
         "--output", type=Path, metavar="FILE.md", help="writes the table of compiled kernels there as well"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(typed)
     if not (arguments.interpret or arguments.compile or arguments.run):
         arguments.interpret = arguments.compile = True
     arguments.dtypes = arguments.dtypes or (ALL_DTYPES if arguments.full else DTYPES)
     arguments.dims = arguments.dims or (ALL_DIMS if arguments.full else DIMS)
+    arguments.targets = arguments.targets or (SMOKE_TARGETS if arguments.smoke else TARGETS)
     return arguments
 
 
@@ -420,7 +441,7 @@ def main() -> None:
     os.environ.pop("TRITON_INTERPRET", None)
     found = []
     if arguments.interpret:
-        found += check_in_interpreter(arguments.processes)
+        found += check_in_interpreter(arguments.processes, arguments.smoke)
     if arguments.run:
         found += run_once(arguments.dtypes)
     if arguments.compile:

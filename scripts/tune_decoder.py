@@ -30,7 +30,7 @@ def tune_decoder(config) -> None:
     from asr.decoders import decoders
     from asr.evaluation import Request, choose_attention, load_split, metric_of, reference_of, tokens_of
     from asr.run_folder import command_line
-    from asr.scoring import align
+    from asr.scoring.alignment import count_errors
     from asr.settings import plain
     from asr.tuning import (
         best_of,
@@ -88,8 +88,7 @@ def tune_decoder(config) -> None:
 
     def errors(lm_weight: float, word_score: float) -> int:
         best = decode_all(decoder.with_weights(lm_weight, word_score), emissions)
-        pairs = zip(references, (tokens(tokens_of(hypothesis, checkpoint.units)) for hypothesis in best))
-        return sum(align(reference, hypothesis).errors for reference, hypothesis in pairs)
+        return count_errors(references, [tokens(tokens_of(hypothesis, checkpoint.units)) for hypothesis in best])
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

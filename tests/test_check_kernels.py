@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -97,3 +98,41 @@ def test_every_step_has_a_case():
     assert check_kernels.steps_without_case(check_kernels.CASES) == []
     fewer = [case for case in check_kernels.CASES if not case.label.startswith("lsh")]
     assert check_kernels.steps_without_case(fewer) == ["kernels.lsh.lsh_attention"]
+
+
+def test_smoke_takes_fewer_steps_and_gpus_and_tests_that_there_are(monkeypatch):
+    commands = []
+    monkeypatch.setattr(
+        check_kernels.subprocess,
+        "run",
+        lambda command, **_: commands.append(command) or subprocess.CompletedProcess(command, 0),
+    )
+    every, smoke = (check_kernels.parse_arguments(options) for options in ([], ["--smoke"]))
+    for arguments in (every, smoke):
+        assert arguments.compile and arguments.interpret and arguments.dtypes == ["bfloat16", "float32"]
+        assert check_kernels.check_in_interpreter(2, arguments.smoke) == []
+    assert smoke.targets == [80, 100] and every.targets == [80, 90, 100]
+    whole, few = ([test for test in command if test.startswith("tests/")] for command in commands)
+    assert {name.partition("::")[0] for name in few} < set(whole)
+    for file, _, name in (test.partition("::") for test in few):
+        assert f"\ndef {name}(" in (check_kernels.ROOT / file).read_text()
+
+
+def test_smoke_and_full_exclude_each_other(capsys):
+    with pytest.raises(SystemExit):
+        check_kernels.parse_arguments(["--smoke", "--full"])
+    assert "not allowed with" in capsys.readouterr().err
+
+
+@compiling
+def test_smoke_compiles_its_own_steps_and_the_report_says_with_which_versions(tmp_path, monkeypatch, capsys):
+    seen = []
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))  # so that what the check sets is taken back
+    monkeypatch.setattr(check_kernels, "compile_all", lambda *given: seen.append(given) or ([compiled()], []))
+    report = tmp_path / "report.md"
+    options = ["--smoke", "--compile", "--output", str(report), "--cache", str(tmp_path / "cache")]
+    assert check_kernels.check_compilation(check_kernels.parse_arguments(options)) == []
+    ((cases, inputs, targets, _),) = seen
+    assert cases is check_kernels.SMOKE_CASES and targets == [80, 100] and {x.dim for x in inputs} == {64}
+    for text in (capsys.readouterr().out, report.read_text()):
+        assert f"1 binaries by Triton {triton.__version__}, PyTorch {torch.__version__}, NumPy" in text

@@ -5,6 +5,7 @@ import html as html_module
 import importlib.util
 import json
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,16 @@ def test_an_evaluation_is_read_as_it_was_written_odd_signs_and_empty_sides_too(t
     assert read["a\tb\\n"].reference == "tab\tand\nline x" and read["a\tb\\n"].speaker == "who\\t"
     assert (read["a\tb\\n"].errors, read["nothing said"].errors) == (2, 1)
     assert (read["nothing said"].duration, read["utterance 000"].errors) == (0.25, 2)
+
+
+def test_evaluations_whose_letters_are_composed_and_decomposed_have_the_same_references(tmp_path):
+    evaluations = [write(tmp_path / name, [1, 0], words="é") for name in "ab"]
+    table = tmp_path / "b" / "hypotheses.tsv"
+    decomposed = unicodedata.normalize("NFD", table.read_text(encoding="utf8"))
+    assert decomposed != table.read_text(encoding="utf8")
+    table.write_bytes(b"\xef\xbb\xbf" + decomposed.encode())
+    evaluations[1] = read_evaluation(tmp_path / "b")
+    assert compare(*evaluations).difference == 0
 
 
 def damage(text: str, how: str) -> str:

@@ -110,7 +110,7 @@ def test_listing_decoders_losses_and_scoring_imports_nothing_heavy():
     program = (
         "import sys; from asr.decoders import decoders; from asr.losses import losses; import asr.scoring, asr.plots;"
         "assert decoders.names() and losses.names();"
-        "print([m for m in ('torch', 'numpy', 'matplotlib', 'lhotse', 'lightning', 'rapidfuzz') if m in sys.modules])"
+        "print([m for m in ('torch', 'numpy', 'matplotlib', 'lhotse', 'lightning', 'jiwer', 'rapidfuzz') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -58,6 +58,7 @@ def scores_in(folder):
     return json.loads((folder / "scores.json").read_text())
 
 
+@pytest.mark.smoke
 def test_a_run_holds_its_configuration_command_logs_checkpoints_model_and_scores(place):
     for name in ("config.yaml", "command.txt", "environment.json", "dropped.tsv", "metrics.csv", "learning_curves.png",
                  "checkpoints/best.ckpt", "checkpoints/last.ckpt", "model/model.safetensors", "model/units.json"):  # fmt: skip
@@ -72,6 +73,7 @@ def test_a_run_holds_its_configuration_command_logs_checkpoints_model_and_scores
     assert scores["forward_seconds"] > 0 and scores["audio_seconds"] > 0
 
 
+@pytest.mark.smoke
 def test_the_same_weights_are_scored_under_another_attention(place):
     said = run(place, "evaluate.py", "checkpoint=full", "attention=clustered", "clusters=7").stdout
     assert "clustered-7" in said
@@ -138,6 +140,7 @@ def test_scores_of_another_split_or_other_settings_are_not_taken_for_those_asked
     assert (first["split"], second["split"]) == ("test", "dev")
 
 
+@pytest.mark.smoke
 def test_transcribing_prints_one_line_per_file_and_names_what_it_cannot_read(place, tmp_path):
     speech = sorted((place / ".cache").glob("**/*.flac"))[:2]
     (tmp_path / "broken=1.wav").write_bytes(b"RIFF")

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import unicodedata
 
 import numpy
 import pytest
@@ -82,6 +83,16 @@ def test_a_first_line_may_name_the_columns_in_any_order(tmp_path, bom, ending):
     ]
 
 
+def test_a_table_in_decomposed_letters_finds_the_files_and_its_texts_are_composed(tmp_path):
+    for number in range(3):
+        write_audio(tmp_path / f"é{number}.wav")
+    rows = unicodedata.normalize("NFD", "".join(f"é{number}.wav\tcafé {number}\n" for number in range(3)))
+    (tmp_path / "transcripts.tsv").write_text(rows, encoding="utf8")
+    cuts = all_cuts(load(tmp_path, tmp_path))
+    assert {name: cut.supervisions[0].text for name, cut in cuts.items()} == {f"é{n}": f"café {n}" for n in range(3)}
+    assert all(cut.load_audio().shape == (1, 8000) for cut in cuts.values())
+
+
 def test_without_names_the_columns_are_file_text_speaker_split(tmp_path):
     (tmp_path / "t.tsv").write_text("a.wav\tone\nb.wav\ttext\n")
     assert read_table(tmp_path / "t.tsv")[1] == Transcript(2, "b.wav", "text", "unknown", "")
@@ -113,7 +124,7 @@ def test_a_malformed_table_is_answered_with_the_line_and_what_was_expected(tmp_p
 
 def test_a_table_that_is_not_utf8_is_answered_with_the_line(tmp_path):
     (tmp_path / "t.tsv").write_bytes("a.wav\tone\nb.wav\tgrüße\n".encode("latin1"))
-    with pytest.raises(UserError, match=r"t\.tsv:2: this is not UTF-8"):
+    with pytest.raises(UserError, match=r"t\.tsv, line 2: 0xfc is not UTF-8"):
         read_table(tmp_path / "t.tsv")
 
 

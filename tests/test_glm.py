@@ -274,5 +274,19 @@ def test_transcripts_are_refused_by_file_and_line(tmp_path):
     ):
         with pytest.raises(UserError, match=said):
             score_trn(good, written(tmp_path, "hyp.trn", content))
-    scores, missing = score_trn(good, written(tmp_path, "hyp.trn", "yes (s-1)\n"))
-    assert len(scores) == 1 and missing == ["s-2"]
+
+
+@pytest.mark.parametrize(("choice", "scored", "deleted"), [("deletions", 2, 1), ("skip", 1, 0)])
+def test_an_utterance_without_a_hypothesis_counts_as_deletions_or_not_at_all(tmp_path, choice, scored, deleted):
+    files = written(tmp_path, "ref.trn", "yes (s-1)\nno (s-2)\n"), written(tmp_path, "hyp.trn", "yes (s-1)\n")
+    scores, missing = score_trn(*files, missing=choice)
+    assert len(scores) == scored and missing == ["s-2"]
+    assert sum(score.alignment.deletions for score in scores) == deleted
+
+
+def test_an_utterance_without_a_hypothesis_may_be_refused(tmp_path):
+    files = written(tmp_path, "ref.trn", "yes (s-1)\nno (s-2)\n"), written(tmp_path, "hyp.trn", "yes (s-1)\n")
+    with pytest.raises(UserError, match=r"hyp\.trn has no hypothesis for 1 utterance of the reference \(s-2\)"):
+        score_trn(*files, missing="error")
+    with pytest.raises(UserError, match="missing=deletion: did you mean deletions"):
+        score_trn(*files, missing="deletion")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -16,6 +17,8 @@ sys.path.insert(0, str(SCRIPTS))
 
 import missing_wheels  # noqa: E402
 import profile_attention  # noqa: E402
+
+from asr.errors import UserError  # noqa: E402
 
 
 def write_wheel(folder, name, *requirements):
@@ -44,10 +47,45 @@ def test_wheels_in_the_folder_are_told_from_those_that_lack_and_their_own_needs_
 
 def test_what_a_missing_package_needs_is_named_before_its_wheel_is_there(tmp_path):
     missing = missing_wheels.find_missing(["soundfile>=0.12"], tmp_path, installed=lambda name: name == "pycparser")
-    assert [one.partition("==")[0] for one in missing.lacking] == ["cffi", "soundfile"]
+    assert missing.lacking == ["cffi", "soundfile>=0.12"]
     write_wheel(tmp_path, "soundfile", "cffi>=1")
     missing = missing_wheels.find_missing(["soundfile>=0.12"], tmp_path, installed=lambda name: name == "pycparser")
-    assert missing.beside == ["soundfile"] and missing.lacking[0].startswith("cffi==")
+    assert missing.beside == ["soundfile"] and missing.lacking == ["cffi>=1"]
+
+
+CONSTRAINTS = """# Versions that work together.
+Soundfile==0.14.0
+audioop-lts==0.2.2 ; python_version >= "3.13"
+
+numpy==2.3.5 ; python_version < "3.13"  # until Triton's interpreter takes 2.4
+numpy==2.4.1 ; python_version >= "3.13"
+"""
+
+
+@pytest.mark.parametrize(
+    "python, versions",
+    [("3.12", ["soundfile==0.14.0", "numpy==2.3.5", "audioop_lts>=0.2", "unheard-of"]),
+     ("3.13", ["soundfile==0.14.0", "numpy==2.4.1", "audioop-lts==0.2.2", "unheard-of"])],
+)  # fmt: skip
+def test_versions_are_those_of_the_constraints_for_that_python(python, versions, tmp_path):
+    file = tmp_path / "constraints.txt"
+    file.write_text(CONSTRAINTS)
+    wanted = ["soundfile", "NumPy>=2", "audioop_lts>=0.2", "unheard-of"]
+    found = missing_wheels.pinned(wanted, missing_wheels.versions_in(file, python))
+    assert [one.lower() for one in found] == versions
+
+
+@pytest.mark.parametrize("line", ["numpy>=2", "numpy", "numpy==2,<3", "-r others.txt", "numpy==2 ; when it rains"])
+def test_a_constraint_that_is_no_exact_version_is_named_with_its_line(line, tmp_path):
+    file = tmp_path / "constraints.txt"
+    file.write_text(f"cffi==2.1.1\n{line}\n")
+    with pytest.raises(UserError, match=f"constraints.txt, line 2: expected name==version .*{re.escape(repr(line))}"):
+        missing_wheels.versions_in(file, "3.12")
+
+
+def test_without_constraints_a_sentence_says_what_writes_them(tmp_path):
+    with pytest.raises(UserError, match="nowhere.txt cannot be read .*lock_versions.py writes it"):
+        missing_wheels.versions_in(tmp_path / "nowhere.txt", "3.12")
 
 
 def test_download_lines_name_every_lacking_wheel_and_build_what_has_none(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import random
@@ -14,11 +15,14 @@ from pathlib import Path
 
 import jiwer
 import pytest
+import random_transcripts
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rapidfuzz.distance import Levenshtein
 
 from asr.errors import UserError
 from asr.scoring import EvaluationFacts, align, score_utterance, summarize, write_evaluation
+from asr.scoring.alignment import count_errors, equal_runs
 from asr.scoring.metric import Metric, choose_metric, summarize_in
 from asr.scoring.rules import ScoringRules
 from asr.scoring.score import bootstrap_interval
@@ -92,6 +96,32 @@ def test_an_alignment_has_the_fewest_errors_and_spells_out_both_sides(reference,
             "insert" if wanted is None else "delete" if got is None else "equal" if wanted == got else "substitute"
         )
         assert kind == expected
+
+
+def by_rapidfuzz(reference: list[str], hypothesis: list[str]) -> list[tuple[str, str | None, str | None]]:
+    """The steps as `align` took them from rapidfuzz itself: which of several best alignments is taken decides the counts."""
+    steps = []
+    for block in Levenshtein.opcodes(reference, hypothesis):
+        wanted, got = reference[block.src_start : block.src_end], hypothesis[block.dest_start : block.dest_end]
+        kind = "substitute" if block.tag == "replace" else block.tag
+        steps += [(kind, *pair) for pair in itertools.zip_longest(wanted, got)]
+    return steps
+
+
+def test_alignments_counts_and_equal_runs_by_jiwer_are_those_of_before_to_the_digit():
+    chooser = random.Random(11)
+    pairs = [([], []), ([], ["a b"]), (["a b", ""], []), (["a", "b"], ["a b"]), (["\x1f", " "], ["", "\x1f"])]
+    for number in range(2000):
+        said = random_transcripts.reference(chooser)
+        heard = random_transcripts.hypothesis(chooser, said) if number % 3 else random_transcripts.reference(chooser)
+        # some tokens with spaces, as phrases have them
+        pairs.append(tuple([token.replace("-", " ") for token in tokens] for tokens in (said, heard)))
+    expected = [by_rapidfuzz(*pair) for pair in pairs]
+    assert [[tuple(step) for step in align(*pair).operations] for pair in pairs] == expected
+    assert count_errors(*zip(*pairs)) == sum(kind != "equal" for steps in expected for kind, *_ in steps)
+    for (said, heard), runs, steps in zip(pairs, equal_runs(*zip(*pairs)), expected):
+        assert all(said[a : a + length] == heard[b : b + length] for a, b, length in runs)
+        assert sum(length for _, _, length in runs) == sum(kind == "equal" for kind, *_ in steps)
 
 
 def test_the_error_rate_is_all_errors_over_the_reference_length():

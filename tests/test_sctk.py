@@ -95,15 +95,18 @@ def test_words_with_times_of_their_own_go_to_the_same_segments_as_in_sclite(conv
 
 
 @installed
-@pytest.mark.parametrize("with_glm", [True, False])
-def test_transcripts_with_markup_on_both_sides_are_counted_as_by_sclite(tmp_path, with_glm):
+@pytest.mark.parametrize(
+    ("with_glm", "identity", "speakers"),
+    [(True, "Speaker{0}-{1:04d}", 9), (False, "Speaker{0}-{1:04d}", 9), (False, "Utt{1:04d}", 1000)],
+)
+def test_transcripts_with_markup_on_both_sides_are_counted_as_by_sclite(tmp_path, with_glm, identity, speakers):
     chooser = random.Random(7)
     lines = {"ref.trn": [], "hyp.trn": []}
     for number in range(1000):
         said = reference(chooser)
         heard = hypothesis(chooser, said) if number % 3 else reference(chooser)
         for name, words in zip(lines, (said, heard)):
-            lines[name].append(f"{' '.join(words)} (Speaker{number % 9}-{number:04d})\n")
+            lines[name].append(f"{' '.join(words)} ({identity.format(number % 9, number)})\n")
     paths = []
     for name, content in lines.items():
         paths.append(tmp_path / name)
@@ -114,7 +117,7 @@ def test_transcripts_with_markup_on_both_sides_are_counted_as_by_sclite(tmp_path
     utterances, missing = score_trn(*paths)
     check = cross_check_transcripts(utterances, *paths)
     assert check["agrees"] and not missing, check
-    assert len({utterance.speaker for utterance in utterances}) == 9
+    assert len({utterance.speaker for utterance in utterances}) == speakers
 
 
 @installed
@@ -284,6 +287,39 @@ def test_the_script_counts_characters_where_it_is_asked_to_or_the_script_has_no_
     assert "character error rate 20.0 %" in out and "5 characters, spaces not counted" in out and "WER" not in out
 
 
+# one side, g 1, and one utterance, s-2, without a hypothesis; café is composed on one side only
+PARTIAL = {
+    "ref.stm": "f 1 s 0 1 <O>\tcafe\u0301 a\nf 1 s 1 2 b c\ng 1 t 0 1 d e\n", "hyp.ctm": "f 1 0.1 0.1 caf\xe9\nf 1 0.3 0.1 a\n",
+    "ref.trn": "caf\xe9 (s-1)\nd e f (s-2)\n", "hyp.trn": "cafe\u0301 (s-1)\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "missing", "errors"),
+    [
+        (("ref.stm", "hyp.ctm"), "deletions", 4), (("ref.stm", "hyp.ctm"), "skip", 2), (("ref.stm", "hyp.ctm"), "error", None),
+        (("ref.trn", "hyp.trn"), "deletions", 3), (("ref.trn", "hyp.trn"), "skip", 0), (("ref.trn", "hyp.trn"), "error", None),
+    ],
+)  # fmt: skip
+def test_what_has_no_hypothesis_is_named_and_sclite_agrees_whatever_becomes_of_it(
+    tmp_path, capsys, names, missing, errors
+):
+    for name in names:
+        (tmp_path / name).write_text(PARTIAL[name], encoding="utf8")
+    paths = [f"{key}={tmp_path / name}" for key, name in zip(("reference", "hypothesis"), names)]
+    code, out, err = score_script(*paths, f"missing={missing}", f"output={tmp_path}/scored", capsys=capsys)
+    named = "1 side of the reference (g 1)" if names[0].endswith("stm") else "1 utterance of the reference (s-2)"
+    assert named in out + err
+    if missing == "error":
+        assert code == 2 and "missing=deletions" in err
+        return
+    scores = read_evaluation(tmp_path / "scored").scores
+    assert code == 0 and [scores[kind] for kind in ("substitutions", "deletions", "insertions")] == [0, errors, 0]
+    assert scores["missing"] == {"treated_as": missing, "names": [named[named.index("(") + 1 : -1]]}
+    assert "decomposed letters in 1 line were composed" in out
+    assert scores["sclite"]["agrees"] is (True if find_sctk() else None)
+
+
 def test_the_script_exits_with_1_when_both_disagree(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(
         "asr.scoring.cross_check.cross_check_transcripts",
@@ -304,6 +340,7 @@ def test_the_script_exits_with_1_when_both_disagree(tmp_path, capsys, monkeypatc
         (["reference=a.stm", "hypothesis=b.trn"], "not of two forms that go together"),
         (["referenc=a.stm", "hypothesis=b.ctm"], "no setting 'referenc': did you mean reference"),
         (["reference=absent.stm", "hypothesis=b.ctm"], "absent.stm cannot be read"),
+        (["reference=a.stm", "hypothesis=b.ctm", "missing=skipped"], "did you mean skip"),
         (["a.stm"], "not of the form setting=value"),
     ],
 )

@@ -217,7 +217,7 @@ def test_a_lexicon_of_ones_own_brings_its_phonemes(tmp_path, caplog):
     [
         (b"cat K AE T\ndog\n", "line 2: 'dog' has no phonemes"),
         (b"cat K AE T\n\ndog 0.5 D AO G\n", "line 3: '0.5' is a number"),
-        (b"cat K AE T\n\xff\xfe D\n", "line 2: the lexicon must be UTF-8"),
+        (b"cat K AE T\n\xff\xfe D\n", "line 2: 0xff is not UTF-8"),
         (b"\n", "holds no word"),
     ],
 )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from asr.alignment import Timed
+from asr.scoring.alignment import equal_runs
 
 # As in a CTM.
 DECIMALS = 4
@@ -15,13 +16,10 @@ LEAST = 1e-7
 
 
 def rated(items: Sequence[Timed], reference: Sequence[str]) -> list[tuple[float, bool]]:
-    """(confidence, whether it is right) of each word, by an alignment with the fewest edits (rapidfuzz)."""
-    from rapidfuzz.distance import Levenshtein
-
+    """(confidence, whether it is right) of each word, by an alignment with the fewest edits."""
     right = [False] * len(items)
-    for step in Levenshtein.opcodes([item.text for item in items], reference):
-        if step.tag == "equal":
-            right[step.src_start : step.src_end] = [True] * (step.src_end - step.src_start)
+    for start, _, length in equal_runs([[item.text for item in items]], [reference])[0]:
+        right[start : start + length] = [True] * length
     return [(item.confidence, each) for item, each in zip(items, right)]
 
 

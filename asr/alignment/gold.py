@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asr.alignment import Timed
+from asr.scoring.alignment import equal_runs
 
 if TYPE_CHECKING:
     from lhotse import SupervisionSegment
@@ -27,13 +28,11 @@ def gold_items(supervision: SupervisionSegment, tier: str) -> list[Timed]:
 
 
 def paired(found: Sequence[Timed], gold: Sequence[Timed]) -> list[tuple[Timed, Timed]]:
-    """The items that both have, in order: those that are equal in an alignment with the fewest edits (rapidfuzz)."""
-    from rapidfuzz.distance import Levenshtein
-
+    """The items that both have, in order: those that are equal in an alignment with the fewest edits."""
     pairs = []
-    for step in Levenshtein.opcodes([item.text for item in found], [item.text for item in gold]):
-        if step.tag == "equal":
-            pairs += zip(found[step.src_start : step.src_end], gold[step.dest_start : step.dest_end])
+    texts = ([[item.text for item in items]] for items in (found, gold))
+    for start, gold_start, length in equal_runs(*texts)[0]:
+        pairs += zip(found[start : start + length], gold[gold_start : gold_start + length])
     return pairs
 
 

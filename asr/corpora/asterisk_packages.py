@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asr.errors import UserError
+from asr.text_files import read_lines
 
 
 class Prompts:
@@ -44,12 +44,7 @@ class Prompts:
 
     def lines(self) -> list[str]:
         """The lines of the transcripts. Raises UserError if they are damaged."""
-        try:
-            data = self.transcripts.read_bytes()
-            text = gzip.decompress(data) if self.transcripts.suffix == ".gz" else data
-            return text.decode("utf8").split("\n")
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-            raise UserError(f"{self.transcripts} is damaged ({error}): get its package again.") from None
+        return read_lines(self.transcripts)
 
     def audio(self) -> dict[str, Path]:
         """The G.722 file of each key, such as `digits/1`."""

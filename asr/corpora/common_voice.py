@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from asr import text_files
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import SPLITS, continued, corpus_in, write_manifests
 from asr.corpora.discs import prepared_place, recorded_sources
@@ -201,19 +202,16 @@ def refuse_other_language(table: Path, rows: dict[str, dict[str, str]], language
 
 def read_lines(table: Path, needed: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, cells by column) of a table. Raises UserError for one that is missing, no UTF-8 or not whole."""
-    try:
-        lines = table.read_bytes().decode("utf-8-sig").rstrip("\n").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"There is no {table}: unpack the archive of this language again.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{table} cannot be read as UTF-8 text ({error}): unpack it again.") from None
-    columns = lines[0].rstrip("\r").split("\t")
+    if not table.exists():
+        raise UserError(f"There is no {table}: unpack the archive of this language again.")
+    lines = text_files.read_lines(table) or [""]
+    columns = lines[0].split("\t")
     lacking = [column for column in needed if column not in columns]
     if lacking:
         raise UserError(f"{table}:1: the column {lacking[0]} was expected; there are {listed(columns)}.")
     for number, line in enumerate(lines[1:], start=2):
         # quotes are part of the sentence: Common Voice does not quote cells
-        cells = line.rstrip("\r").split("\t")
+        cells = line.split("\t")
         if len(cells) != len(columns):
             raise UserError(f"{table}:{number}: {len(columns)} columns were expected, there are {len(cells)}.")
         yield number, dict(zip(columns, cells))

@@ -5,13 +5,11 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import gzip
 import io
 import json
 import logging
 import math
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import SPLITS
 from asr.errors import UserError
+from asr.text_files import composed, iterate_lines
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -108,6 +107,7 @@ def read_cuts(file: Path, split: str) -> Iterator[Cut]:
             )
         refuse_commands(cut.recording, f"{file}:{number}")
         refuse_nonsense(cut, f"{file}:{number}")
+        compose_texts(cut)
         yield cut
 
 
@@ -142,6 +142,14 @@ def refuse_nonsense(cut: Cut, place: str) -> None:
         check("the supervision's text", text, text is None or isinstance(text, str), "text")
 
 
+def compose_texts(cut: Cut) -> None:
+    """Composes (Unicode NFC) what is said in a cut; names stay as they are."""
+    for supervision in cut.supervisions:
+        supervision.text = composed(supervision.text or "") or supervision.text
+        for tier, items in (supervision.alignment or {}).items():
+            supervision.alignment[tier] = [item._replace(symbol=composed(str(item.symbol))) for item in items]
+
+
 def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -161,23 +169,17 @@ def _json_lines(file: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError(f"There is no file {file} (corpus.{split}): a manifest of lhotse cuts was expected.")
     if not file.name.endswith((".jsonl", ".jsonl.gz")):
         raise UserError(f"{file} (corpus.{split}) is no .jsonl or .jsonl.gz: `lhotse copy` converts other manifests.")
-    number = 0
-    try:
-        with gzip.open(file, "rt", encoding="utf8") if file.suffix == ".gz" else open(file, encoding="utf8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    data = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise UserError(
-                        f"{file}:{number}: this line is no whole JSON ({error}): make the file again."
-                    ) from None
-                if not isinstance(data, dict):
-                    raise UserError(f"{file}:{number}: a JSON object (one cut) was expected.")
-                yield number, data
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise UserError(f"{file}:{number + 1}: the file is damaged or cut short ({error}): make it again.") from None
+    # as written: a manifest names files
+    for number, line in iterate_lines(file, compose=False):
+        if not line.strip():
+            continue
+        try:
+            data = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{file}:{number}: this line is no whole JSON ({error}): make the file again.") from None
+        if not isinstance(data, dict):
+            raise UserError(f"{file}:{number}: a JSON object (one cut) was expected.")
+        yield number, data
 
 
 def one_supervision_each(cut: Cut, dropped: list[tuple[str, str]]) -> list[MonoCut]:

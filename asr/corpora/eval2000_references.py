@@ -9,8 +9,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from asr.scoring.glm import GlobalMapping, read_lines
+from asr.scoring.glm import OTHERWISE, GlobalMapping
 from asr.scoring.stm import Stm, read_stm
+from asr.text_files import read_lines
 
 # What makes of a reference the words that a model may write, in order; the score itself comes from the STM file.
 REFERENCE_RULES = {
@@ -85,7 +86,7 @@ def copy_references(stm: Path, glm: Path, folder: Path, conversations: set[str])
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(glm, folder / "rules.glm")
     lines = []
-    for line in read_lines(stm):
+    for line in read_lines(stm, OTHERWISE):
         if line.startswith(";;"):
             lines.append(line)
         elif line.strip() and line.split(maxsplit=1)[0].lower() in conversations:

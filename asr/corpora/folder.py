@@ -30,6 +30,7 @@ from asr.corpora.checks import (
     write_manifests,
 )
 from asr.errors import UserError, nearest
+from asr.text_files import iterate_lines, on_disk
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -123,7 +124,7 @@ class FolderCorpus(CorpusSource):
                     "it, into the folder."
                 )
         # realpath, because Path.resolve raises RuntimeError for a link to itself
-        files = [Path(os.path.realpath(root / transcript.file)) for transcript in transcripts]
+        files = [Path(os.path.realpath(on_disk(root / transcript.file))) for transcript in transcripts]
         missing = [transcript for transcript, file in zip(transcripts, files) if not os.path.lexists(file)]
         if missing:
             first = "; ".join(f"line {transcript.line}: {transcript.file}" for transcript in missing[:5])
@@ -224,24 +225,15 @@ def read_table(table: Path) -> list[Transcript]:
     """The lines of a table of transcripts. Raises UserError, with the line's number, for a line that is not as expected."""
     if table.exists() and not table.is_file():
         raise UserError(f"{table} is no regular file: a table of transcripts was expected.")
-    try:
-        lines = table.read_bytes().decode("utf-8-sig").split("\n")
-    except FileNotFoundError:
+    if not table.exists():
         raise UserError(
             f"There is no {table}: it holds one line per audio file, `file<TAB>text`, then `<TAB>speaker<TAB>split` if known."
-        ) from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{table}:{line}: this is not UTF-8 text: save the table as UTF-8.") from None
-    except OSError as error:
-        raise UserError(f"{table} cannot be read: {error.strerror}.") from None
+        )
     columns: list[str] | None = None
     transcripts = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in iterate_lines(table):
         if not line.strip():
             continue
-        if "\0" in line:
-            raise UserError(f"{table}:{number}: there is a NUL character: save the table as UTF-8 (UTF-16 has many).")
         cells = [cell.strip() for cell in line.split("\t")]
         if columns is None:
             columns = _header(cells, table, number)

@@ -31,6 +31,7 @@ from asr.corpora.recipes import (
     unusable_flac,
 )
 from asr.errors import UserError, listed
+from asr.text_files import iterate_lines, read_lines
 
 # utterances of every part as published
 PUBLISHED = {
@@ -196,11 +197,7 @@ def scan(part: Path, findings: Findings) -> Part:
 
 def read_transcripts(file: Path, place: Path, found: Part, findings: Findings) -> None:
     """Takes in the lines `84-121123-0003 WORDS` of one chapter. place: reader/chapter."""
-    try:
-        lines = file.read_text(encoding="utf8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read as text ({error}): unpack its archive again.") from None
-    for number, line in enumerate(lines, start=1):
+    for number, line in iterate_lines(file):
         utterance, _, text = line.strip().partition(" ")
         if not utterance:
             continue
@@ -236,10 +233,8 @@ def check(root: Path, name: str, part: Part, published: int, workers: int, findi
 
 def chapters_of(root: Path, part: str) -> set[str]:
     """The "reader/chapter" of a part by CHAPTERS.TXT (`84 | ...`: chapter, reader, minutes, part); empty where it is not."""
-    try:
-        lines = (root / "CHAPTERS.TXT").read_text(encoding="utf8", errors="replace").splitlines()
-    except OSError:
-        return set()
+    table = root / "CHAPTERS.TXT"
+    lines = read_lines(table, otherwise="latin1") if table.is_file() else []
     rows = [[cell.strip() for cell in line.split("|")] for line in lines if not line.startswith(";")]
     return {f"{row[1]}/{row[0]}" for row in rows if len(row) >= 4 and row[3] == part}
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from asr.errors import UserError
+from asr.text_files import read_lines
 
 # How letters are called, in the phonemes of cmudict; a word whose pronunciation is that of its letters is spelled.
 _LETTERS = (
@@ -45,10 +45,7 @@ class Dictionary:
     @classmethod
     def read(cls, path: Path) -> Dictionary:
         """Raises UserError if the file cannot be read."""
-        try:
-            return cls(path.read_text(encoding="latin1").splitlines())
-        except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+        return cls(read_lines(path, otherwise="latin1"))
 
     def spells(self, capitals: str) -> bool:
         """Whether a word in capitals is said letter by letter: its pronunciation here is that of its letters (as in Kaldi's

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from asr.errors import UserError
+from asr.text_files import read_lines
 
 # Conversations on the discs: the whole release, and the copies that lack three.
 CONVERSATIONS = (2438, 2435)
@@ -213,7 +214,7 @@ def _disc_table(file: Path | None) -> dict[str, str]:
     if file is None:
         return {}
     discs = {}
-    for line in file.read_text(encoding="latin1").splitlines():
+    for line in read_lines(file, otherwise="latin1"):
         fields = collections.deque(line.split(), maxlen=2)
         found = _AUDIO.fullmatch(fields[1]) if len(fields) == 2 else None
         if found:

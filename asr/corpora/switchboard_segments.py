@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from asr.errors import UserError
+from asr.text_files import read_lines
 
 # Kaldi's extract-segments cuts what ends this little (seconds) behind the audio and leaves out what is shorter than that.
 OVERSHOOT = 0.5
@@ -44,13 +45,9 @@ def read_side(path: Path, side: str) -> tuple[list[Segment], list[tuple[str, str
 
     Wrong are lines of another form or side, or that end before they begin. Raises UserError if the file cannot be read.
     """
-    try:
-        lines = path.read_bytes().decode("latin1").splitlines()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     segments: list[Segment] = []
     wrong = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path, otherwise="latin1"), start=1):
         if not line.strip():
             continue
         segment = _segment(line, side, f"{path}:{number}")

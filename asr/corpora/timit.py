@@ -30,6 +30,7 @@ from asr.corpora.recipes import (
     resembling,
 )
 from asr.errors import UserError, listed
+from asr.text_files import read_lines
 
 # utterances of the sets without SA1 and SA2: 462, 50 and 24 speakers with 8 each
 PUBLISHED = {"train": 3696, "dev": 400, "test": 192}
@@ -220,10 +221,7 @@ def check_transcripts(utterance: Utterance) -> None:
     """Raises UserError, naming the line, unless the transcripts are as the recipe reads them."""
     for suffix in TRANSCRIPTS:
         file = utterance.files[suffix]
-        try:
-            lines = file.read_text(encoding="utf8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file} cannot be read as text ({error}): copy it again.") from None
+        lines = read_lines(file)
         if suffix == ".TXT":
             if len(lines) != 1 or len(lines[0].split()) < 3:
                 raise UserError(f"{file}: one line `0 SAMPLES Words of the sentence.` was expected.")
@@ -245,7 +243,7 @@ def roll(root: Path) -> set[str]:
             if folder.name.upper() == "DOC" and folder.is_dir():
                 for file in folder.iterdir():
                     if file.name.upper() == "SPKRINFO.TXT":
-                        rows = [line.split() for line in file.read_text(encoding="latin1").splitlines()]
+                        rows = [line.split() for line in read_lines(file, otherwise="latin1")]
                         return {f"{row[1]}{row[0]}" for row in rows if len(row) > 3 and row[3] == "TRN"}
     return set()
 
@@ -256,6 +254,6 @@ def link(utterance: Utterance, audio: Path, layout: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
     (place / f"{utterance.sentence}.WAV").symlink_to(audio.resolve())
     for suffix in TRANSCRIPTS:
-        lines = utterance.files[suffix].read_text(encoding="utf8").splitlines()
+        lines = read_lines(utterance.files[suffix])
         text = "".join(" ".join(line.split()) + "\n" for line in lines)
         (place / f"{utterance.sentence}{suffix}").write_text(text, encoding="utf8")

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterator
 
 from asr.corpora.wsj_discs import Discs, half_of
-from asr.corpora.wsj_text import read_transcripts
-from asr.errors import UserError
+from asr.corpora.wsj_text import DOS_END, read_transcripts
+from asr.text_files import read_lines
 
 # How many utterances a message names one by one.
 _NAMED = 20
@@ -133,15 +133,10 @@ def read_index(path: str, index: Index) -> tuple[list[Entry], list[tuple[str, st
     Lines are `11_1_1:wsj0/si_tr_s/01i/01ic0201.wv1`, with or without a space or slash after the colon and with or without
     the suffix; those that begin with `;` are comments. Raises UserError if the file cannot be read.
     """
-    try:
-        with open(path, encoding="latin-1") as file:
-            lines = file.read().rstrip("\x1a\0").splitlines()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     moved = dict(index.moved)
     entries, wrong = [], []
-    for number, line in enumerate(lines, start=1):
-        line = line.strip()
+    for number, line in enumerate(read_lines(path, otherwise="latin1"), start=1):
+        line = line.rstrip(DOS_END).strip()
         if not line or line.startswith(";"):
             continue
         match = _LINE.fullmatch(line)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import re
 
-from asr.errors import UserError
+from asr.text_files import read_lines
 
 # Punctuation that was read aloud ("verbalized") stands in the texts as a token of its own; this is how each is said.
 # Every pronunciation is that of its words in cmudict, except those of PAREN, PARENS and ELLIPSIS, which it does not have.
@@ -161,6 +161,8 @@ NULL_WAVEFORM = "~~"
 
 # Between a word and a noise in brackets, whichever comes first.
 _GLUED = re.compile(r"(?<=[^\s\[])(?=\[[^\[\]\s]+\])|(?<=[^\s\\]\])(?=[^\s\[\]])")
+# Some files end as DOS text did, with a control-Z.
+DOS_END = "\x1a\0"
 _LINE = re.compile(r"(.*?)\s*\((\w{8})\)")
 
 
@@ -197,17 +199,12 @@ def read_transcripts(path: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
     Utterances are in lower case. One with two different transcripts has none. Raises UserError if
     the file cannot be read.
     """
-    try:
-        with open(path, encoding="latin-1") as file:
-            content = file.read()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     transcripts: dict[str, str] = {}
     line_of: dict[str, int] = {}
     wrong = []
     unclear = set()
-    # Some files end as DOS text did, with a control-Z.
-    for number, line in enumerate(content.rstrip("\x1a\0").splitlines(), start=1):
+    for number, line in enumerate(read_lines(path, otherwise="latin1"), start=1):
+        line = line.rstrip(DOS_END)
         if not line.strip():
             continue
         match = _LINE.fullmatch(line.strip())

@@ -18,6 +18,7 @@ import numpy
 from numpy import ndarray
 
 from asr.decoders import Hypothesis
+from asr.scoring.alignment import equal_runs
 
 
 class Arc(NamedTuple):
@@ -37,19 +38,17 @@ def with_posteriors(hypothesis: Hypothesis, confidences: Sequence[float]) -> Hyp
     return dataclasses.replace(hypothesis, words=words)
 
 
-def nbest_confidences(sentences: Sequence[Sequence[Hashable]], scores: Sequence[float], scale: float) -> list[float]:
+def nbest_confidences(sentences: Sequence[Sequence[str]], scores: Sequence[float], scale: float) -> list[float]:
     """The posterior probability, 0..1, of each word of the first sentence. scores: natural logarithms; sentences differ.
 
     What is in no sentence of the list counts as impossible: of a long recording it holds few of the sentences that there are.
     """
-    from rapidfuzz.distance import Levenshtein
-
     weights = numpy.exp(scale * (numpy.asarray(scores, numpy.float64) - max(scores)))
     found = numpy.zeros(len(sentences[0]))
-    for sentence, weight in zip(sentences, (weights / weights.sum()).tolist()):
-        for block in Levenshtein.opcodes(sentences[0], sentence):
-            if block.tag == "equal":
-                found[block.src_start : block.src_end] += weight
+    runs = equal_runs([sentences[0]] * len(sentences), sentences)
+    for equal, weight in zip(runs, (weights / weights.sum()).tolist()):
+        for start, _, length in equal:
+            found[start : start + length] += weight
     return found.clip(0.0, 1.0).tolist()
 
 

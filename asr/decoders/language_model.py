@@ -15,7 +15,7 @@ from typing import Any
 from asr.decoders.search import require
 from asr.errors import UserError
 from asr.language.kenlm_model import BINARY_MAGIC
-from asr.language.text import lines_of, open_binary
+from asr.text_files import byte_lines, composed, composed_words, open_unpacked
 
 SPECIAL = {"<s>", "</s>", "<unk>"}
 # Of a binary (lm/binary_format.cc, version 5): whether the words are in it, and how many there are, perhaps without `<unk>`.
@@ -27,32 +27,35 @@ log = logging.getLogger(__name__)
 
 
 def model_words(path: Path | str) -> list[str] | None:
-    """The words of a language model, without `<s>`, `</s>` and `<unk>`: the unigrams of an ARPA file, or what a KenLM
-    binary lists.
+    """The words of a language model, without `<s>`, `</s>` and `<unk>`: the unigrams of an ARPA file in NFC, or what a KenLM
+    binary lists, as it lists them.
 
     None for a binary that was made without its words. Raises UserError if the file cannot be read or is neither.
     """
     path = Path(path).expanduser()
-    with open_binary(path) as file:
-        if is_binary(path):
-            words = _words_of_binary(path)
-        else:
-            words, begun, inside = [], False, False
-            for line in lines_of(file, path):
-                # a banner before \data\ may quote the format
-                begun = begun or line.strip() == b"\\data\\"
-                section = SECTION.match(line.lstrip()) if begun else None
-                if section:
-                    if section[1] != b"1":
-                        break
-                    inside = True
-                elif inside and len(fields := line.split()) > 1:
-                    words.append(_word(fields[1], path))
-            if not inside:
-                raise UserError(
-                    f"{path} is no language model: expected an ARPA file, with a line \\1-grams:, or a KenLM binary."
-                )
+    open_unpacked(path).close()  # says what cannot be read
+    words = _words_of_binary(path) if is_binary(path) else composed_words(list(_unigrams(path)))
     return None if words is None else [word for word in words if word.lower() not in SPECIAL]
+
+
+def _unigrams(path: Path) -> Iterator[str]:
+    """The unigrams of an ARPA file as they are written."""
+    begun = inside = False
+    with open_unpacked(path) as file:
+        for line in byte_lines(file, path):
+            # a banner before \data\ may quote the format
+            begun = begun or line.strip() == b"\\data\\"
+            section = SECTION.match(line.lstrip()) if begun else None
+            if section:
+                if section[1] != b"1":
+                    break
+                inside = True
+            elif inside and len(fields := line.split()) > 1:
+                yield _word(fields[1], path)
+    if not inside:
+        raise UserError(
+            f"{path} is no language model: expected an ARPA file, with a line \\1-grams:, or a KenLM binary."
+        )
 
 
 def is_binary(path: Path) -> bool:
@@ -89,20 +92,22 @@ def _word(word: bytes, path: Path) -> str:
 def load_kenlm(path: Path | str, words: Sequence[str], decoder: str) -> tuple[Any, Any]:
     """(flashlight's language model of the file, its dictionary of these words, which get the numbers 0, 1, ...).
 
-    An ARPA file that KenLM does not take as it is written (spaces, a banner, other compression, one order only) is read by
-    `asr.language.read_arpa` and handed to it in its own spelling.
+    An ARPA file that KenLM does not take as it is written (spaces, a banner, other compression, one order only), or whose
+    words are not composed, is read by `asr.language.read_arpa` and handed to it in its own spelling.
     Raises UserError if the file is cut short or otherwise damaged, or of a higher order than flashlight's KenLM can hold.
     """
     kenlm = require("flashlight.lib.text.decoder.kenlm", "flashlight-text", decoder)
     path = Path(path).expanduser()
     dictionary = dictionary_of(words, decoder)
-    try:
-        with _silent():
-            return kenlm.KenLM(str(path), dictionary), dictionary
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-    if is_binary(path):
-        raise UserError(f"KenLM cannot read the language model {path}: {reason}")
+    binary = is_binary(path)
+    if binary or all(word == composed(word) for word in _unigrams(path)):
+        try:
+            with _silent():
+                return kenlm.KenLM(str(path), dictionary), dictionary
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())
+        if binary:
+            raise UserError(f"KenLM cannot read the language model {path}: {reason}")
     return _rewritten(path, dictionary, kenlm), dictionary
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from asr.errors import UserError, listed, nearest
-from asr.units.lexicon import NUMBER, read_lines
+from asr.text_files import composed, read_lines
+from asr.units.lexicon import NUMBER
 
 # of one word: its phonemes and its probability (1 for the likeliest)
 Pronunciations = dict[tuple[str, ...], float]
@@ -39,7 +40,8 @@ def read_lexicon(path: Path, phonemes: Iterable[str] | None = None) -> dict[str,
     Raises UserError naming file and line.
     """
     path = Path(path).expanduser()
-    known = None if phonemes is None else set(phonemes)
+    # composed like the file, for those of an older model may be decomposed
+    known = None if phonemes is None else {composed(phoneme): phoneme for phoneme in phonemes}
     lexicon: dict[str, Pronunciations] = {}
     marked: dict[str, str] = {}
     left_out: dict[str, None] = {}
@@ -66,8 +68,8 @@ def read_lexicon(path: Path, phonemes: Iterable[str] | None = None) -> dict[str,
         if not rest:
             raise UserError(f"{where} has no phonemes; expected `word PHONEME PHONEME ...`.")
         pronunciation = tuple(bare(phoneme, known) for phoneme in rest)
-        marked |= {was: is_now for was, is_now in zip(rest, pronunciation) if was != is_now}
-        unknown = [phoneme for phoneme in pronunciation if known is not None and phoneme not in known]
+        marked |= {was: is_now for was, is_now in zip(rest, pronunciation) if was != composed(is_now)}
+        unknown = [phoneme for phoneme in pronunciation if known is not None and composed(phoneme) not in known]
         as_noise = {POSITION.sub("", phoneme).upper() for phoneme in rest}
         if as_noise <= SILENCES or unknown and (as_noise <= NOISES or SPECIAL.fullmatch(word)):
             left_out[word] = None
@@ -102,9 +104,12 @@ def leading_numbers(fields: list[str], known: Collection[str]) -> int:
     return count
 
 
-def bare(phoneme: str, known: Collection[str] | None) -> str:
-    """A phoneme without the marks of stress and place that the known ones do not have; as it is, if nothing makes it known."""
-    if known is None or phoneme in known:
+def bare(phoneme: str, known: Mapping[str, str] | None) -> str:
+    """The known phoneme that one in a file stands for, perhaps without its marks of stress and place; as it is, if there is none.
+
+    known: the model's phonemes by their composed form, None for any.
+    """
+    if known is None:
         return phoneme
     without = POSITION.sub("", phoneme)
-    return next((form for form in (without, without.rstrip("012")) if form in known), phoneme)
+    return next((known[form] for form in (phoneme, without, without.rstrip("012")) if form in known), phoneme)

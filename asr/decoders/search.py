@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -207,10 +208,11 @@ def require(module: str, package: str, decoder: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UserError(
-            f"decoder={decoder} needs {package}, which is not installed ({error}): pip install '.[decoding]' "
-            f"(or: pip install {package})."
-        ) from None
+        if package == "flashlight-text" and sys.version_info >= (3, 13):
+            way = f"it has no wheel for Python 3.{sys.version_info.minor}: choose decoder=wfst, or Python 3.12"
+        else:
+            way = f"pip install -c constraints.txt '.[decoding]' (or: pip install {package})"
+        raise UserError(f"decoder={decoder} needs {package}, which is not installed ({error}): {way}.") from None
 
 
 def bound(units: Units | None, decoder: str) -> Units:

@@ -17,7 +17,8 @@ import numpy
 from asr.errors import UserError
 from asr.language.closure import ListedTwice, closed_tables
 from asr.language.model import IMPOSSIBLE, NgramModel
-from asr.language.text import BEGIN, END, UNKNOWN, lines_of, open_binary
+from asr.language.text import BEGIN, END, UNKNOWN
+from asr.text_files import byte_lines, composed_words, open_unpacked
 
 COUNT = re.compile(rb"ngram\s+(\d+)\s*=\s*(\d+)")
 LINES_AT_ONCE = 50_000
@@ -32,8 +33,8 @@ def read_arpa(path: Path | str) -> NgramModel:
     no numbers; and for a model without `<s>` and `</s>`.
     """
     path = Path(path).expanduser()
-    with open_binary(path) as file:
-        return ArpaFile(path, iter(enumerate(lines_of(file, path), start=1))).read()
+    with open_unpacked(path) as file:
+        return ArpaFile(path, iter(enumerate(byte_lines(file, path), start=1))).read()
 
 
 class ArpaFile:
@@ -184,7 +185,7 @@ class ArpaFile:
             raise
 
     def _spellings(self, lines: numpy.ndarray) -> list[str]:
-        """The words, with `<s>`, `</s>` and `<unk>` spelt like this. Raises UserError if the first two are missing."""
+        """The words in NFC, with `<s>`, `</s>` and `<unk>` spelt like this. Raises UserError if the first two are missing."""
         words = []
         for number, word in zip(lines, self.words):
             try:
@@ -193,6 +194,7 @@ class ArpaFile:
                 raise self.error(
                     number, f"{shown(word)} is not UTF-8. If the file is Latin-1: iconv -f latin1 -t utf8"
                 ) from None
+        words = composed_words(words)
         for special in (BEGIN, END, UNKNOWN):
             if special not in words:
                 others = [at for at, word in enumerate(words) if word.lower() == special]

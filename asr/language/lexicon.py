@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.errors import UserError, nearest
+from asr.text_files import DAMAGED, open_unpacked, read_lines, without_compression
 from asr.units.lexicon import SPEECH_MARKS, cmudict_lexicon
 from asr.units.text import normalize
 
@@ -144,20 +145,21 @@ def lexicon_lines(lexicon: Mapping[str, Mapping[tuple[str, ...], float]]) -> str
 def words_of(path: Path) -> list[str]:
     """The words of a language model (ARPA), or of a file with one word a line. Raises UserError where it cannot be read."""
     path = Path(path).expanduser()
-    try:
-        with open(path, "rb") as file:
-            start = file.read(4096)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    if b"\\data\\" in start or path.suffix in (".arpa", ".gz"):
+    if without_compression(path).suffix.lower() == ".arpa" or is_arpa(path):
         from asr.language import read_model
 
         return list(read_model(path).vocabulary)
-    try:
-        lines = path.read_text(encoding="utf8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as UTF-8 text: {error}.") from None
+    lines = read_lines(path)
     for number, line in enumerate(lines, start=1):
         if len(line.split()) > 1:
             raise UserError(f"{path}, line {number}: one word a line was expected, not {line[:60]!r}.")
     return [line.strip() for line in lines if line.strip()]
+
+
+def is_arpa(path: Path) -> bool:
+    """Whether a file has `\\data\\`, before which anything may stand, within its first MiB."""
+    with open_unpacked(path) as file:
+        try:
+            return b"\\data\\" in file.read(2**20)
+        except (*DAMAGED, OSError):
+            return False  # reading its lines says where it is damaged

@@ -7,7 +7,7 @@ from pathlib import Path
 from asr.language.arpa import read_arpa
 from asr.language.kenlm_model import BINARY_MAGIC, KenlmModel
 from asr.language.model import NgramModel
-from asr.language.text import open_binary
+from asr.text_files import open_unpacked
 
 
 def read_model(path: Path | str) -> NgramModel | KenlmModel:
@@ -16,7 +16,7 @@ def read_model(path: Path | str) -> NgramModel | KenlmModel:
     Raises UserError as `read_arpa` and `KenlmModel` do.
     """
     path = Path(path).expanduser()
-    open_binary(path).close()  # says what cannot be read
+    open_unpacked(path).close()  # says what cannot be read
     with open(path, "rb") as file:
         first = file.read(len(BINARY_MAGIC))
     return KenlmModel(path) if first == BINARY_MAGIC else read_arpa(path)

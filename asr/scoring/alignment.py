@@ -1,10 +1,13 @@
-"""The alignment of a hypothesis with its reference that needs the fewest edits (Levenshtein, 1966)."""
+"""The alignment of a hypothesis with its reference that needs the fewest edits (Levenshtein, 1966), computed by jiwer."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from jiwer import WordOutput
 
 Kind = Literal["equal", "substitute", "delete", "insert"]
 
@@ -42,22 +45,47 @@ def align(reference: Sequence[str], hypothesis: Sequence[str]) -> Alignment:
     Every edit costs one, as in Kaldi's `compute-wer`. NIST's sclite charges 4 for a substitution and 3 for the others:
     it may split the same errors differently, and in rare cases counts more of them, never fewer.
     """
-    from rapidfuzz.distance import Levenshtein
-
-    # Numbers stand for tokens, so that a token may hold spaces or anything else and never meets a hash collision.
-    number: dict[str, int] = {}
-    encoded = [[number.setdefault(token, len(number)) for token in tokens] for tokens in (reference, hypothesis)]
     operations: list[Operation] = []
-    for tag, start, end, hypothesis_start, hypothesis_end in Levenshtein.opcodes(*encoded):
-        wanted, got = reference[start:end], hypothesis[hypothesis_start:hypothesis_end]
-        if tag == "delete":
+    for chunk in process([reference], [hypothesis]).alignments[0]:
+        wanted = reference[chunk.ref_start_idx : chunk.ref_end_idx]
+        got = hypothesis[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        if chunk.type == "delete":
             operations += [Operation("delete", token, None) for token in wanted]
-        elif tag == "insert":
+        elif chunk.type == "insert":
             operations += [Operation("insert", None, token) for token in got]
         else:
-            kind: Kind = "equal" if tag == "equal" else "substitute"
-            operations += [Operation(kind, *pair) for pair in zip(wanted, got, strict=True)]
+            operations += [Operation(chunk.type, *pair) for pair in zip(wanted, got, strict=True)]
     counts = {kind: 0 for kind in ("equal", "substitute", "delete", "insert")}
     for operation in operations:
         counts[operation.kind] += 1
     return Alignment(operations, *counts.values())
+
+
+def count_errors(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]) -> int:
+    """The errors of all pairs together, each aligned as by `align`."""
+    counts = process(references, hypotheses)
+    return counts.substitutions + counts.deletions + counts.insertions
+
+
+def equal_runs(firsts: Sequence[Sequence[str]], seconds: Sequence[Sequence[str]]) -> list[list[tuple[int, int, int]]]:
+    """Of each pair of sequences the runs of equal tokens in their alignment: (start in the first, in the second, length)."""
+    return [
+        [
+            (chunk.ref_start_idx, chunk.hyp_start_idx, chunk.ref_end_idx - chunk.ref_start_idx)
+            for chunk in chunks
+            if chunk.type == "equal"
+        ]
+        for chunks in process(firsts, seconds).alignments
+    ]
+
+
+def process(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]) -> WordOutput:
+    """jiwer's counts and alignments of pairs of token sequences, which may be empty and hold any strings."""
+    import jiwer
+
+    # jiwer splits sentences by a transform; ours come as tokens, which may hold spaces or any other separator
+    return jiwer.process_words(list(references), list(hypotheses), as_given, as_given)
+
+
+def as_given(sentences: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [list(tokens) for tokens in sentences]

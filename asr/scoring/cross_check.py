@@ -10,11 +10,13 @@ from typing import Any
 from asr.errors import UserError
 from asr.scoring.alignment import Alignment
 from asr.scoring.ctm import TimedWord, ctm_text, spread_words
+from asr.scoring.glm import OTHERWISE
 from asr.scoring.network import Network, Word, align_networks
 from asr.scoring.rules import ScoringRules
 from asr.scoring.score import UtteranceScore
 from asr.scoring.sctk import Counts, Sctk, find_sctk, run_hubscr, run_sclite, segment_names
 from asr.scoring.stm import Segment
+from asr.text_files import composed, read_lines
 
 NAMED = 10  # utterances that a disagreement names
 ABSENT = "NIST SCTK is not installed, so that sclite was not run (on Debian and Ubuntu: apt install sctk)."
@@ -146,14 +148,26 @@ def cross_check_transcripts(
     reference: Path | str,
     hypothesis: Path | str,
     glm: Path | str | None = None,
+    empty: Iterable[str] = (),
     sctk: Sctk | None = None,
 ) -> dict[str, Any]:
-    """What `asr.scoring.trn.score_trn` gave beside sclite -F -D on the same files, after csrfilt.sh if there is a GLM."""
+    """What `asr.scoring.trn.score_trn` gave beside sclite -F -D on the same text, after csrfilt.sh if there is a GLM.
+
+    sclite compares bytes, so it gets the files as they were read here: plain UTF-8, composed. empty: utterances that the
+    hypothesis lacks and that count as deletions, which sclite would skip: it gets a line without words for each.
+    """
     sctk = sctk or find_sctk()
     if sctk is None:
         return not_checked(ABSENT, None)
     try:
-        theirs = run_sclite(reference, hypothesis, glm=glm, sctk=sctk)
+        with tempfile.TemporaryDirectory(prefix="asr-sctk-") as folder:
+            files = {"ref.trn": reference, "hyp.trn": hypothesis} | ({"rules.glm": glm} if glm is not None else {})
+            copies = [Path(folder, name) for name in files]
+            for copy, file in zip(copies, files.values()):
+                lines = read_lines(file, OTHERWISE)
+                lines += [f"({name})" for name in empty if copy.name == "hyp.trn"]
+                copy.write_text("".join(f"{line}\n" for line in lines), encoding="utf8", newline="\n")
+            theirs = run_sclite(*copies[:2], glm=copies[2] if glm is not None else None, sctk=sctk)
     except (UserError, OSError) as error:
         return not_checked(str(error), sctk)
     ours = {utterance.utterance: counts_of(utterance.alignment) for utterance in utterances}
@@ -187,7 +201,7 @@ def run_on_words(rules: ScoringRules, segments: Sequence, words: Sequence[TimedW
     with tempfile.TemporaryDirectory(prefix="asr-sctk-") as folder:
         stm, ctm, glm = (Path(folder, name) for name in ("ref.stm", "hyp.ctm", "rules.glm"))
         stm.write_text("".join(map(stm_line, segments)), encoding="utf8", newline="\n")
-        ctm.write_text(ctm_text(words), encoding="utf8", newline="\n")
+        ctm.write_text(composed(ctm_text(words)), encoding="utf8", newline="\n")
         if rules.mapping:
             glm.write_text("".join(f"{line}\n" for line in rules.mapping.lines), encoding="utf8", newline="\n")
         theirs = run_hubscr(stm, ctm, glm if rules.mapping else None, sctk)

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from asr.errors import UserError
-from asr.scoring.glm import SPACE, read_lines
+from asr.scoring.glm import OTHERWISE, SPACE
 from asr.scoring.stm import Segment, by_side, parse_time
+from asr.text_files import read_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,7 @@ class TimedItem:
 def read_ctm(path: Path | str) -> list[TimedWord]:
     """The words of a CTM by file, channel and start. Raises UserError naming file and line for one not of the form."""
     path, words = Path(path), []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, OTHERWISE), start=1):
         if line.startswith(";;") or not line.strip(SPACE):
             continue
         fields, place = line.split(), f"{path}, line {number}"

@@ -14,8 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asr.errors import UserError
+from asr.text_files import read_lines
 
 SPACE = " \t\n\v\f\r"
+# The encoding of NIST's files that are not UTF-8.
+OTHERWISE = "latin1"
 APPLICATION = re.compile(r';;\s+INPUT_DEPENDENT_APPLICATION\s*=\s*"([^"]*)"', re.ASCII)
 HEADERS = ("MAX_NRULES", "COPY_NO_HIT", "CASE_SENSITIVE", "FORMAT")
 # rfilter1 and csrfilt.sh know the case of ASCII letters only.
@@ -88,7 +91,7 @@ class GlobalMapping:
     @classmethod
     def read(cls, path: Path | str) -> GlobalMapping:
         """Reads a GLM and checks every rule in it. Raises UserError naming file and line."""
-        mapping = cls(Path(path), tuple(read_lines(Path(path))))
+        mapping = cls(Path(path), tuple(read_lines(path, OTHERWISE)))
         for kind, purpose in (("stm", "ref"), ("ctm", "hyp"), ("trn", "ref"), ("trn", "hyp")):
             mapping.rules(kind, purpose)
         return mapping
@@ -109,20 +112,6 @@ class GlobalMapping:
             if applies:
                 kept.append((number, line))
         return parse_rules(self.path, kept)
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file without their ends, UTF-8 or else Latin-1. Raises UserError if it cannot be read."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
-    try:
-        text = content.decode("utf8")
-    except UnicodeDecodeError:
-        text = content.decode("latin1")
-    lines = text.replace("\r\n", "\n").split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
 
 
 def parse_rules(path: Path, lines: Sequence[tuple[int, str]]) -> RuleSet:

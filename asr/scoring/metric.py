@@ -12,6 +12,7 @@ from asr.errors import UserError
 from asr.scoring.alignment import align
 from asr.scoring.reading import ReadEvaluation, ReadUtterance
 from asr.scoring.score import Score, UtteranceScore, score_utterance, summarize
+from asr.text_files import composed
 
 # name: (title, what is counted)
 METRICS = {
@@ -59,7 +60,7 @@ class Metric:
 
     def characters(self, words: Iterable[str]) -> list[str]:
         """The characters of words in a line."""
-        return list(unicodedata.normalize("NFC", (" " if self.spaces else "").join(words)))
+        return list(composed((" " if self.spaces else "").join(words)))
 
     def counted(self, utterances: Sequence[UtteranceScore], name: str | None = None) -> list[UtteranceScore]:
         """Utterances that were aligned in their own tokens, counted in this metric or in `name`.

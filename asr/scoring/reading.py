@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import UserError
+from asr.text_files import read_lines
 
 TABLE, SCORES = "hypotheses.tsv", "scores.json"
 COLUMNS = (
@@ -79,11 +80,8 @@ def read_evaluation(folder: Path | str) -> ReadEvaluation:
     folder = Path(folder)
     scores = read_json(folder / SCORES)
     path = folder / TABLE
-    try:
-        lines = path.read_bytes().decode("utf8").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-    if tuple(lines[0].split("\t")) != COLUMNS:
+    lines = read_lines(path)
+    if not lines or tuple(lines[0].split("\t")) != COLUMNS:
         raise UserError(f"{path} is no table of hypotheses: its first line must name {', '.join(COLUMNS)}.")
     utterances: dict[str, ReadUtterance] = {}
     for number, line in enumerate(lines[1:], start=2):

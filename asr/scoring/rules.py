@@ -13,6 +13,7 @@ from asr.scoring.glm import SPACE, GlobalMapping, RuleSet, filter_text
 from asr.scoring.network import LOWER, align_networks, build_network, parse_markup
 from asr.scoring.score import UtteranceScore
 from asr.scoring.stm import Segment, Stm, read_stm
+from asr.text_files import composed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class ScoringRules:
         return identity
 
     def score(self, hypotheses: Iterable[tuple[Segment | str, Sequence[str]]]) -> list[UtteranceScore]:
-        """Scores (segment or its identity, words) pairs; each word is filtered by itself, as in a CTM.
+        """Scores (segment or its identity, words) pairs; each word is filtered by itself, as in a CTM, and composed (NFC).
 
         Raises UserError for a segment that the STM does not have or does not score, and for one given twice.
         """
@@ -76,7 +77,10 @@ class ScoringRules:
             if identity in scores:
                 raise UserError(f"There are two hypotheses of the segment {identity}.")
             where = self.segments[identity]
-            timed = [TimedWord(where.file, where.channel, where.start, 0.0, word) for word in " ".join(words).split()]
+            timed = [
+                TimedWord(where.file, where.channel, where.start, 0.0, word)
+                for word in composed(" ".join(words)).split()
+            ]
             items = [item.item for word in timed for item in self.items(word, identity)]
             scores[identity] = self._score(where, items)
         return list(scores.values())

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from asr.errors import UserError
 from asr.scoring.alignment import Alignment, align
+from asr.text_files import composed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +68,8 @@ class Score:
 def score_utterance(
     utterance: str, reference: Sequence[str], hypothesis: Sequence[str], speaker: str = "", duration: float = 0.0
 ) -> UtteranceScore:
-    """Aligns one utterance's hypothesis with its reference. utterance: an id; duration: seconds of audio."""
-    reference, hypothesis = list(reference), list(hypothesis)
+    """Aligns one utterance's hypothesis with its reference, both composed (Unicode NFC). duration: seconds of audio."""
+    reference, hypothesis = ([composed(token) for token in tokens] for tokens in (reference, hypothesis))
     return UtteranceScore(utterance, reference, hypothesis, align(reference, hypothesis), speaker, float(duration))
 
 

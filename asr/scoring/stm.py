@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asr.errors import UserError
-from asr.scoring.glm import SPACE, read_lines
+from asr.scoring.glm import OTHERWISE, SPACE
+from asr.text_files import read_lines
 
 IGNORED = "ignore_time_segment_in_scoring"
 NOTE = re.compile(r';;\s+(CATEGORY|LABEL)\s+"([^"]*)"\s+"([^"]*)"\s+"([^"]*)"', re.ASCII)
@@ -61,7 +62,7 @@ def read_stm(path: Path | str) -> Stm:
     path = Path(path)
     found: list[tuple[tuple[str, str, float], dict]] = []
     labels: dict[str, str] = {}
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, OTHERWISE), start=1):
         note = NOTE.match(line)
         if note and note[1] == "LABEL":
             labels[note[2].lower()] = note[3] or note[2]
@@ -93,7 +94,7 @@ def parse_line(line: str, place: str) -> dict:
         raise UserError(f"{place}: the segment ends at {fields[4]} s, before it starts at {fields[3]} s.")
     text, labels = fields[5].rstrip(SPACE) if len(fields) > 5 else "", ()
     if text.startswith("<"):
-        named, _, text = text.partition(" ") if " " in text else (text, "", "")
+        named, text = (re.split(f"[{SPACE}]+", text, maxsplit=1) + [""])[:2]
         labels = tuple(part.lower() for part in named.strip("<>").split(",") if part)
     names = dict(zip(("file", "channel", "speaker"), fields))
     return names | {"start": start, "end": end, "labels": labels, "text": text}

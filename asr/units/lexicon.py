@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asr.errors import UserError
+from asr.text_files import read_lines
 from asr.units.text import normalize
 
 # The 39 phonemes of the CMU pronouncing dictionary, stress removed.
@@ -81,17 +82,6 @@ class Lexicon:
     def lines(self) -> str:
         """The lexicon as `read` takes it, sorted by word."""
         return "".join(f"{word} {' '.join(self[word])}\n" for word in sorted(self.pronunciations))
-
-
-def read_lines(path: Path) -> list[str]:
-    try:
-        # Windows' editors write a byte order mark first
-        return path.read_bytes().decode("utf8").removeprefix("\ufeff").split("\n")
-    except OSError as error:
-        raise UserError(f"The lexicon {path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}, line {line}: the lexicon must be UTF-8 text ({error.reason}).") from None
 
 
 @functools.lru_cache(maxsize=1)

@@ -34,7 +34,7 @@ class Launch(NamedTuple):
 
 _recorder: Callable[[Launch], None] | None = None
 _capability: int | None = None
-HOPPER = 90
+HOPPER, BLACKWELL = 90, 100
 
 
 def launch(

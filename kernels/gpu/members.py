@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
-from kernels.gpu.launch import HOPPER, capability_of, heads_last, launch, padded, precision
+from kernels.gpu.launch import BLACKWELL, HOPPER, capability_of, heads_last, launch, padded, precision
 from kernels.gpu.selection import Attended
 
 
@@ -155,10 +155,14 @@ def member_tile(time: int, clusters: int, most: int) -> int:
     return min(most, 64 if time > 32 * clusters else 32 if time > 16 * clusters else 16)
 
 
-def backward_tiles(time: int, clusters: int, dim: int, element_size: int, capability: int) -> tuple[int, int, str]:
+def backward_tiles(
+    time: int, clusters: int, topk: int, dim: int, element_size: int, capability: int
+) -> tuple[int, int, str]:
     """(members, warps, precision) of the backward pass: the largest that compile without spilling registers."""
     if element_size == 4:
-        return 16, 4 if dim <= 64 else 8, "ieee"
+        # Four warps load less shared memory for the same products, but hold only so much of the top keys' gradients.
+        held = 16 * 64 if capability >= BLACKWELL else 32 * 64
+        return 16, 4 if dim <= 64 and topk * dim <= held else 8, "ieee"
     if dim > 64:
         return 16, 4, "tf32"
     return member_tile(time, clusters, 64 if capability >= HOPPER else 32), 4, "tf32"
@@ -230,7 +234,7 @@ def member_gradients(
     )
     block_dim, block_value_dim = padded(dim), padded(value_dim)
     members, warps, rounding = backward_tiles(
-        time, clusters, max(block_dim, block_value_dim), queries.element_size(), capability_of(queries.device)
+        time, clusters, topk, max(block_dim, block_value_dim), queries.element_size(), capability_of(queries.device)
     )
     launch(
         member_backward_kernel, (clusters, groups),

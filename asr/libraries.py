@@ -1,0 +1,103 @@
+"""Libraries that cannot be loaded, alone or beside each other: the sentence with their versions and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from asr.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONSTRAINTS = ROOT / "constraints.txt"
+# Whoever raises an error while one of these is being imported has a bug of ours, not of an installation.
+OURS = {"asr", "kernels", "scripts", "tests", "__main__"}
+# The oldest torch that each torchaudio loads beside (tried with torch 2.11.0 to 2.14.1); torchaudio's own metadata do not say.
+TORCH_FOR_TORCHAUDIO = {"2.11.1": "2.13"}
+TORCHAUDIO_FOR_ANY_TORCH = "2.11.0"
+# What a library that does not load is most likely at odds with; the usual suspects for all others.
+BESIDE = {"torchaudio": ("torch",)}
+
+
+def check_libraries() -> None:
+    """Raises UserError if torch and torchaudio do not load together: torchaudio would only fail where it is first used."""
+    try:
+        import torch  # noqa: F401 - torchaudio's libraries need torch's
+        import torchaudio  # noqa: F401
+    except Exception as error:
+        raise UserError(sentence_for(error) or f"torch and torchaudio cannot be loaded: {first_line(error)}") from None
+
+
+def sentence_for(error: BaseException) -> str | None:
+    """What to tell the user about an error that a library raised while it was imported; None for every other error."""
+    library = failed_import(error)
+    if library is None:
+        return None
+    if isinstance(error, ModuleNotFoundError) and error.name == library:
+        return f"The library {library} is not installed. Install what asr needs: {install_command()}"
+    others = [
+        name for name in BESIDE.get(library, ("torch", "triton", "numpy")) if name != library and version_of(name)
+    ]
+    beside = ", ".join(f"{name} {version_of(name)}" for name in others)
+    return (
+        f"{library} {version_of(library)} cannot be loaded beside {beside} ({first_line(error)}). "
+        f"Install versions that work together: {mending_command(library)}"
+    )
+
+
+def failed_import(error: BaseException) -> str | None:
+    """The library whose import raised the error; None where none was being imported, or code of ours is to blame."""
+    missing = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    if missing:
+        return None if missing in OURS or missing in sys.stdlib_module_names else missing
+    executed = [module for module in modules_executed(error.__traceback__) if module not in sys.stdlib_module_names]
+    return executed[-1] if executed and executed[-1] not in OURS and version_of(executed[-1]) else None
+
+
+def modules_executed(traceback: TracebackType | None) -> Iterator[str]:
+    """The top-level names of the modules whose bodies were being run, as they are when first imported; the outermost first."""
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_code.co_name == "<module>":
+            yield frame.f_globals.get("__name__", "").partition(".")[0]
+        traceback = traceback.tb_next
+
+
+def version_of(library: str) -> str | None:
+    """The installed version of the library that is imported by this name; None where there is none."""
+    distributions = [library]
+    try:
+        importlib.metadata.distribution(library)
+    except importlib.metadata.PackageNotFoundError:
+        distributions = importlib.metadata.packages_distributions().get(library, [])
+    return importlib.metadata.version(distributions[0]) if distributions else None
+
+
+def mending_command(library: str) -> str:
+    """What to type so that `library` loads: the one version that is known to fit, or all that are known to work together."""
+    torch, needed = version_of("torch"), TORCH_FOR_TORCHAUDIO.get((version_of("torchaudio") or "").partition("+")[0])
+    if library == "torchaudio" and torch and needed and release(torch) < release(needed):
+        return f"{pip()} torchaudio=={TORCHAUDIO_FOR_ANY_TORCH}"
+    return install_command()
+
+
+def install_command() -> str:
+    if CONSTRAINTS.is_file():
+        return f"{pip()} -c {shlex.quote(str(CONSTRAINTS))} -e {shlex.quote(str(ROOT))}"
+    return f"{pip()} --upgrade asr"
+
+
+def pip() -> str:
+    return f"{shlex.quote(sys.executable)} -m pip install"
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The numbers of a version, as in (2, 11, 0) for 2.11.0+cu130."""
+    return tuple(int(part) for part in version.partition("+")[0].split(".") if part.isdigit())
+
+
+def first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

@@ -1,0 +1,153 @@
+"""Writes down versions that work together: installs them, runs the whole test suite, and only then writes the file.
+
+    python scripts/lock_versions.py                                # constraints.txt: the newest that pyproject.toml allows
+    python scripts/lock_versions.py --oldest                       # constraints-oldest.txt: the oldest that it allows
+    python scripts/lock_versions.py --pythons python3.12 python3.13     # and resolves them there too, as it should be done
+
+Run it with the oldest Python that is supported. What only a newer Python needs (setuptools, or what has left the standard
+library) gets a marker. Exit code: 0 if the file was written; 1 if something did not install, resolve or pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from asr.command import mistakes_as_sentences  # noqa: E402
+from asr.errors import UserError  # noqa: E402
+
+# pip comes with the environment; asr is what the versions are for.
+NOT_LOCKED = {"pip", "asr"}
+
+
+def requirements() -> list[Requirement]:
+    """What pyproject.toml asks for, with all extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["project"]
+    lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
+    return [Requirement(line) for line in lines]
+
+
+def extras() -> str:
+    """All of pyproject.toml's extras, as pip takes them: "spoken,decoding,…"."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["project"]
+    return ",".join(project["optional-dependencies"])
+
+
+def lowest(requirement: Requirement) -> str:
+    """The lower bound of a requirement as an exact version: "torch==2.11" of torch>=2.11,<2.15."""
+    (bound,) = [one.version for one in requirement.specifier if one.operator == ">="]
+    return f"{requirement.name}=={bound}"
+
+
+def install(folder: Path, python: str, constraints: list[str]) -> Path:
+    """Makes an environment in `folder` with this checkout and all extras; returns its Python. Raises UserError if pip fails."""
+    run([python, "-m", "venv", str(folder)])
+    inside = folder / "bin" / "python"
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(constraints))
+        file.flush()
+        run([str(inside), "-m", "pip", "install", "-q", "-c", file.name, "-e", f"{ROOT}[{extras()}]"])
+    return inside
+
+
+def installed(python: Path) -> dict[str, str]:
+    """The version of every library in an environment, by name."""
+    listed = json.loads(run([str(python), "-m", "pip", "list", "--format", "json"]))
+    return locked({canonicalize_name(one["name"]): one["version"] for one in listed})
+
+
+def resolved(folder: Path, python: str, versions: Mapping[str, str]) -> dict[str, str]:
+    """What pip would install with another Python under these constraints. Raises UserError if it finds no solution."""
+    run([python, "-m", "venv", str(folder)])
+    constraints, report = folder / "constraints.txt", folder / "report.json"
+    constraints.write_text("\n".join(f"{name}=={version}" for name, version in versions.items()))
+    run(
+        [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed",
+         "--report", str(report), "-c", str(constraints), f"{ROOT}[{extras()}]"]
+    )  # fmt: skip
+    found = [one["metadata"] for one in json.loads(report.read_text())["install"]]
+    return locked({canonicalize_name(one["name"]): one["version"] for one in found})
+
+
+def locked(versions: Mapping[str, str]) -> dict[str, str]:
+    return {name: version.partition("+")[0] for name, version in versions.items() if name not in NOT_LOCKED}
+
+
+def merged(versions: Mapping[str, str], newer: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The lines of a constraints file. newer: by Python ("3.12"), what is installed there under `versions`."""
+    lines = {name: f"{name}=={version}" for name, version in versions.items()}
+    for python in sorted(newer, key=lambda python: tuple(map(int, python.split(".")))):
+        for name, version in newer[python].items():
+            lines.setdefault(name, f'{name}=={version} ; python_version >= "{python}"')
+    return [lines[name] for name in sorted(lines)]
+
+
+def tested(python: Path, arguments: list[str]) -> str:
+    """The last line of the test suite, such as "2873 passed in 600 s". Raises UserError if a test fails."""
+    print("running the tests", file=sys.stderr, flush=True)
+    ended = subprocess.run([str(python), "-m", "pytest", "-q", *arguments], cwd=ROOT, capture_output=True, text=True)
+    last = (ended.stdout.strip().splitlines() or ["nothing"])[-1].strip("= ")
+    if ended.returncode:
+        raise UserError(f"The tests fail with these versions ({last}):\n{ended.stdout[-5000:]}")
+    return re.sub(r" in ([\d.]+)s.*", "", last)
+
+
+def run(command: list[str]) -> str:
+    """What a command prints. Raises UserError with the end of what it says when it fails."""
+    print(f"+ {' '.join(command)}", file=sys.stderr, flush=True)
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode:
+        raise UserError(f"{' '.join(command)} failed:\n{ended.stderr[-3000:]}")
+    return ended.stdout
+
+
+def version_of(python: str) -> str:
+    """ "3.12" for an interpreter of that version."""
+    return run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--oldest", action="store_true", help="lock the lower bounds instead of the newest versions")
+    parser.add_argument("--pythons", nargs="*", default=[], help="newer interpreters that must find a solution too")
+    parser.add_argument("--tests", nargs="*", default=["-n", "2"], help="arguments for pytest (default: -n 2)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lock-") as folder:
+        bounds = [lowest(one) for one in requirements()] if arguments.oldest else []
+        python = install(Path(folder) / "environment", sys.executable, bounds)
+        versions = installed(python)
+        newer = {
+            version_of(other): resolved(Path(folder) / f"other-{position}", other, versions)
+            for position, other in enumerate(arguments.pythons)
+        }
+        passed = tested(python, arguments.tests)
+    file = ROOT / ("constraints-oldest.txt" if arguments.oldest else "constraints.txt")
+    pythons = ", ".join([version_of(sys.executable), *newer])
+    kind = "The oldest versions that pyproject.toml allows" if arguments.oldest else "Versions that work together"
+    header = [
+        f"# {kind}, written by scripts/lock_versions.py; the test suite with them: {passed}.",
+        f"# Resolved with Python {pythons}. Use: pip install -c {file.name} -e .",
+    ]
+    aside = file.with_suffix(".partial")
+    aside.write_text("\n".join([*header, *merged(versions, newer)]) + "\n", encoding="utf8")
+    os.replace(aside, file)
+    print(f"{file}: {len(versions)} libraries; {passed}")
+
+
+if __name__ == "__main__":
+    with mistakes_as_sentences("lock_versions.py"):
+        main()
