@@ -32,6 +32,7 @@ def evaluate(config) -> None:
         output=config.output,
         report=config.report,
         sclite=config.sclite,
+        metric=config.metric,
         plot_attention=None if config.plot_attention is None else str(config.plot_attention),
     )
     with joined(config.device, max(config.devices, place().ranks)) as together:

@@ -27,10 +27,11 @@ from asr.report.attention import knobs_of_pictures, utterance_called, write_atte
 from asr.report.evaluation import NAME as REPORT
 from asr.report.evaluation import write_report
 from asr.run_folder import command_line
-from asr.scoring import EvaluationFacts, UtteranceScore, score_utterance, summarize, write_evaluation
+from asr.scoring import EvaluationFacts, UtteranceScore, score_utterance, write_evaluation
 from asr.scoring.ctm import write_ctm
 from asr.scoring.decoding import unknown_words
 from asr.scoring.files import scores_as_data
+from asr.scoring.metric import Metric, choose_metric, summarize_in
 from asr.scoring.rules import ScoringRules
 from asr.scoring.subsets import subsets_as_data, totals
 from asr.settings import knobs_of, unread_knob
@@ -52,7 +53,7 @@ class Request:
     `evaluation/<split>/<attention>` beside the model. report: whether `report.html` is written beside the tables.
     plot_attention: the id of an utterance whose attention matrices are drawn; knobs that only these read are allowed then.
     decoder_typed: settings of the decoder that the user gave; the others are those found by `scripts/tune_decoder.py`, if any.
-    sclite: whether NIST's sclite counts the errors too, where it is installed.
+    sclite: whether NIST's sclite counts the errors too, where it is installed. metric: as in `asr.scoring.metric.choose_metric`.
     """
 
     checkpoint: str
@@ -73,6 +74,7 @@ class Request:
     report: bool = True
     plot_attention: str | None = None
     sclite: bool = True
+    metric: str = "auto"
 
 
 @dataclasses.dataclass
@@ -131,12 +133,12 @@ def score_checkpoint(
     settings = with_tuned(checkpoint, request.decoder, request.decoder_typed)
     tuned = tuned_weights(checkpoint, request.decoder, request.decoder_typed)
     decoder = decoders.create(settings).bind(units)
-    metric = metric_of(decoder, units)
+    metric = metric_of(request.metric, split, decoder, units)
     recognition = recognize(
         model, units, decoder, split, request.device, request.batch_frames, together, request.batch_utterances
     )
     utterances, official = official_scores(recognition.utterances, corpus, request, metric, together.place.rank)
-    score = summarize(utterances, resamples=request.bootstrap)
+    score, beside = summarize_in(metric, utterances, request.bootstrap)
     label = model.attention_label()
     known = getattr(decoder, "spellings", None)
     facts = EvaluationFacts(
@@ -144,7 +146,7 @@ def score_checkpoint(
         split=request.split,
         units=units.name,
         attention=label,
-        metric=metric,
+        metric=metric.name,
         audio_seconds=split.seconds,
         forward_seconds=recognition.forward_seconds,
         peak_memory_bytes=recognition.peak_memory_bytes,
@@ -163,14 +165,14 @@ def score_checkpoint(
             "decoder_tuned": tuned,
             "decoding_seconds": recognition.decoding_seconds,
             **({} if known is None else {"out_of_vocabulary": unknown_words(utterances, known.words)}),
+            **beside,
             **official,
         },
     )
     place = request.split if own else f"{corpus.name}-{request.split}"
     named = label if decoder.name == "greedy" else f"{label}+{decoder.name}"
     folder = Path(request.output) if request.output else output_folder(checkpoint) / place / named
-    tokens = "phonemes" if metric == "per" else "words"
-    scores = {**scores_as_data(score, facts), "folder": folder, "tokens": tokens, "report": None}
+    scores = {**scores_as_data(score, facts), "folder": folder, "tokens": metric.tokens, "report": None}
     if together.place.rank > 0:
         return scores
     write_evaluation(folder, score, facts)
@@ -187,19 +189,19 @@ def score_checkpoint(
 
 
 def official_scores(
-    utterances: list[UtteranceScore], corpus: Corpus, request: Request, metric: str, rank: int
+    utterances: list[UtteranceScore], corpus: Corpus, request: Request, metric: Metric, rank: int
 ) -> tuple[list[UtteranceScore], dict[str, Any]]:
-    """(the utterances scored as their corpus wants it, further keys for `scores.json`).
+    """(the utterances scored as their corpus wants it, in their own tokens, further keys for `scores.json`, in the metric).
 
     Words of a split that comes with an STM are scored by it and its GLM; its segments that could not be recognized count as
     silence. Where NIST's sclite is installed, its count of the same stands beside ours.
     """
     from asr.scoring.cross_check import cross_check, cross_check_segments
 
-    folder = corpus.scoring.get(corpus.split_called(request.split)) if metric == "wer" else None
+    folder = corpus.scoring.get(corpus.split_called(request.split)) if metric.name != "per" else None
     check = request.sclite and rank == 0
     if folder is None:
-        return utterances, {"sclite": cross_check(utterances)} if check else {}
+        return utterances, {"sclite": cross_check(metric.counted(utterances))} if check else {}
     rules = ScoringRules.in_folder(folder)
     # also of what the preparation left out
     words: dict[str, list[str]] = {segment: [] for segment in rules.segments}
@@ -208,10 +210,14 @@ def official_scores(
     filtered = rules.score([(segment, without_hesitations(spoken)) for segment, spoken in words.items()])
     more = {
         "scored_by": str(folder),
-        "subsets": subsets_as_data(rules, scored),
-        "without_hesitations": totals(filtered),
+        "subsets": subsets_as_data(rules, metric.counted(scored)),
+        "without_hesitations": totals(metric.counted(filtered)),
     }
-    return scored, {**more, "sclite": cross_check_segments(rules, scored, words)} if check else more
+    if check and metric.name == "wer":
+        more["sclite"] = cross_check_segments(rules, scored, words)
+    elif check:
+        more["sclite"] = cross_check(metric.counted(scored))
+    return scored, more
 
 
 def choose_attention(model: Model, attention: dict[str, Any] | None, knobs: dict[str, int]) -> dict[str, Any] | None:
@@ -338,9 +344,10 @@ def recognize(
     return Recognition(recognized, sum(times), sum(decodings), max(known) if known else None)
 
 
-def metric_of(decoder: Decoder, units: Units) -> str:
-    """What errors are counted in: "wer" where the decoder gives words, else the units' own."""
-    return "wer" if decoder.gives_words else units.metric
+def metric_of(asked: str, split: CheckedSplit, decoder: Decoder, units: Units) -> Metric:
+    """What errors are counted in, as `choose_metric` decides for the words of the decoder, or else the units' tokens."""
+    references = (reference_of(split, index, decoder, units) for index in range(len(split.cuts)))
+    return choose_metric(asked, "wer" if decoder.gives_words else units.metric, references)
 
 
 def reference_of(split: CheckedSplit, index: int, decoder: Decoder, units: Units) -> list[str]:

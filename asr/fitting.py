@@ -16,6 +16,7 @@ from asr.data.batches import TrainingPlan, Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit
 from asr.errors import UserError
 from asr.processes import Alone, Together
+from asr.scoring.metric import Metric
 from asr.settings import plain
 
 # our name for Lightning's strategy of sharding by FSDP2
@@ -70,9 +71,12 @@ def trainer_settings(config) -> dict[str, Any]:
 
 def fit(
     config, run: Path, model, units, loss, decoder, splits: dict[str, CheckedSplit], trained_on, plan: TrainingPlan,
-    together: Alone | Together, saved, loggers: list, console: Console,
+    together: Alone | Together, saved, loggers: list, console: Console, metric: Metric,
 ) -> Path:  # fmt: skip
-    """Trains, and returns the path of the best checkpoint. saved: (file, content, …) of the checkpoint to go on from."""
+    """Trains, and returns the path of the best checkpoint.
+
+    saved: (file, content, …) of the checkpoint to go on from. metric: what dev is scored in.
+    """
     import hydra
     import lightning
     from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -110,7 +114,7 @@ def fit(
     model.encoder.checkpoint_activations = config.trainer.activation_checkpointing
     if config.trainer.compile:
         model.encoder.compile(dynamic=True)
-    progress = ShowProgress(units.metric)
+    progress = ShowProgress(metric.name)
     with StopSignals() as stop:
         recognizer = Recognizer(
             model, units, loss, decoder,
@@ -127,7 +131,7 @@ def fit(
                 rehearse=config.trainer.rehearse,
             ),
             Watchdogs(**plain(config.watch), say=progress.say),
-            together, stop,
+            together, stop, metric,
         )  # fmt: skip
         keep = KeepCheckpoints(
             run, config.checkpoint_steps, config.checkpoint_minutes, config.average_checkpoints, stop

@@ -11,12 +11,13 @@ from lightning.pytorch.loggers import Logger
 
 COLUMNS = (
     "step", "epoch", "seconds", "train/loss", "train/learning_rate", "train/gradient_norm", "train/waiting",
-    "dev/loss", "dev/error_rate",
+    "dev/loss", "dev/error_rate", "dev/word_error_rate", "dev/character_error_rate",
 )  # fmt: skip
 
 
 class MetricsFile(Logger):
-    """`metrics.csv`: losses in nats per label, waiting as a share of the time, seconds since the training began."""
+    """`metrics.csv`: losses in nats per label, waiting as a share of the time, seconds since the training began; error rates
+    from 0 on: that which decides (`dev/error_rate`) and, of texts, those in words and characters by their names."""
 
     def __init__(self, path: Path):
         super().__init__()

@@ -14,6 +14,11 @@ from asr.errors import UserError
 # The eight colours of Okabe and Ito (2008), which people with any colour vision tell apart; yellow last: weak on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "osD^vP*X"
+# what is read of a metrics.csv
+COLUMNS = (
+    "train/loss", "dev/loss", "dev/error_rate", "dev/word_error_rate", "dev/character_error_rate", "train/learning_rate",
+    "seconds",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +46,11 @@ class GrowthPanel:
 
 
 def plot_learning_curves(metrics: Path | str, png: Path | str) -> Path:
-    """Draws the loss and the error rate over the optimizer's steps from the `metrics.csv` of Lightning's CSVLogger.
+    """Draws the loss and the error rates over the optimizer's steps from the `metrics.csv` of a run.
 
-    Reads the columns step, train/loss, dev/loss, dev/error_rate (0 to 1) and seconds (since the start, shown as minutes
-    on top). All but one curve may be missing, as may any field. Raises UserError when the file cannot be read or holds no
-    curve.
+    Reads the columns step, train/loss, dev/loss, dev/error_rate (0 to 1), or in its place dev/word_error_rate and
+    dev/character_error_rate, and seconds (since the start, shown as minutes on top). All but one curve may be missing, as may
+    any field. Raises UserError when the file cannot be read or holds no curve.
     """
     return save(draw_learning_curves(metrics), png)
 
@@ -55,9 +60,11 @@ def draw_learning_curves(metrics: Path | str, learning_rate: bool = False):
     where that is asked for and the file holds one.
     """
     curves, seconds = _read_metrics(Path(metrics))
+    whole = [("dev/error_rate", "dev", COLOURS[1])]
+    named = [("dev/word_error_rate", "words", COLOURS[1]), ("dev/character_error_rate", "characters", COLOURS[3])]
     panels = [
         ("Loss", 1, [("train/loss", "train", COLOURS[0]), ("dev/loss", "dev", COLOURS[1])]),
-        ("Error rate on dev (%)", 100, [("dev/error_rate", "dev", COLOURS[1])]),
+        ("Error rate on dev (%)", 100, named if any(column in curves for column, _, _ in named) else whole),
     ]
     if learning_rate:
         panels.append(("Learning rate", 1, [("train/learning_rate", "learning rate", COLOURS[2])]))
@@ -256,7 +263,7 @@ def _read_metrics(path: Path) -> tuple[dict[str, tuple[list[float], list[float]]
             f"The metrics {path} cannot be read: {error}. Expected the CSV file of a training run."
         ) from error
     curves: dict[str, tuple[list[float], list[float]]] = {}
-    for name in ("train/loss", "dev/loss", "dev/error_rate", "train/learning_rate", "seconds"):
+    for name in COLUMNS:
         pairs = [(_number(row.get("step")), _number(row.get(name))) for row in rows]
         if "step" not in header:
             pairs = [(float(number), value) for number, (_, value) in enumerate(pairs)]

@@ -11,8 +11,9 @@ class Position:
 
     batches: taken on each rank. steps: of the optimizer. seconds: spent training; audio_seconds: of speech trained on by this
     rank. validations: how many there were; validated: the step of the last one. best: the best error rate on dev and
-    best_step where it was; candidates: (error rate, step) of the best validations. validation_due: the last step is to be
-    followed by a validation. unimproved: validations since the best one. over: no step is left to take.
+    best_step where it was; best_beside: the rate beside it there, which decides between equal ones (characters, where no word is
+    right yet), None where there is none. candidates: (error rate, step) of the best validations. validation_due: the last step is
+    to be followed by a validation. unimproved: validations since the best one. over: no step is left to take.
     """
 
     batches: int = 0
@@ -27,6 +28,7 @@ class Position:
     validation_due: bool = False
     unimproved: int = 0
     over: bool = False
+    best_beside: float | None = None
 
 
 @dataclasses.dataclass

@@ -12,11 +12,12 @@ from rich.progress import BarColumn, Progress, TextColumn
 class ShowProgress(Callback):
     """Shows loss, error rate on dev, audio seconds per second, the share of time spent waiting for data, and time left.
 
-    metric: `per` or `wer`. The bar goes to standard error and only to a terminal; the lines go to standard output.
+    metric: the one that decides, `per`, `wer` or `cer`; other rates stand beside it in the lines. The bar goes to standard error
+    and only to a terminal; the lines go to standard output.
     """
 
     def __init__(self, metric: str):
-        self.metric = metric.upper()
+        self.metric = metric
         self.lines, self.console = (
             Console(soft_wrap=True, highlight=False, markup=False, emoji=False),
             Console(stderr=True),
@@ -87,12 +88,17 @@ class ShowProgress(Callback):
         return f"epoch {recognizer.epoch + 1}/{recognizer.plan.epochs}"
 
     def status(self, recognizer, best: str) -> str:
-        """`loss 0.412  dev PER 9.84% (best 9.80%)  231 audio s/s  waiting 1%  3:12 left`."""
+        """`loss 0.412  dev WER 9.84% (best 9.80%)  CER 3.21%  231 audio s/s  waiting 1%  3:12 left`.
+
+        best: what to say of the best validation, in a line; "" for the bar, which has no room for other rates either.
+        """
         elapsed = time.monotonic() - self.started
         share = recognizer.progress() - self.began_at
         parts = [f"loss {self.loss:.3f}"] if self.loss is not None else []
         if recognizer.error_rate is not None:
-            parts.append(f"dev {self.metric} {recognizer.error_rate:.2%}{best}")
+            parts.append(f"dev {self.metric.upper()} {recognizer.error_rate:.2%}{best}")
+            others = {name: rate for name, rate in recognizer.error_rates.items() if best and name != self.metric}
+            parts += [f"{name.upper()} {rate:.2%}" for name, rate in others.items()]
         audio = (recognizer.position.audio_seconds - self.audio_before) * recognizer.together.place.ranks
         parts.append(f"{audio / max(1e-9, elapsed - self.paused):.0f} audio s/s")
         parts.append(f"waiting {recognizer.waiting():.0%}")

@@ -25,6 +25,7 @@ from asr.position import Position, Stepping, seed_of_batch, validation_interval
 from asr.processes import Alone
 from asr.rehearsal import rehearse
 from asr.scoring import align
+from asr.scoring.metric import Metric, choose_metric, key_of
 from asr.units import Units
 from asr.watchdogs import Watchdogs
 
@@ -33,7 +34,8 @@ class Recognizer(lightning.LightningModule):
     """Trains a `Model` and scores it on the dev split.
 
     plan: the batches of the training; train, dev: the splits. create_optimizer: parameters → torch optimizer; schedule: a part
-    of `asr.schedules`. together: the processes of the job. trained_on: plain data for the checkpoint.
+    of `asr.schedules`. together: the processes of the job. trained_on: plain data for the checkpoint. metric: what decides which
+    weights are the best (`error_rate`, on dev, 0 to 1); `error_rates` holds it and what is shown beside it by their names.
 
     Gradients are summed over processes and accumulated batches and divided by the number of labels in all of them, so that an
     utterance counts the same wherever it lies. What is random in a step (masks, dropout) is seeded by the step itself.
@@ -42,7 +44,7 @@ class Recognizer(lightning.LightningModule):
     def __init__(
         self, model: Model, units: Units, loss: Loss, decoder: Decoder, create_optimizer, schedule, plan: TrainingPlan,
         train: CheckedSplit, dev: CheckedSplit, trained_on: dict[str, Any], stepping: Stepping, watchdogs: Watchdogs,
-        together=None, stop=None,
+        together=None, stop=None, metric: Metric | None = None,
     ):  # fmt: skip
         super().__init__()
         self.automatic_optimization = False
@@ -53,7 +55,9 @@ class Recognizer(lightning.LightningModule):
         self.together, self.stop = together or Alone(), stop
         self.position = Position()
         self.average = MovingAverage(model, stepping.average) if stepping.average else None
+        self.metric = metric or choose_metric("auto", units.metric, dev.references)
         self.error_rate = self.dev_loss = self.last_loss = None
+        self.error_rates: dict[str, float] = {}
         self.stop_agreed = self.stepped = False
         # whether weights, gradients and moments are spread over the processes (FSDP), which then sum gradients by themselves
         self.sharded = False
@@ -321,7 +325,7 @@ class Recognizer(lightning.LightningModule):
     def on_validation_epoch_start(self) -> None:
         if self.average is not None and self.trainer.state.fn == "fit":
             self.average.swap()
-        self._totals = torch.zeros(6, dtype=torch.float64)
+        self._totals = torch.zeros(8, dtype=torch.float64)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Scores a batch, in halves where it does not fit into memory. Raises UserError when a single utterance does not."""
@@ -335,19 +339,21 @@ class Recognizer(lightning.LightningModule):
             self.validation_step(half, index)
 
     def scored(self, batch: Batch) -> torch.Tensor:
-        """(6,) float64: sums of loss, labels, errors, tokens, empty hypotheses and utterances."""
+        """(8,) float64: sums of loss, labels, errors and tokens, those of characters, empty hypotheses and utterances."""
         emissions, lengths = self.model(batch.waveforms, batch.samples)
         losses = self.loss(emissions, lengths, batch.labels, batch.label_lengths)
-        errors = reference_length = empty = 0
+        counts, empty = [0, 0, 0, 0], 0
         for row, hypotheses in zip(batch.indices.tolist(), self.decoder(emissions, lengths)):
-            reference = self.dev.references[row]
-            errors += align(reference, self.units.decode(hypotheses[0].ids)).errors
-            reference_length += len(reference)
+            pairs = [(self.dev.references[row], self.units.decode(hypotheses[0].ids))]
+            if "cer" in self.metric.shown:
+                pairs.append(tuple(map(self.metric.characters, pairs[0])))
+            for place, (reference, hypothesis) in enumerate(pairs):
+                counts[2 * place] += align(reference, hypothesis).errors
+                counts[2 * place + 1] += len(reference)
             empty += not hypotheses[0].ids
         labels = float(batch.label_lengths.sum())
         return torch.tensor(
-            [float(losses.double().sum()), labels, errors, reference_length, empty, len(batch.samples)],
-            dtype=torch.float64,
+            [float(losses.double().sum()), labels, *counts, empty, len(batch.samples)], dtype=torch.float64
         )
 
     def on_validation_epoch_end(self) -> None:
@@ -356,8 +362,10 @@ class Recognizer(lightning.LightningModule):
             everyone: list = [None] * self._ranks
             torch.distributed.all_gather_object(everyone, totals)
             totals = torch.stack(everyone).sum(0)
-        loss, labels, errors, reference_length, empty, utterances = totals.tolist()
-        self.dev_loss, self.error_rate = loss / labels, errors / max(1.0, reference_length)
+        loss, labels, errors, tokens, wrong_characters, characters, empty, utterances = totals.tolist()
+        rates = {self.units.metric: errors / max(1.0, tokens), "cer": wrong_characters / max(1.0, characters)}
+        self.error_rates = {name: rates[name] for name in self.metric.shown}
+        self.dev_loss, self.error_rate = loss / labels, self.error_rates[self.metric.name]
         if self.trainer.state.fn != "fit":
             return
         position = self.position
@@ -366,8 +374,7 @@ class Recognizer(lightning.LightningModule):
             position.validations + 1,
             False,
         )
-        improved = position.best is None or self.error_rate < position.best
-        position.unimproved = 0 if improved else position.unimproved + 1
+        position.unimproved = 0 if self.is_better() else position.unimproved + 1
         position.over = position.batches >= self.plan.total or self.time_is_over() or self.has_converged()
         if self.has_converged():
             self.watchdogs.say(
@@ -375,8 +382,21 @@ class Recognizer(lightning.LightningModule):
                 f"{position.best_step}: the training ends here (stop_after={self.stepping.stop_after})."
             )
         self.schedule.observe(self.dev_loss)
-        self.write({"dev/loss": self.dev_loss, "dev/error_rate": self.error_rate})
+        named = {f"dev/{key_of(name)}": rate for name, rate in self.error_rates.items() if "cer" in self.error_rates}
+        self.write({"dev/loss": self.dev_loss, "dev/error_rate": self.error_rate, **named})
         self.watchdogs.silence(position.steps, empty / utterances, self.progress())
+
+    @property
+    def beside(self) -> float | None:
+        """The last validation's rate beside the one that decides, if there is one."""
+        return next((rate for name, rate in self.error_rates.items() if name != self.metric.name), None)
+
+    def is_better(self) -> bool:
+        """Whether the last validation was better than the best before it."""
+        position = self.position
+        if position.best is None or self.error_rate != position.best:
+            return position.best is None or self.error_rate < position.best
+        return None not in (self.beside, position.best_beside) and self.beside < position.best_beside
 
     def end_validation(self) -> None:
         """Brings the weights in training back, once the validation's checkpoint is written."""

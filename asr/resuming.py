@@ -19,6 +19,10 @@ CHANGEABLE = (
 )  # fmt: skip
 
 
+# settings of runs from before there was a choice, where today's default is another: their dev was scored in the units' own tokens
+BEFORE = {"metric": "own"}
+
+
 def with_run(arguments: list[str]) -> list[str]:
     """The arguments of the command line, `run` set to the folder that `resume` names; raises UserError if it holds no run."""
     several = any(argument in ("-m", "--multirun") for argument in arguments)
@@ -65,7 +69,7 @@ def resumed_config(config, typed: list[str]):
     for key, value in fresh.items():
         # settings that came after the run was started have their defaults
         if key not in saved:
-            saved[key] = value
+            saved[key] = BEFORE.get(key, value)
         elif isinstance(value, dict) and not isinstance(saved[key], dict | None):
             raise UserError(f"{file}, {key}: expected a group of settings, not {saved[key]!r}.")
         elif key in ("data", "trainer", "watch") and isinstance(value, dict) and isinstance(saved[key], dict):
@@ -189,7 +193,7 @@ def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any], list[str]]:
 
     fields = {field.name for field in dataclasses.fields(Position)}
     # those of checkpoints from before these were kept
-    needed = fields - {"unimproved"}
+    needed = fields - {"unimproved", "best_beside"}
     said = []
     for name in (LAST, PREVIOUS):
         file = run / "checkpoints" / name

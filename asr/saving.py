@@ -122,8 +122,8 @@ class KeepCheckpoints(Callback):
         if trainer.state.fn != "fit":
             return
         position, error_rate = recognizer.position, recognizer.error_rate
-        if position.best is None or error_rate < position.best:
-            position.best, position.best_step = error_rate, position.steps
+        if recognizer.is_better():
+            position.best, position.best_step, position.best_beside = error_rate, position.steps, recognizer.beside
             trainer.save_checkpoint(self.folder / BEST, weights_only=True)
         self._keep_candidate(trainer, position, error_rate)
         recognizer.end_validation()

@@ -250,6 +250,7 @@ ONE_OF = {
     "device": ("auto", "cpu", "cuda"),
     "format": ("text", "json", "srt", "vtt", "ctm"),
     "encoder.shared_qk": ("auto", True, False),
+    "metric": ("auto", "per", "wer", "cer"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
 }
 

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from asr.overrides import shown
+from asr.scoring.metric import said_beside
 from asr.settings import all_knobs, groups, knobs_of
 
-COLUMNS = ("error rate", "interval", "seconds", "folder", "said")
+# a column that is there only if some training has such rates: CER beside WER
+OTHERS = "other rates"
+COLUMNS = ("error rate", "interval", OTHERS, "seconds", "folder", "said")
 
 
 def same_run(folder: Path, config) -> Path | None:
@@ -58,6 +61,7 @@ def write_sweep(folder: Path, jobs: list[dict[str, Any]]) -> list[dict[str, str]
         if scores:
             low, high = scores["interval"]
             row |= {
+                OTHERS: said_beside(scores),
                 "error rate": f"{scores['error_rate']:.2%}", "interval": f"{low:.2%} to {high:.2%}",
                 "seconds": f"{scores['forward_seconds']:.2f}",
             }  # fmt: skip
@@ -66,7 +70,7 @@ def write_sweep(folder: Path, jobs: list[dict[str, Any]]) -> list[dict[str, str]
     keys = list(dict.fromkeys(key for row in rows for key in row if key not in COLUMNS))
     # what every training was given says nothing about any
     keys = [key for key in keys if len({row.get(key) for row in rows}) > 1] or keys[-4:]
-    names = [*keys, *COLUMNS]
+    names = [*keys, *(name for name in COLUMNS if name != OTHERS or any(row[name] for row in rows))]
     table = io.StringIO()
     writer = csv.DictWriter(table, names, extrasaction="ignore", restval="")
     writer.writeheader()
@@ -93,9 +97,11 @@ def show_sweep(folder: Path, rows: list[dict[str, str]]) -> None:
     from rich.table import Table
 
     shown = [name for name in rows[0] if name not in COLUMNS]
-    table = Table(*shown, "error rate", "95 % interval", "run", title=f"{len(rows)} trainings, test split")
+    others = [OTHERS] if OTHERS in rows[0] else []
+    titles = (*shown, "error rate", "95 % interval", *others, "run")
+    table = Table(*titles, title=f"{len(rows)} trainings, test split")
     for row in rows:
-        table.add_row(*(row[name] for name in (*shown, "error rate", "interval")), Path(row["folder"]).name)
+        table.add_row(*(row[name] for name in (*shown, "error rate", "interval", *others)), Path(row["folder"]).name)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     console.print(table)
     for row in rows:

@@ -32,6 +32,7 @@ from asr.moved import facts_of_run, load_own, refuse_other_data
 from asr.processes import Alone, Together, joined, launch, place
 from asr.resuming import check_same, last_checkpoint, resumed_config
 from asr.run_folder import alone_in, data_facts, first_command, keep_config, remove_if_empty, start_run
+from asr.scoring.metric import Metric, choose_metric, said_beside
 from asr.settings import plain
 from asr.units import Units, build_units
 
@@ -110,6 +111,7 @@ def train_here(config, together: Alone | Together) -> float:
     said = go_on(model, saved) if saved else initialize(model, units, start_from)
     loss, decoder = losses.create(plain(config.loss)), validation_decoder(config, units)
     splits = check_splits(corpus, units, model, loss, config.data.max_dropped, config.data.longest_seconds)
+    metric = validation_metric(config, units, splits["dev"])
     trained_on = {
         "corpus": plain(config.corpus),
         "units": plain(config.units),
@@ -130,7 +132,9 @@ def train_here(config, together: Alone | Together) -> float:
     for leak in leaks.leaks if lead else ():
         console.print(leak.sentence)
 
-    best = fit(config, run, model, units, loss, decoder, splits, trained_on, plan, together, saved, loggers, console)
+    best = fit(
+        config, run, model, units, loss, decoder, splits, trained_on, plan, together, saved, loggers, console, metric
+    )  # fmt: skip
     if lead:
         trained = open_checkpoint(best)
         save_model(run / "model", trained.model, units, trained_on)
@@ -142,6 +146,15 @@ def validation_decoder(config, units: Units):
     """The decoder that dev is scored with while training: the one that was chosen, unless it searches for words: that is slow."""
     decoder = decoders.create(plain(config.decoder)).bind(units)
     return decoders.create({"name": "greedy"}) if decoder.gives_words else decoder
+
+
+def validation_metric(config, units: Units, dev: CheckedSplit) -> Metric:
+    """What dev is scored in while training, and the best weights are chosen by. Raises UserError if it cannot be.
+
+    Where the decoder finds words from phonemes, metric=… is meant for these, and dev is scored in phonemes.
+    """
+    finds_words = decoders.get(config.decoder.name).gives_words and units.metric == "per"
+    return choose_metric("auto" if finds_words else config.metric, units.metric, dev.references)
 
 
 def describe(config) -> dict[str, Any]:
@@ -168,7 +181,9 @@ def choose_units(config, corpus: Corpus, start_from: Checkpoint | None) -> Units
     settings = plain(config.units)
     if start_from is not None and start_from.units.name == settings["name"] != "phonemes":
         return start_from.units
-    return build_units(settings, (cut.supervisions[0] for cut in corpus.splits["train"]), corpus.lexicon)
+    return build_units(
+        settings, (cut.supervisions[0] for cut in corpus.splits["train"]), corpus.lexicon, corpus.language
+    )
 
 
 def initialize(model: Model, units: Units, other: Checkpoint | None) -> str | None:
@@ -314,7 +329,7 @@ def report(console: Console, config, run: Path, together: Alone | Together) -> f
     request = Request(
         checkpoint=str(run), split="test", cache=str(config.cache), decoder=plain(config.decoder),
         batch_frames=config.data.evaluation_frames, max_dropped=config.data.max_dropped,
-        longest_seconds=config.data.longest_seconds, report=config.report,
+        longest_seconds=config.data.longest_seconds, report=config.report, metric=config.metric,
     )  # fmt: skip
     scores = evaluate(request, together)
     if together.place.rank == 0:
@@ -322,10 +337,11 @@ def report(console: Console, config, run: Path, together: Alone | Together) -> f
         low, high = scores["interval"]
         settings = [f"checkpoint={run}"] + [f"cache={config.cache}"] * (str(config.cache) != ".cache")
         page = f"page       {scores['report']}\n" if scores["report"] else ""
+        beside = said_beside(scores)
         console.print(
             f"\ntest {scores['metric'].upper()} {scores['error_rate']:.2%} (95 % interval {low:.2%} to {high:.2%}; "
             f"{scores['utterances']} utterances, {scores['reference_length']} {scores['tokens']}), "
-            f"attention {scores['attention']}\n"
+            f"{beside and f'{beside}, '}attention {scores['attention']}\n"
             f"model      {run / 'model'}\n"
             f"tables     {scores['folder']}\n{page}"
             f"curves     {run / 'learning_curves.png'}\n"

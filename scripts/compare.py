@@ -5,6 +5,7 @@ rates, their difference (B minus A) with its 95 % interval, the probability of i
 bootstrap test (Bisani and Ney 2004), and the utterances that changed the most.
 
     split=test        the split, where A or B is a run's folder
+    metric=auto       as they were scored; wer or cer counts texts again in words or characters
     unit=auto         what is resampled: utterances, speakers, or auto (speakers if there are 10 or more)
     resamples=10000   samples behind the interval and the p-value
     seed=0            of what is drawn
@@ -24,7 +25,15 @@ from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
 from asr.overrides import parted  # noqa: E402
 
-DEFAULTS = {"split": "test", "unit": "auto", "resamples": 10000, "seed": 0, "changed": 10, "output": None}
+DEFAULTS = {
+    "split": "test",
+    "metric": "auto",
+    "unit": "auto",
+    "resamples": 10000,
+    "seed": 0,
+    "changed": 10,
+    "output": None,
+}
 LEAST = {"resamples": 100, "seed": 0, "changed": 0}
 
 
@@ -52,10 +61,12 @@ def run(arguments: list[str]) -> None:
     from asr.report.comparison import verdict, write_comparison
     from asr.run_folder import command_line
     from asr.scoring.comparison import compare
+    from asr.scoring.metric import recounted
     from asr.scoring.reading import find_evaluation, read_evaluation
 
     folders, settings = parse_arguments(arguments)
     a, b = (read_evaluation(find_evaluation(folder, settings["split"])) for folder in folders)
+    a, b = recounted(a, settings["metric"]), recounted(b, settings["metric"])
     comparison = compare(a, b, settings["unit"], settings["resamples"], settings["seed"])
     show(comparison, a, b, settings["changed"])
     print(verdict(comparison))

@@ -38,6 +38,9 @@ def cross_evaluate(config) -> None:
     table = Table(columns, Path(config.output))
     for path, checkpoint in opened.items():
         evaluate_column(config, table, columns[path], path, checkpoint, attentions)
+    metrics = {scores["metric"] for scores in table.scores.values()}
+    if len(metrics) > 1:
+        raise UserError(f"One table cannot hold several metrics ({', '.join(sorted(metrics))}): name one with metric=…")
     corpora = {(scores["corpus"], scores["split"]) for scores in table.scores.values()}
     if len(corpora) > 1:
         raise UserError(
@@ -68,6 +71,7 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
     from asr.checkpoint import weights_digest
     from asr.evaluation import Request, load_split, score_checkpoint
     from asr.model import refuse_unshared
+    from asr.scoring.metric import said_beside
     from asr.settings import plain
 
     own = checkpoint.model.description["attention"]
@@ -88,6 +92,7 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
             device=config.device,
             batch_frames=config.batch_frames,
             bootstrap=config.bootstrap,
+            metric=config.metric,
             max_dropped=config.max_dropped,
             cache=str(config.cache),
             output=str(table.folder(label, column)),
@@ -106,7 +111,8 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
             scores = score_checkpoint(request, checkpoint, *split)
             table.remember(label, column, asked)
         table.put(label, column, scores)
-        print(f"{column} under {label}: {scores['metric'].upper()} {scores['error_rate']:.2%}", flush=True)
+        said = [f"{scores['metric'].upper()} {scores['error_rate']:.2%}", said_beside(scores)]
+        print(f"{column} under {label}: {', '.join(filter(None, said))}", flush=True)
 
 
 class Table:
@@ -146,18 +152,33 @@ class Table:
             self.rows.append(label)
 
     def cell(self, label: str, column: str) -> str:
+        from asr.scoring.metric import rates_beside
+
         scores = self.scores.get((label, column))
         if scores is None:
             return "–"
         rate = f"{100 * scores['error_rate']:.2f}"
         rate = f"**{rate}**" if label == scores["trained_with"] else rate
         memory = scores["peak_memory_bytes"]
-        return f"{rate} ({scores['forward_seconds']:.1f} s" + (f", {memory / 2**20:.0f} MiB)" if memory else ")")
+        beside = [f"{name.upper()} {100 * other['error_rate']:.2f}" for name, other in rates_beside(scores).items()]
+        cost = [f"{scores['forward_seconds']:.1f} s", *([f"{memory / 2**20:.0f} MiB"] if memory else [])]
+        return f"{rate} ({', '.join(beside + cost)})"
+
+    @property
+    def others(self) -> list[str]:
+        """The rates beside the main one that some pair has, by name: characters beside words."""
+        from asr.scoring.metric import rates_beside
+
+        return sorted({name for scores in self.scores.values() for name in rates_beside(scores)})
+
+    @property
+    def in_brackets(self) -> str:
+        return ", ".join([*(name.upper() for name in self.others), "forward time", "peak memory"])
 
     def markdown(self) -> str:
         metric = next((scores["metric"].upper() for scores in self.scores.values()), "error rate")
         lines = [
-            f"{metric} in percent (forward time, peak memory); columns: trained with, rows: evaluated with; "
+            f"{metric} in percent ({self.in_brackets}); columns: trained with, rows: evaluated with; "
             "bold: the attention that the weights were trained with.",
             "",
             "| evaluated with | " + " | ".join(self.columns) + " |",
@@ -172,22 +193,24 @@ class Table:
     def write(self) -> None:
         """Writes table.csv, table.md and table.png into the output folder."""
         from asr.plots import plot_heat_map
+        from asr.scoring.metric import rates_beside
 
         self.output.mkdir(parents=True, exist_ok=True)
         fields = ["trained_with", "evaluated_with", "error_rate", "low", "high", "forward_seconds", "peak_memory_bytes"]
         with open(self.output / "table.csv", "w", newline="", encoding="utf8") as file:
             writer = csv.writer(file)
-            writer.writerow([*fields, "reason"])
+            writer.writerow([*fields, "reason", *self.others])
             for label in self.rows:
                 for column in self.columns:
                     scores = self.scores.get((label, column))
                     if scores is None:
-                        writer.writerow([column, label, "", "", "", "", "", self.reasons.get((label, column), "")])
+                        reason = self.reasons.get((label, column), "")
+                        writer.writerow([column, label, "", "", "", "", "", reason, *("" for _ in self.others)])
                         continue
-                    values = [scores["error_rate"], *scores["interval"]]
-                    writer.writerow(
-                        [column, label, *values, scores["forward_seconds"], scores["peak_memory_bytes"], ""]
-                    )
+                    values = [scores["error_rate"], *scores["interval"], scores["forward_seconds"]]
+                    beside = rates_beside(scores)
+                    rates = [beside[name]["error_rate"] if name in beside else "" for name in self.others]
+                    writer.writerow([column, label, *values, scores["peak_memory_bytes"], "", *rates])
         (self.output / "table.md").write_text(self.markdown(), encoding="utf8")
         rates = {
             label: {
@@ -202,7 +225,7 @@ class Table:
         from rich.console import Console
         from rich.table import Table as RichTable
 
-        shown = RichTable(title="error rate in percent (forward time, peak memory)")
+        shown = RichTable(title=f"error rate in percent ({self.in_brackets})")
         shown.add_column("evaluated with \\ trained with")
         for column in self.columns:
             shown.add_column(column)

@@ -97,6 +97,7 @@ def run(arguments: list[str]) -> None:
         words_of,
     )
     from asr.units import write_whole
+    from asr.units.text import with_language
 
     settings = parse_arguments(arguments)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
@@ -110,7 +111,8 @@ def run(arguments: list[str]) -> None:
         corpus = corpora.create(settings["corpus_settings"]).load(
             Path(settings["cache"]).expanduser(), settings["workers"]
         )
-        heard = heard_in(cut.supervisions[0] for cut in corpus.splits["train"])
+        normalizer = with_language("words", corpus.language)
+        heard = heard_in((cut.supervisions[0] for cut in corpus.splits["train"]), normalizer)
         if not heard:
             raise UserError(
                 f"The corpus {corpus.name} does not come with the times of words and phonemes, so that nothing can be heard in "

@@ -10,7 +10,8 @@ line and words separated by spaces, plain or compressed.
     order=3        the longest n-grams
     cutoffs=       0,0,1 leaves out trigrams that occur once: for each order from 1 on, what occurs so often or less; by default 0
     prune=         entropy pruning: leaves out the n-grams of which each changes the perplexity by less, such as 1e-8
-    normalizer=    none, words or speech; auto is none for texts and for corpora with a lexicon of their own, else words
+    normalizer=    none, words or speech (words-tr for Turkish: a corpus's language is known); auto is none for texts and for
+                   corpora with a lexicon of their own, else words
     words=         further words that may be said: cmudict, or a file with one a line; what was never seen is shared among them
     dev=           a text to take the perplexity of; with corpus=, its dev split by default
     output=        lm.arpa or, compressed, lm.arpa.gz
@@ -123,7 +124,7 @@ def run(arguments: list[str]) -> None:
     from rich.console import Console
 
     from asr.language import TextFile
-    from asr.units.text import check_normalizer
+    from asr.units.text import check_normalizer, with_language
 
     settings = parse_arguments(arguments)
     if settings["normalizer"] != "auto":
@@ -144,6 +145,7 @@ def run(arguments: list[str]) -> None:
         )
         if settings["normalizer"] == "auto":
             normalizer = "words" if corpus.lexicon is None else "none"
+        normalizer = with_language(normalizer, corpus.language)
     texts: list[Any] = [TextFile(path, normalizer) for path in settings["text"]]
     texts += [CorpusText(corpus, "train", normalizer)] if corpus else []
     model = read(settings) if settings["lm"] is not None else make(settings, texts)

@@ -11,6 +11,7 @@ and a note says so.
     reference=     ref.stm or ref.trn, perhaps compressed (.gz, .bz2, .xz)
     hypothesis=    hyp.ctm or hyp.trn
     glm=           a global mapping file, applied to both as csrfilt.sh does; by default none
+    metric=        wer (words) or cer (characters of these words); by default characters where the script has no spaces
     missing=       what becomes of parts of the reference without a hypothesis: utterances that a trn lacks, sides (file and
                    channel) of which a CTM has no word. deletions (the default) counts all of their words as deletions, skip
                    leaves them out of the score, error refuses. sclite itself skips in trn, and counts deletions in CTM.
@@ -35,7 +36,10 @@ from asr.scoring.glm import OTHERWISE  # noqa: E402
 from asr.scoring.missing import check_choice, note_on_missing, refuse_missing  # noqa: E402
 from asr.text_files import count_decomposed, without_compression  # noqa: E402
 
-SETTINGS = {"reference": None, "hypothesis": None, "glm": None, "missing": "deletions", "output": None}
+SETTINGS = {
+    "reference": None, "hypothesis": None, "glm": None, "missing": "deletions", "metric": "auto", "output": None,
+}  # fmt: skip
+COUNTED = ("auto", "wer", "cer")
 FORMS = {".stm": ".ctm", ".trn": ".trn"}  # reference: hypothesis
 MOST_SPEAKERS = 40  # rows of a table that is still read
 
@@ -53,6 +57,8 @@ def parse_arguments(arguments: list[str]) -> dict[str, str | None]:
     for key in ("reference", "hypothesis"):
         if settings[key] is None:
             raise UserError(f"{key}=FILE is missing: python scripts/score.py reference=ref.stm hypothesis=hyp.ctm")
+    if settings["metric"] not in COUNTED:
+        raise UserError(f"metric is auto, wer or cer, not {settings['metric']!r}.")
     forms = [form_of(settings[key]) for key in ("reference", "hypothesis")]
     if FORMS.get(forms[0]) != forms[1]:
         raise UserError(
@@ -67,17 +73,19 @@ def form_of(path: str) -> str:
 
 
 def run(arguments: list[str]) -> int:
-    from asr.scoring import summarize
+    from asr.scoring.metric import choose_metric, summarize_in
 
     settings = parse_arguments(arguments)
     conversations = form_of(settings["reference"]) == ".stm"
     utterances, more = (score_conversations if conversations else score_transcripts)(settings)
     more["notes"] += [note for key in ("reference", "hypothesis", "glm") if (note := note_on_composing(settings[key]))]
-    score = summarize(utterances)
-    show(score, more["subsets"], more["notes"])
+    metric = choose_metric(settings["metric"], "wer", (utterance.reference for utterance in utterances))
+    score, beside = summarize_in(metric, utterances)
+    more = {**beside, **more, "subsets": more["subsets"](metric)}
+    show(score, metric, beside, more["subsets"], more["notes"])
     verdict(check := more["sclite"])
     if settings["output"]:
-        write(settings, score, more)
+        write(settings, score, metric.name, more)
     return 1 if check["agrees"] is False else 0
 
 
@@ -88,7 +96,7 @@ def note_on_composing(path: str | None) -> str | None:
 
 
 def score_conversations(settings: dict[str, str | None]) -> tuple[list, dict[str, Any]]:
-    """(scored segments, what else there is to say of them)."""
+    """(segments scored by words, what else there is to say of them; the subsets by metric)."""
     from asr.scoring.cross_check import cross_check_words
     from asr.scoring.ctm import read_ctm
     from asr.scoring.glm import GlobalMapping
@@ -123,7 +131,7 @@ def score_conversations(settings: dict[str, str | None]) -> tuple[list, dict[str
         lost = [score for score in scored.utterances if rules.segments[score.utterance].side in silent]
         notes.append(note_on_missing(missing, sides, "side", deletions(lost)))
     return scored.utterances, {
-        "subsets": subsets_as_data(rules, scored.utterances),
+        "subsets": lambda metric: subsets_as_data(rules, metric.counted(scored.utterances)),
         "notes": notes,
         "missing": {"treated_as": missing, "names": sides},
         "sclite": cross_check_words(rules, scored.utterances, words),
@@ -135,7 +143,7 @@ def deletions(utterances: list) -> int:
 
 
 def score_transcripts(settings: dict[str, str | None]) -> tuple[list, dict[str, Any]]:
-    """(scored utterances, what else there is to say of them)."""
+    """As `score_conversations`; there are no subsets."""
     from asr.scoring.cross_check import cross_check_transcripts
     from asr.scoring.trn import score_trn
 
@@ -144,18 +152,19 @@ def score_transcripts(settings: dict[str, str | None]) -> tuple[list, dict[str, 
     utterances, without = score_trn(*paths, missing)
     lost = [utterance for utterance in utterances if utterance.utterance in set(without)]
     return utterances, {
-        "subsets": {},
+        "subsets": lambda _: {},
         "notes": [note_on_missing(missing, without, "utterance", deletions(lost))] if without else [],
         "missing": {"treated_as": missing, "names": without},
         "sclite": cross_check_transcripts(utterances, *paths, without if missing == "deletions" else ()),
     }
 
 
-def show(score, subsets: dict[str, Any], notes: list[str]) -> None:
+def show(score, metric, beside: dict[str, Any], subsets: dict[str, Any], notes: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from asr.scoring.text import percent
+    from asr.scoring.metric import METRICS, rates_beside
+    from asr.scoring.text import counted_tokens, percent, rate_and_interval
 
     def row(name: str, part: dict[str, Any]) -> list[str]:
         rate = "–" if part["error_rate"] is None else percent(part["error_rate"])
@@ -164,12 +173,12 @@ def show(score, subsets: dict[str, Any], notes: list[str]) -> None:
 
     def table(title: str, first: str) -> Table:
         made = Table(title=title)
-        for name in (first, "utterances", "words", "sub", "del", "ins", "WER"):
+        for name in (first, "utterances", metric.tokens, "sub", "del", "ins", metric.name.upper()):
             made.add_column(name, justify="left" if name == first else "right")
         return made
 
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    parts = table("word errors", "")
+    parts = table(f"{metric.tokens.removesuffix('s')} errors", "")
     whole = {key: getattr(score, key) for key in ("reference_length", "substitutions", "deletions", "insertions")}
     parts.add_row(*row("all", whole | {"utterances": len(score.utterances), "error_rate": score.error_rate}))
     for key, part in subsets.items():
@@ -182,7 +191,13 @@ def show(score, subsets: dict[str, Any], notes: list[str]) -> None:
     if len(score.speakers) > MOST_SPEAKERS:
         console.print(f"{len(score.speakers) - MOST_SPEAKERS} further speakers have fewer errors.")
     low, high = score.interval
-    console.print(f"word error rate {percent(score.error_rate)}, 95 % interval {percent(low)} to {percent(high)}")
+    data = {"metric": metric.name, **beside}
+    counted = counted_tokens(score, data)
+    console.print(
+        f"{metric.title.lower()} {percent(score.error_rate)}, 95 % interval {percent(low)} to {percent(high)}, {counted}"
+    )
+    for name in rates_beside(data):
+        console.print(f"{METRICS[name][0].lower()} {rate_and_interval(data, name)}")
     for note in notes:
         console.print(note)
 
@@ -203,7 +218,7 @@ def verdict(check: dict[str, Any]) -> None:
         )
 
 
-def write(settings: dict[str, str | None], score, more: dict[str, Any]) -> None:
+def write(settings: dict[str, str | None], score, metric: str, more: dict[str, Any]) -> None:
     from asr.run_folder import command_line
     from asr.scoring import EvaluationFacts, write_evaluation
 
@@ -212,7 +227,7 @@ def write(settings: dict[str, str | None], score, more: dict[str, Any]) -> None:
         split=Path(settings["hypothesis"]).name,
         units="words",
         attention="unknown",
-        metric="wer",
+        metric=metric,
         audio_seconds=score.seconds,
         forward_seconds=None,
         peak_memory_bytes=None,

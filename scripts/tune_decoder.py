@@ -77,17 +77,20 @@ def tune_decoder(config) -> None:
         model, split, corpus.name, config.device, config.batch_frames, Path(config.cache)
     )
     references = [reference_of(split, index, decoder, checkpoint.units) for index in range(len(split.cuts))]
+    chosen = metric_of(config.metric, split, decoder, checkpoint.units)
+    tokens = chosen.characters if chosen.name == "cer" else list
+    references = [tokens(reference) for reference in references]
     length = sum(map(len, references))
     if length == 0:
         raise UserError(f"The dev split of {corpus.name} has no words to tune on.")
-    metric = metric_of(decoder, checkpoint.units).upper()
+    metric = chosen.name.upper()
     kept = f"; emissions in {file}" if file else ""
     print(f"{len(split.cuts)} utterances of dev, {split.seconds / 60:.1f} minutes{kept}", flush=True)
     started = time.perf_counter()
 
     def errors(lm_weight: float, word_score: float) -> int:
         best = decode_all(decoder.with_weights(lm_weight, word_score), emissions)
-        return count_errors(references, [tokens_of(hypothesis, checkpoint.units) for hypothesis in best])
+        return count_errors(references, [tokens(tokens_of(hypothesis, checkpoint.units)) for hypothesis in best])
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -118,7 +121,8 @@ def tune_decoder(config) -> None:
     written = write_tuned(tuned_file(checkpoint, settings["name"]), settings, points, facts)
     print(
         f"best of {len(points)}: lm_weight={best.lm_weight:g} word_score={best.word_score:g}, dev {metric} "
-        f"{best.errors / length:.2%} of {length} words; decoded {facts['times_real_time']:.0f} times as fast as real time"
+        f"{best.errors / length:.2%} of {length} {chosen.tokens}; "
+        f"decoded {facts['times_real_time']:.0f} times as fast as real time"
     )
     for sentence in [*beyond(points, best), *([earlier] if earlier else [])]:
         print(sentence)

@@ -1,5 +1,6 @@
 """Comparing two evaluations: the same against itself, a difference that is there, one that is not, and what is refused."""
 
+import csv
 import html as html_module
 import importlib.util
 import json
@@ -14,14 +15,15 @@ from asr.errors import UserError
 from asr.report.comparison import html, markdown, verdict, write_comparison
 from asr.scoring import EvaluationFacts, score_utterance, summarize, write_evaluation
 from asr.scoring.comparison import bootstrap_differences, compare
+from asr.scoring.metric import Metric, recounted, summarize_in
 from asr.scoring.reading import find_evaluation, read_evaluation
 
 LENGTH = 20
 
 
-def load_script():
-    path = Path(__file__).resolve().parent.parent / "scripts" / "compare.py"
-    specification = importlib.util.spec_from_file_location("compare_script", path)
+def load_script(name="compare"):
+    path = Path(__file__).resolve().parent.parent / "scripts" / f"{name}.py"
+    specification = importlib.util.spec_from_file_location(f"{name}_script", path)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
@@ -123,6 +125,81 @@ def test_other_utterances_other_references_and_other_measures_are_refused(tmp_pa
         compare(a, write(tmp_path / "words", [1] * 20, metric="wer"))
 
 
+def texts(folder, pairs, metric="wer", spaces=True):
+    """An evaluation of (reference, hypothesis) texts, scored in words or characters."""
+    chosen = Metric(metric, spaces)
+    utterances = [score_utterance(f"{n}", a.split(), b.split(), "s", 1.0) for n, (a, b) in enumerate(pairs)]
+    score, beside = summarize_in(chosen, utterances, 20)
+    facts = EvaluationFacts("c", "test", "characters", "full", metric, 1.0, 1.0, None, "words", "x", "y", beside)
+    write_evaluation(folder, score, facts)
+    return read_evaluation(folder)
+
+
+PAIRS = [("a cat sat", "a bat sad"), ("the end", "the and"), ("so be it", "so be it")]
+WORSE = [("a cat sat", "a dog sat"), ("the end", "the end"), ("so be it", "be it")]
+
+
+def test_texts_are_counted_again_in_characters_or_words(tmp_path):
+    words, worse = texts(tmp_path / "words", PAIRS), texts(tmp_path / "worse", WORSE)
+    characters = texts(tmp_path / "characters", PAIRS, "cer")
+    assert (words.utterances["0"].errors, characters.utterances["0"].errors) == (2, 2)
+    assert (words.utterances["0"].reference_length, characters.utterances["0"].reference_length) == (3, 9)
+    assert recounted(words, "cer").utterances == characters.utterances
+    assert recounted(characters, "wer").utterances == words.utterances
+    assert recounted(words, "auto") is words and recounted(words, "wer") is words
+    # fewer words are wrong in b, and more characters
+    assert compare(words, worse).difference < 0
+    assert compare(*(recounted(one, "cer") for one in (words, worse))).difference == pytest.approx((6 - 3) / 24)
+    result = compare(characters, characters)
+    page = html(result, characters, recounted(worse, "cer"), "x", 5)
+    assert "WER of a, of b" not in page and "CER of a" in page
+    assert "<td>CER of a, of b</td><td>12.5 %, 25.0 %</td>" in html(compare(words, worse), words, worse, "x", 5)
+
+
+@pytest.mark.parametrize("spaces", [True, False])
+def test_characters_written_to_a_table_are_read_again_and_aligned_in_the_page(tmp_path, spaces):
+    a = texts(tmp_path / "a", [("我 喜欢 你", "我 喜 你"), ("好 天", "好 天")], "cer", spaces)
+    assert a.utterances["0"].reference == ("我 喜欢 你" if spaces else "我喜欢你") and a.utterances["0"].errors == 1
+    b = texts(tmp_path / "b", [("我 喜欢 你", "我 喜欢 你"), ("好 天", "好 天")], "cer", spaces)
+    page = html(compare(a, b, "utterances"), a, b, "x", 5)
+    assert '<span class="D"><s>欢</s>' in page
+    if not spaces:
+        with pytest.raises(UserError, match="cannot be counted again with metric=wer: its texts hold no spaces"):
+            recounted(a, "wer")
+
+
+def test_the_table_of_a_cross_evaluation_holds_characters_beside_words(tmp_path):
+    scores = texts(tmp_path / "a", PAIRS).scores | {"trained_with": "full"}
+    old = {key: value for key, value in scores.items() if key != "character_error_rate"}
+    table = load_script("cross_evaluate").Table({"a": "full", "b": "lsh"}, tmp_path / "table")
+    table.put("full", "full", scores), table.put("full", "lsh", old)
+    table.write()
+    assert "WER in percent (CER, forward time, peak memory)" in table.markdown()
+    assert "| full | **37.50** (CER 12.50, 1.0 s) | **37.50** (1.0 s) |" in table.markdown()
+    rows = list(csv.DictReader((tmp_path / "table/table.csv").read_text().splitlines()))
+    assert [row["cer"] for row in rows] == ["0.125", ""] and [row["error_rate"] for row in rows] == ["0.375"] * 2
+
+
+def test_what_cannot_be_counted_again_is_refused(tmp_path):
+    phonemes, words = write(tmp_path / "phonemes", [1] * 3), texts(tmp_path / "words", PAIRS)
+    with pytest.raises(UserError, match="metric=cer: it holds phonemes"):
+        recounted(phonemes, "cer")
+    with pytest.raises(UserError, match="metric=per: it holds words"):
+        recounted(words, "per")
+    with pytest.raises(UserError, match="metric is auto, wer or cer, not 'ter'"):
+        recounted(words, "ter")
+    words.scores["scored_by"] = "rules"
+    with pytest.raises(UserError, match="hold alternatives"):
+        recounted(words, "cer")
+
+
+def test_an_evaluation_from_before_there_were_characters_is_compared(tmp_path):
+    old, new = texts(tmp_path / "old", PAIRS), texts(tmp_path / "new", WORSE)
+    del old.scores["character_error_rate"]
+    assert "CER" not in html(compare(old, new), old, new, "x", 5)
+    assert compare(recounted(old, "cer"), recounted(new, "cer")).rate_a == 3 / 24
+
+
 def test_an_evaluation_is_read_as_it_was_written_odd_signs_and_empty_sides_too(tmp_path):
     odd = score_utterance("a\tb\\n", ["tab\tand\nline", "x"], [], "who\\t", 1.5)
     empty = score_utterance("nothing said", [], ["x"], "", 0.25)
@@ -209,6 +286,9 @@ def test_the_program_prints_writes_only_when_asked_and_refuses_in_a_sentence(tmp
     monkeypatch.chdir(tmp_path)
     assert script.main(["a", "b", "unit=utterances", "resamples=200", "changed=2"]) == 0
     assert "120 utterances, 200 times" in capsys.readouterr().out
+    texts(tmp_path / "a/texts", PAIRS), texts(tmp_path / "b/texts", WORSE)
+    assert script.main(["a/texts", "b/texts", "metric=cer"]) == 0
+    assert "CER of b" in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
     assert script.main(["a", "b", "output=out"]) == 0
     assert (tmp_path / "out" / "comparison.html").is_file()

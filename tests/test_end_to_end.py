@@ -3,13 +3,16 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
+import soundfile
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = [
@@ -159,7 +162,40 @@ def test_training_starts_from_other_weights(place):
 def test_words_are_scored_where_the_units_are_characters_or_pieces(place, units):
     more = ["units.size=60"] if units == "bpe" else []
     run(place, "train.py", *TINY, f"run={units}", f"units={units}", "corpus.hours=0.02", "max_epochs=1", *more)
-    assert scores_in(place / units / "evaluation/test/full")["metric"] == "wer"
+    scores = scores_in(place / units / "evaluation/test/full")
+    assert scores["metric"] == "wer" and scores["character_error_rate"]["spaces_counted"]
+
+
+CHINESE = ["我们今天去北京", "明天天气怎么样", "他说中文很好", "请给我一杯茶"]
+
+
+def test_characters_are_scored_where_the_script_has_no_spaces(tmp_path):
+    speech, lines = tmp_path / "speech", []
+    speech.mkdir()
+    for number in range(12):
+        text = CHINESE[number % len(CHINESE)]
+        # a tone for each character
+        tones = [numpy.sin(numpy.arange(2400) / 16000 * 2 * numpy.pi * (200 + 37 * (ord(c) % 97))) for c in text]
+        soundfile.write(speech / f"{number}.wav", 0.3 * numpy.concatenate(tones), 16000)
+        lines.append(f"{number}.wav\t{text}，\tspeaker{number}\t{('train', 'train', 'dev', 'test')[number // 3]}\n")
+    (speech / "transcripts.tsv").write_text("".join(lines), encoding="utf8")
+    settings = [setting for setting in TINY if not setting.startswith("corpus.")]
+    folder = ["corpus=folder", "corpus.path=speech", "corpus.language=zh", "data.allow_leaks=true"]
+    said = run(tmp_path, "train.py", *settings, *folder, "run=chinese", "units=characters").stdout
+    assert re.search(r"^epoch 2/2 .* dev CER \d+\.\d\d% \(best ", said, re.M) and "WER" not in said
+    # the final sentence
+    assert re.search(r"^test CER .* 19 characters\), attention full$", said, re.M)
+    scores = scores_in(tmp_path / "chinese/evaluation/test/full")
+    assert scores["metric"] == "cer" and scores["reference_length"] == 19 and "word_error_rate" not in scores
+    assert not scores["character_error_rate"]["spaces_counted"]
+    with open(tmp_path / "chinese/metrics.csv", newline="") as file:
+        (*_, last) = csv.DictReader(file)
+    assert last["dev/error_rate"] == last["dev/character_error_rate"] and not last["dev/word_error_rate"]
+    # words are counted where they are asked for
+    said = run(tmp_path, "evaluate.py", "checkpoint=chinese", "metric=wer", "report=false", "output=words").stdout
+    assert "3 words" in said and scores_in(tmp_path / "words")["character_error_rate"]["reference_length"] == 19
+    said = run(tmp_path, "evaluate.py", "checkpoint=chinese", "metric=per", expect=2).stderr
+    assert "words are recognized here, not phonemes" in said
 
 
 def test_a_run_is_never_written_over(place):

@@ -51,12 +51,25 @@ def all_cuts(corpus):
 def test_a_folder_becomes_cuts_whose_audio_lhotse_reads(tmp_path):
     make_folder(tmp_path / "mine")
     corpus = load(tmp_path / "mine", tmp_path, language="en-us")
+    assert corpus.language == "en-us"
     cuts = all_cuts(corpus)
     assert len(cuts) == 20 and corpus.dropped == [] and corpus.sample_rate == 16000
     (supervision,) = cuts["7"].supervisions
     assert (supervision.text, supervision.speaker, supervision.language) == ("words of number 7", "speaker0", "en-us")
     assert all(cut.load_audio().shape == (1, 8000) for cut in cuts.values())
     assert cuts["7"].recording.sources[0].source == str(tmp_path / "mine/7.wav")  # used in place
+
+
+def test_the_language_of_a_folder_reaches_the_units_that_are_trained(tmp_path):
+    from asr.settings import compose
+    from asr.training import choose_units
+
+    make_folder(tmp_path / "mine")
+    write_table(tmp_path / "mine", [f"{number}.wav\tIĞDIR {number}" for number in range(20)])
+    config = compose("train", ["units=characters"])
+    for language, normalizer, letter in (("tr", "words-tr", "ı"), ("en-us", "words", "i"), (None, "words", "i")):
+        units = choose_units(config, load(tmp_path / "mine", tmp_path, language=language), None)
+        assert units.normalizer == normalizer and letter in units.symbols
 
 
 @pytest.mark.parametrize("bom", ["", "\ufeff"])

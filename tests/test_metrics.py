@@ -85,6 +85,19 @@ def test_a_row_of_zeros_that_a_loss_of_power_leaves_is_taken_out(path):
     assert path.read_bytes() == kept
 
 
+def test_a_file_from_before_a_column_was_known_is_taken_up(path):
+    path.write_text(
+        "step,epoch,seconds,train/loss,dev/loss,dev/error_rate\n1,1,0.5,2.5,,\n1,1,0.5,,0.25,0.125\n2,1,1,2,,\n"
+    )
+    cut_back(path, 1, validated=True)
+    MetricsFile(path).log_metrics({"dev/loss": 0.2, "dev/error_rate": 1.0, "dev/character_error_rate": 0.5}, step=3)
+    rows = rows_of(path)
+    assert list(rows[0]) == list(COLUMNS)
+    assert [(row["step"], row["dev/error_rate"], row["dev/character_error_rate"]) for row in rows] == [
+        ("1", "", ""), ("1", "0.125", ""), ("3", "1.0", "0.5"),
+    ]  # fmt: skip
+
+
 def test_cutting_back_to_the_beginning_leaves_the_header_and_no_other_file(path):
     log(path, 1, 2)
     cut_back(path, 0, validated=False)

@@ -5,7 +5,14 @@ import os
 import pytest
 
 from asr.errors import UserError
-from asr.plots import COLOURS, TradeOffPoint, plot_heat_map, plot_learning_curves, plot_trade_off
+from asr.plots import (
+    COLOURS,
+    TradeOffPoint,
+    draw_learning_curves,
+    plot_heat_map,
+    plot_learning_curves,
+    plot_trade_off,
+)
 
 HEADER = "epoch,step,seconds,train/loss,dev/loss,dev/error_rate\n"
 
@@ -53,6 +60,15 @@ def test_the_error_rate_is_drawn_in_percent_and_minutes_stand_on_top(tmp_path, m
         (minutes,) = axes.child_axes
         steps = axes.get_xlim()
         assert minutes.get_xlim() == pytest.approx((steps[0] / 10, steps[1] / 10))
+
+
+def test_rates_in_words_and_in_characters_are_drawn_side_by_side(tmp_path):
+    text = "step,dev/error_rate,dev/word_error_rate,dev/character_error_rate\n5,1.0,1.0,0.8\n10,1.0,1.0,0.4\n"
+    (axes,) = draw_learning_curves(metrics_file(tmp_path, text)).axes
+    assert {line.get_label(): list(line.get_ydata()) for line in axes.lines} == {
+        "words": [100, 100], "characters": [80, 40],
+    }  # fmt: skip
+    assert [entry.get_text() for entry in axes.get_legend().get_texts()] == ["words", "characters"]
 
 
 def test_an_error_rate_fills_its_axis_whatever_its_size(tmp_path):

@@ -1,6 +1,7 @@
 """A step is the step of its utterances, however they were cut into batches, and nothing that fails leaves a trace in it."""
 
 import copy
+import csv
 import math
 from pathlib import Path
 
@@ -15,14 +16,14 @@ from asr.checkpoint import CARRIED, open_checkpoint, read_tensors
 from asr.data.batches import TrainingPlan, Utterances, collate, evaluation_loader, halves
 from asr.data.checks import check_split
 from asr.data.plan import Bounds
-from asr.decoders import decoders
+from asr.decoders import Hypothesis, decoders
 from asr.errors import UserError
 from asr.fitting import quiet
 from asr.losses import losses
 from asr.memory import is_out_of_memory
 from asr.metrics import MetricsFile
 from asr.model import Model
-from asr.position import Stepping, seed_of_batch
+from asr.position import Position, Stepping, seed_of_batch
 from asr.recognizer import Recognizer
 from asr.saving import KeepCheckpoints, WholeCheckpoints
 from asr.schedules import Constant
@@ -239,6 +240,41 @@ def test_a_batch_of_dev_that_does_not_fit_is_scored_in_parts(tmp_path, cuts):
     assert parts.recognizer.dev_loss == pytest.approx(whole.recognizer.dev_loss, rel=1e-5)
     assert parts.said[0].startswith("step 2: out of memory on a batch of dev of 8 utterances of up to 0.5 s")
     assert len(parts.said) == 3
+
+
+def test_dev_is_scored_in_words_and_characters(tmp_path, cuts):
+    training = Training(tmp_path, cuts, [ALL])
+    # what the model would have to say: the space of "a cab" is missed, a character of "bac" is wrong
+    said = iter(["ab", "acab", "bab", "c", "abba", "cc b", "a b", "bab"])
+    ids = {text: [UNITS.ids[character.replace(" ", "▁")] for character in text] for text in (*TEXTS, "acab")}
+    training.recognizer.decoder = lambda emissions, lengths: [
+        [Hypothesis(ids[next(said)], 0.0, [])] for _ in range(len(lengths))
+    ]
+    training.recognizer.trainer = training.trainer
+    training.recognizer.on_validation_epoch_start()
+    with torch.no_grad():
+        training.recognizer.validation_step(training.batch(ALL), 0)
+    training.recognizer.on_validation_epoch_end()
+    words, characters = sum(len(text.split()) for text in TEXTS), sum(map(len, TEXTS))
+    assert training.recognizer.error_rates == {"wer": 3 / words, "cer": 2 / characters}
+    assert training.recognizer.error_rate == 3 / words
+
+    fitted = Training(tmp_path, cuts, [ALL]).fit().recognizer
+    with open(tmp_path / "metrics.csv", encoding="utf8", newline="") as file:
+        row = [row for row in csv.DictReader(file) if row["dev/loss"]][-1]
+    assert float(row["dev/error_rate"]) == float(row["dev/word_error_rate"]) == fitted.error_rates["wer"]
+    assert float(row["dev/character_error_rate"]) == fitted.error_rates["cer"]
+
+
+def test_of_equal_word_error_rates_characters_decide(tmp_path, cuts):
+    recognizer, position = Training(tmp_path, cuts, [ALL]).recognizer, Position(best=1.0, best_beside=0.5)
+    recognizer.position = position
+    for error_rates, better in (((1.0, 0.4), True), ((1.0, 0.5), False), ((0.9, 0.6), True), ((1.1, 0.1), False)):
+        recognizer.error_rates = dict(zip(("wer", "cer"), error_rates))
+        recognizer.error_rate = error_rates[0]
+        assert recognizer.is_better() == better
+    recognizer.error_rate, position.best_beside = 1.0, None
+    assert not recognizer.is_better(), "a run from before there was a rate beside it goes on as it did"
 
 
 def test_an_error_that_is_no_lack_of_memory_is_not_swallowed(tmp_path, cuts):

@@ -21,6 +21,7 @@ from asr.report.evaluation import NAME, duration_bins, guarded, report_page, wor
 from asr.report.figures import draw_features, frequency_ticks
 from asr.report.page import page, svg_of
 from asr.scoring import align, score_utterance, summarize
+from asr.scoring.metric import Metric, summarize_in
 from asr.settings import compose
 from asr.training import describe
 from asr.units import units
@@ -122,6 +123,27 @@ def test_what_users_wrote_is_escaped_wherever_it_stands(html):
     written = report_page(score, data, [], None, None)
     assert "script" not in {tag for tag, _ in Tags(written).tags}
     assert hostile in Tags(written).text
+
+
+def test_a_page_of_characters_shows_words_beside_them_and_spaces_as_signs():
+    utterances = [
+        score_utterance("one", ["de", "kat"], ["dekat"], "s", 1.0),
+        score_utterance("two", ["hier"], ["hie r"]),
+    ]
+    score, beside = summarize_in(Metric("cer"), utterances, 20)
+    data = {
+        "metric": "cer", "corpus": "c", "split": "test", "attention": "full", "command": "x", "units": "characters",
+        "checkpoint": "x", "normalizer": "words", "audio_seconds": 1.0, "forward_seconds": None, "peak_memory_bytes": None,
+        **beside,
+    }  # fmt: skip
+    text = Tags(report_page(score, data, [], None, None)).text
+    assert "Character error rate: c, test, full" in text and "CER 20.0 %" in text
+    assert (
+        "in 10 characters, spaces counted, of 2 utterances" in text and "WER 100.0 % (" in text and "3 words)." in text
+    )
+    assert "Most confused characters" in text and "␣" in text
+    del data["word_error_rate"], data["character_error_rate"]
+    assert "in 10 characters, of 2 utterances" in Tags(report_page(score, data, [], None, None)).text
 
 
 def test_the_worst_utterances_can_be_heard_as_the_model_heard_them(place, html):

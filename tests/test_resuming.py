@@ -174,6 +174,13 @@ def test_settings_that_came_after_a_run_was_started_have_their_defaults(run):
     assert config.moving_average is None and config.watch.skip_nonfinite == 10 and config.trainer.find_batch is False
 
 
+def test_a_run_from_before_there_was_a_choice_is_scored_as_it_was(run):
+    content = saved_in(run)
+    assert content.pop("metric") == "auto" and resumed(run).metric == "auto"
+    write(run, content)
+    assert resumed(run).metric == "own"
+
+
 @pytest.mark.parametrize("place", ["optimizer", "encoder", "logger.mine", "corpus.deep.er", "listed", ""])
 @pytest.mark.parametrize("target", ["os.system", "builtins.eval", "asr.audio.read", ["os.system"], 3, None])
 def test_code_that_conf_does_not_name_is_refused_wherever_it_hides(run, place, target):

@@ -13,6 +13,7 @@ import stat
 import subprocess
 from pathlib import Path
 
+import jiwer
 import pytest
 import random_transcripts
 from hypothesis import given, settings
@@ -22,6 +23,8 @@ from rapidfuzz.distance import Levenshtein
 from asr.errors import UserError
 from asr.scoring import EvaluationFacts, align, score_utterance, summarize, write_evaluation
 from asr.scoring.alignment import count_errors, equal_runs
+from asr.scoring.metric import Metric, choose_metric, summarize_in
+from asr.scoring.rules import ScoringRules
 from asr.scoring.score import bootstrap_interval
 from asr.scoring.text import WIDTH, columns_of, trn_names, trn_token
 
@@ -146,6 +149,69 @@ def test_empty_references_alone_have_no_rate_and_say_so():
         summarize([])
 
 
+# Characters
+
+
+@pytest.mark.parametrize(
+    "asked, own, reference, expected",
+    [
+        ("auto", "per", "DH AH", ("per", True)),
+        ("own", "per", "DH AH", ("per", True)),
+        ("per", "per", "DH AH", ("per", True)),
+        ("auto", "wer", "de kat zit", ("wer", True)),
+        ("cer", "wer", "de kat zit", ("cer", True)),
+        ("auto", "wer", "한국어 문장 Tiếng Việt हिन्दी العربية עברית 12", ("wer", True)),
+        ("auto", "wer", "他说 python 很好用 而且很容易学", ("cer", False)),
+        ("wer", "wer", "他说中文", ("wer", False)),
+        # a run from before there was a choice
+        ("own", "wer", "他说中文", ("wer", False)),
+        *(("auto", "wer", text, ("cer", False)) for text in ("東京タワーへ", "ひらがな", "ｶﾀｶﾅ", "ㄅㄆㄇ", "สวัสดีครับ",
+          "ສະບາຍດີ", "សួស្តី ស្រី", "မင်္ဂလာပါ", "བོད སྐད")),
+        # most letters decide
+        ("auto", "wer", "meeting 会议", ("wer", True)),
+    ],
+)  # fmt: skip
+def test_the_metric_is_what_was_asked_for_or_what_the_script_of_the_references_wants(asked, own, reference, expected):
+    metric = choose_metric(asked, own, [reference.split(), []])
+    assert (metric.name, metric.spaces) == expected
+
+
+@pytest.mark.parametrize("asked, own", [("cer", "per"), ("wer", "per"), ("per", "wer")])
+def test_phonemes_are_not_counted_as_text_nor_text_as_phonemes(asked, own):
+    with pytest.raises(UserError, match=f"metric={asked} counts"):
+        choose_metric(asked, own, [["a"]])
+
+
+@pytest.mark.parametrize("spaces", [True, False])
+def test_characters_are_counted_as_jiwer_counts_them(spaces):
+    source, metric = random.Random(0), Metric("cer", spaces)
+    pairs = [[["".join(source.choices("abé한", k=source.randint(1, 4))) for _ in range(source.randint(1, 6))]
+              for _ in range(2)] for _ in range(60)]  # fmt: skip
+    score, beside = summarize_in(metric, [score_utterance(f"{n}", *pair, "s", 1.0) for n, pair in enumerate(pairs)], 50)
+    lines = [[(" " if spaces else "").join(pair[side]) for pair in pairs] for side in (0, 1)]
+    theirs = jiwer.process_characters(*lines)
+    errors = theirs.substitutions + theirs.deletions + theirs.insertions
+    assert score.error_rate == pytest.approx(theirs.cer) and score.reference_length == sum(map(len, lines[0]))
+    assert score.substitutions + score.deletions + score.insertions == errors
+    block = beside["character_error_rate"]
+    assert (block["error_rate"], block["interval"]) == (score.error_rate, list(score.interval))
+    assert block["spaces_counted"] == spaces and ("word_error_rate" in beside) == spaces
+    if spaces:
+        assert beside["word_error_rate"]["error_rate"] == pytest.approx(jiwer.wer(*lines))
+
+
+def test_characters_are_those_in_nfc_of_the_reading_that_the_words_were_aligned_with(tmp_path):
+    decomposed = score_utterance("a", ["cafe\u0301", "au"], ["café", "du"], "s", 2.0)
+    (counted,) = Metric("cer").counted([decomposed])
+    assert counted.reference == list("café au") and (counted.alignment.errors, counted.speaker) == (1, "s")
+    stm = tmp_path / "reference.stm"
+    stm.write_text("sw_1 A spk 0.0 1.0 he { is / has } not (uh) com- here\n")
+    rules = ScoringRules.read(stm)
+    for said, errors in (("he has not coming here", 0), ("he is not uh coming hear", 2)):
+        (counted,) = Metric("cer").counted(rules.score([(name, said.split()) for name in rules.segments]))
+        assert counted.alignment.errors == errors, counted
+
+
 def test_two_utterances_of_one_name_are_refused():
     with pytest.raises(UserError, match="'twice'"):
         summarize([score_utterance("twice", ["x"], ["x"]), score_utterance("twice", ["y"], ["y"])])
@@ -231,8 +297,8 @@ def test_facts_that_json_cannot_hold_leave_nothing_behind(tmp_path, facts):
 
 
 def test_an_unknown_metric_is_refused():
-    with pytest.raises(ValueError, match="cer"):
-        dataclasses.replace(FACTS, metric="cer")
+    with pytest.raises(ValueError, match="ter"):
+        dataclasses.replace(FACTS, metric="ter")
 
 
 def test_writing_again_replaces_the_own_files_only(tmp_path):

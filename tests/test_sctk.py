@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -266,6 +267,26 @@ def test_the_script_prints_tables_and_writes_an_evaluation(tmp_path, capsys):
         assert scores["sclite"]["agrees"] is True and "agrees in all 144 utterances" in out and err == ""
 
 
+def test_the_script_counts_characters_where_it_is_asked_to_or_the_script_has_no_spaces(tmp_path, capsys):
+    paths = [f"{key}={COMMITTED}/{name}" for key, name in
+             (("reference", "reference.stm"), ("hypothesis", "hypothesis.ctm"), ("glm", "rules.glm"))]  # fmt: skip
+    _, words, _ = score_script(*paths, capsys=capsys)
+    code, out, _ = score_script(*paths, "metric=cer", f"output={tmp_path}/scored", capsys=capsys)
+    rates = [re.search(r"^(character|word) error rate .*$", text, re.M)[0] for text in (words, out)]
+    assert code == 0 and rates[0].startswith("word") and rates[1].startswith("character")
+    # each is said beside the other
+    assert "\ncharacter error rate" in words and "\nword error rate" in out and "spaces counted" in rates[1]
+    scores = read_evaluation(tmp_path / "scored").scores
+    assert scores["metric"] == "cer" and scores["word_error_rate"]["error_rate"] > scores["error_rate"] > 0
+    parts = [scores["subsets"][name]["reference_length"] for name in ("Switchboard", "CallHome")]
+    assert sum(parts) == scores["reference_length"] > scores["word_error_rate"]["reference_length"]
+
+    for name, text in (("a", "今天 天气 好 (s-1)\n"), ("b", "今天天 汽 好 (s-1)\n")):
+        (tmp_path / f"{name}.trn").write_text(text, encoding="utf8")
+    _, out, _ = score_script(f"reference={tmp_path}/a.trn", f"hypothesis={tmp_path}/b.trn", capsys=capsys)
+    assert "character error rate 20.0 %" in out and "5 characters, spaces not counted" in out and "WER" not in out
+
+
 # one side, g 1, and one utterance, s-2, without a hypothesis; café is composed on one side only
 PARTIAL = {
     "ref.stm": "f 1 s 0 1 <O>\tcafe\u0301 a\nf 1 s 1 2 b c\ng 1 t 0 1 d e\n", "hyp.ctm": "f 1 0.1 0.1 caf\xe9\nf 1 0.3 0.1 a\n",
@@ -315,6 +336,7 @@ def test_the_script_exits_with_1_when_both_disagree(tmp_path, capsys, monkeypatc
     ("arguments", "said"),
     [
         (["reference=a.stm"], "hypothesis=FILE is missing"),
+        (["reference=a.stm", "hypothesis=b.ctm", "metric=per"], "metric is auto, wer or cer, not 'per'"),
         (["reference=a.stm", "hypothesis=b.trn"], "not of two forms that go together"),
         (["referenc=a.stm", "hypothesis=b.ctm"], "no setting 'referenc': did you mean reference"),
         (["reference=absent.stm", "hypothesis=b.ctm"], "absent.stm cannot be read"),

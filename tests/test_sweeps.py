@@ -117,6 +117,17 @@ def test_the_markdown_holds_the_same_table(swept):
     assert lines[0].startswith("| i_clustered | 20 | 5.00% |") and lines[-1].endswith("| no room \\| left |")
 
 
+def test_rates_beside_the_main_one_have_a_column_where_there_are_any(tmp_path, capsys):
+    make_run(tmp_path / "0")
+    (file,) = (tmp_path / "0").glob("evaluation/test/*/scores.json")
+    block = {"character_error_rate": {"error_rate": 0.0321, "spaces_counted": True}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "metric": "wer", **block}))
+    rows = write_sweep(tmp_path, [{"overrides": ["seed=1"], "run": str(tmp_path / "0"), "said": ""}])
+    assert rows[0]["other rates"] == "CER 3.21%" and "| other rates |" in (tmp_path / "sweep.md").read_text()
+    show_sweep(tmp_path, rows)
+    assert "CER 3.21%" in capsys.readouterr().out
+
+
 def test_a_single_training_keeps_its_settings_in_the_table(tmp_path):
     make_run(tmp_path / "0")
     overrides = ["seed=1", 'corpus.path="lang=en"']

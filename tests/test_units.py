@@ -253,6 +253,22 @@ def test_characters_are_those_of_the_normalized_training_text():
     assert as_it_is.symbols == [BLANK, "▁", ".", "D", "i", "o", "t"]
 
 
+@pytest.mark.parametrize("name, more", [("characters", {}), ("bpe", {"size": 30})])
+def test_units_keep_the_language_that_their_texts_are_normalized_by(name, more, tmp_path):
+    turkish = [supervision("IĞDIR, İstanbul, DIŞ", language="tr")]
+    build_units({"name": name, "normalizer": "auto", **more}, turkish, language="tr-TR").save(tmp_path)
+    loaded = load_units(tmp_path)
+    assert loaded.normalizer == "words-tr" and loaded.reference(turkish[0]) == ["ığdır", "istanbul", "dış"]
+    # whatever another corpus says of its language
+    assert loaded.reference(supervision("DIŞ", language=None)) == ["dış"]
+    assert loaded.decode(loaded.encode(turkish[0])) == loaded.reference(turkish[0])
+    # a model from before languages were known
+    fields = json.loads((tmp_path / "units.json").read_text(encoding="utf8"))
+    (tmp_path / "units.json").write_text(json.dumps({**fields, "normalizer": "words"}), encoding="utf8")
+    assert load_units(tmp_path).reference(turkish[0])[2] == "diş"
+    assert build_units({"name": name, **more}, turkish).normalizer == "words"
+
+
 def test_an_unseen_character_is_named():
     with pytest.raises(UnknownUnit, match="utterance-1: the character 'é'") as caught:
         built("characters").encode(supervision("the café"))

@@ -7,7 +7,9 @@ returns a `Corpus`. Preparing is done once, into a folder below `cache`; the fol
 from __future__ import annotations
 
 import abc
+import collections
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -65,6 +67,14 @@ class Corpus:
             return [row for row in self.dropped if row[0] not in elsewhere]
         ids = set(self.dropped_in.get(split, ()))
         return [row for row in self.dropped if row[0] in ids]
+
+    @functools.cached_property
+    def language(self) -> str | None:
+        """The language of most utterances in the training split, as their supervisions call it; None if they name none."""
+        named = collections.Counter(
+            str(supervision.language or "") for cut in self.splits["train"] for supervision in cut.supervisions[:1]
+        )
+        return (named.most_common(1)[0][0] or None) if named else None
 
     def split_called(self, name: str) -> str:
         """The split of that name or alias. Raises UserError that lists them all."""

@@ -68,7 +68,7 @@ class FolderCorpus(CorpusSource):
     dev_fraction, test_fraction: held out where the table has no column `split`: of the speakers where there are ten or
         more, else of the utterances; chosen by a stable hash of (seed, speaker or file).
     longest_seconds: longer recordings are left out by name, before they fill the memory.
-    language: an eSpeak code such as "en-us", used for words outside the lexicon; None where not known.
+    language: of the texts, such as "tr" or "en-us": decides how they are normalized (`asr.units.text`); None where not known.
     """
 
     name = "folder"

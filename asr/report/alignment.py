@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asr.report.page import Html, element
 from asr.scoring.alignment import Alignment, Operation
+from asr.scoring.text import visible
 
 MARKS = {"equal": None, "substitute": "S", "delete": "D", "insert": "I"}
 NOTHING = "\N{MIDDLE DOT}"
@@ -50,6 +51,7 @@ def column(operation: Operation) -> Html:
 def shown(token: str | None) -> str:
     if token is None:
         return NOTHING
+    token = visible(token)
     return token if len(token) <= LONGEST_TOKEN else token[: LONGEST_TOKEN - 1] + "…"
 
 

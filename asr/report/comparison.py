@@ -8,6 +8,7 @@ from asr.report.alignment import STYLE, alignment_block, legend
 from asr.report.page import code, element, notice, page, paragraph, table, write_whole
 from asr.scoring.alignment import align
 from asr.scoring.comparison import Comparison
+from asr.scoring.metric import from_line, rates_beside
 from asr.scoring.reading import ReadEvaluation
 from asr.scoring.text import percent
 
@@ -35,6 +36,7 @@ def result_rows(comparison: Comparison, a: ReadEvaluation, b: ReadEvaluation) ->
         ["b", str(b.folder)],
         [f"{metric} of a", percent(c.rate_a)],
         [f"{metric} of b", percent(c.rate_b)],
+        *beside_rows(a, b),
         ["Difference, b − a", points(c.difference) + relative],
         [f"{100 * c.confidence:g} % interval", f"{points(low)} to {points(high)}"],
         ["Probability of improvement", f"{100 * c.improvement:.1f} %"],
@@ -44,6 +46,16 @@ def result_rows(comparison: Comparison, a: ReadEvaluation, b: ReadEvaluation) ->
             f"{c.wins + c.losses + c.ties}: {c.wins} better in b, {c.losses} worse, {c.ties} with as many errors",
         ],
         ["Resampled", f"{c.units} {c.unit}, {c.resamples} times ({c.reason})"],
+    ]
+
+
+def beside_rows(a: ReadEvaluation, b: ReadEvaluation) -> list[list[str]]:
+    """The rates that both hold beside the one that is compared; older evaluations hold none."""
+    of_a, of_b = rates_beside(a.scores), rates_beside(b.scores)
+    return [
+        [f"{name.upper()} of a, of b", f"{percent(of_a[name]['error_rate'])}, {percent(of_b[name]['error_rate'])}"]
+        for name in of_a
+        if name in of_b
     ]
 
 
@@ -97,7 +109,8 @@ def html(comparison: Comparison, a: ReadEvaluation, b: ReadEvaluation, command: 
         aligned.append(element("h3", one.utterance))
         for name, utterance in (("a", one), ("b", two)):
             aligned.append(paragraph(f"{name}: {utterance.errors} errors in {utterance.reference_length}", quiet=True))
-            aligned.append(alignment_block(align(utterance.reference.split(), utterance.hypothesis.split())))
+            sides = (from_line(side, a.scores.get("metric")) for side in (utterance.reference, utterance.hypothesis))
+            aligned.append(alignment_block(align(*sides)))
     changed = [table(CHANGE_HEADERS, rows), legend(), *aligned] if rows else [paragraph("None changed.")]
     sections.append(("Utterances that changed the most", changed))
     return page("Comparison", sections, [notice(kind, verdict(c)), paragraph(code(command))], STYLE)

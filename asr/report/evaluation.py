@@ -16,8 +16,9 @@ from asr.report.figures import DurationBin, draw_error_by_duration, draw_feature
 from asr.report.page import Html, bullets, code, details, element, figure, notice, page, paragraph, table, write_whole
 from asr.scoring.alignment import Alignment
 from asr.scoring.decoding import decoder_rows, warning_of_unknown
+from asr.scoring.metric import METRICS, rates_beside
 from asr.scoring.score import Score, UtteranceScore, bootstrap_interval
-from asr.scoring.text import TITLES, percent
+from asr.scoring.text import counted_tokens, percent, rate_and_interval, visible
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +68,15 @@ def write_report(
 
 def report_page(score: Score, data: dict[str, Any], cuts: Sequence, model, run: Path | None) -> str:
     """The page as text; the arguments are those of `write_report`."""
-    title = f"{TITLES[data['metric']]}: {data['corpus']}, {data['split']}, {data['attention']}"
+    what, tokens = METRICS[data["metric"]]
+    title = f"{what}: {data['corpus']}, {data['split']}, {data['attention']}"
     low, high = (percent(end) for end in score.interval)
-    tokens = "phonemes" if data["metric"] == "per" else "words"
     verdict = notice(
         "plain",
         f"{data['metric'].upper()} {percent(score.error_rate)}",
-        f"{100 * score.confidence:g} % interval {low} to {high}: {kinds_of(score)} in {score.reference_length} {tokens} of "
+        f"{100 * score.confidence:g} % interval {low} to {high}: {kinds_of(score)} in {counted_tokens(score, data)}, of "
         f"{counted(len(score.utterances), 'utterance')}.",
+        *(f"{name.upper()} {rate_and_interval(data, name)}." for name in rates_beside(data)),
     )
     sections = [
         ("What was scored", lambda: facts(score, data)),
@@ -226,11 +228,11 @@ def confused(score: Score, tokens: str) -> list[Html]:
     kinds: dict[str, list] = {"Substitutions": [], "Deletions": [], "Insertions": []}
     for (reference, hypothesis), count in score.confusions:
         if reference is None:
-            kinds["Insertions"].append([shorten(hypothesis), count])
+            kinds["Insertions"].append([shorten(visible(hypothesis)), count])
         elif hypothesis is None:
-            kinds["Deletions"].append([shorten(reference), count, percent(count / spoken[reference])])
+            kinds["Deletions"].append([shorten(visible(reference)), count, percent(count / spoken[reference])])
         else:
-            pair = f"{shorten(reference)} → {shorten(hypothesis)}"
+            pair = f"{shorten(visible(reference))} → {shorten(visible(hypothesis))}"
             kinds["Substitutions"].append([pair, count, percent(count / spoken[reference])])
     tables = []
     for kind, rows in kinds.items():

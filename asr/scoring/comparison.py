@@ -149,7 +149,8 @@ def refuse_different(a: ReadEvaluation, b: ReadEvaluation) -> None:
     metrics = a.scores.get("metric"), b.scores.get("metric")
     if metrics[0] != metrics[1]:
         raise UserError(
-            f"{a.folder} is scored in {metrics[0]} and {b.folder} in {metrics[1]}: they cannot be compared."
+            f"{a.folder} is scored in {metrics[0]} and {b.folder} in {metrics[1]}: they cannot be compared. Texts can be counted "
+            "in one metric: metric=cer or metric=wer."
         )
     for one, other in ((a, b), (b, a)):
         missing = sorted(one.utterances.keys() - other.utterances.keys())

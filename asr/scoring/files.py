@@ -13,6 +13,7 @@ from typing import Any
 
 from asr.errors import UserError
 from asr.scoring import text
+from asr.scoring.metric import METRICS
 from asr.scoring.score import Score
 
 
@@ -20,7 +21,7 @@ from asr.scoring.score import Score
 class EvaluationFacts:
     """What was evaluated and what it cost: the part of `scores.json` that the alignments do not know.
 
-    attention: its label, such as "i_clustered-100". metric: "per" (phonemes) or "wer" (words).
+    attention: its label, such as "i_clustered-100". metric: "per" (phonemes), "wer" (words) or "cer" (characters).
     audio_seconds: speech that was recognized; forward_seconds: time in the model alone; peak_memory_bytes: of the
     process or the device; both None where not measured.
     normalizer: the name of the text normalizer. command: what repeats the evaluation.
@@ -41,8 +42,8 @@ class EvaluationFacts:
     more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        if self.metric not in ("per", "wer"):
-            raise ValueError(f'metric must be "per" or "wer", not {self.metric!r}')
+        if self.metric not in METRICS:
+            raise ValueError(f"metric must be one of {', '.join(METRICS)}, not {self.metric!r}")
 
 
 def scores_as_data(score: Score, facts: EvaluationFacts) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def write_evaluation(folder: Path | str, score: Score, facts: EvaluationFacts) -
         "alignments.txt": text.alignments(score, names),
         "ref.trn": text.trn(score, names, "reference"),
         "hyp.trn": text.trn(score, names, "hypothesis"),
-        "hypotheses.tsv": text.hypotheses(score),
+        "hypotheses.tsv": text.hypotheses(score, facts.metric),
         "confusions.tsv": text.confusions(score),
         "scores.md": text.markdown(score, data),
         "scores.json": json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n",

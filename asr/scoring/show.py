@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from asr.scoring.decoding import decoder_rows, warning_of_unknown
+from asr.scoring.metric import rates_beside, spaces_note
 from asr.scoring.subsets import named
+from asr.scoring.text import rate_and_interval
 
 
 def by_weights(checked: dict[str, Any]) -> str:
@@ -26,13 +28,15 @@ def show_scores(scores: dict[str, Any]) -> None:
     """Prints the content of `scores.json` as a table, with `folder` below it."""
     low, high = scores["interval"]
     table = Table(title=f"{scores['corpus']} {scores['split']}, attention {scores['attention']}", show_header=False)
+    note = spaces_note(scores, scores["metric"])
     rows = {
         scores["metric"].upper(): f"{scores['error_rate']:.2%}",
         "95 % interval": f"{low:.2%} to {high:.2%}",
         "substitutions": scores["substitutions"],
         "deletions": scores["deletions"],
         "insertions": scores["insertions"],
-        "reference length": f"{scores['reference_length']} {scores['tokens']}",
+        "reference length": f"{scores['reference_length']} {scores['tokens']}{note and f', {note}'}",
+        **{name.upper(): rate_and_interval(scores, name) for name in rates_beside(scores)},
         "utterances": scores["utterances"],
         "audio": f"{scores['audio_seconds']:.1f} s",
         "forward": f"{scores['forward_seconds']:.2f} s",

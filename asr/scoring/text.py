@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from asr.scoring.alignment import Alignment
 from asr.scoring.decoding import decoder_rows
+from asr.scoring.metric import METRICS, as_line, rates_beside, spaces_note
 from asr.scoring.score import Score, UtteranceScore
 from asr.scoring.subsets import named
 
 WIDTH = 110  # columns of an alignment before it goes on in the next block
 MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
-TITLES = {"per": "Phoneme error rate", "wer": "Word error rate"}
 
 
 def trn_names(utterances: Iterable[UtteranceScore]) -> dict[str, str]:
@@ -99,8 +99,8 @@ def columns_of(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def hypotheses(score: Score) -> str:
-    """A table with tabs: what was said and what was recognized, one line per utterance, with its errors."""
+def hypotheses(score: Score, metric: str) -> str:
+    """A table with tabs: what was said and what was recognized, one line per utterance, with its errors in the metric."""
     header = (
         "utterance speaker duration reference_length substitutions deletions insertions reference hypothesis".split()
     )
@@ -108,7 +108,7 @@ def hypotheses(score: Score) -> str:
     for utterance in score.utterances:
         a = utterance.alignment
         counts = [a.reference_length, a.substitutions, a.deletions, a.insertions]
-        sides = [" ".join(utterance.reference), " ".join(utterance.hypothesis)]
+        sides = [as_line(utterance.reference, metric), as_line(utterance.hypothesis, metric)]
         rows.append([utterance.utterance, utterance.speaker, f"{utterance.duration:.3f}", *counts, *sides])
     return _tabbed(rows)
 
@@ -123,12 +123,13 @@ def confusions(score: Score) -> str:
 def markdown(score: Score, data: dict[str, Any], most_confused: int = 15) -> str:
     """The summary for people: one table of the whole, one by speaker, one of the most frequent errors."""
     low, high = (percent(value) for value in score.interval)
-    title = TITLES[data["metric"]]
+    title = METRICS[data["metric"]][0]
     whole = {
         title: f"**{percent(score.error_rate)}**",
         f"{100 * score.confidence:g} % interval": f"{low} to {high}",
         "Substitutions, deletions, insertions": f"{score.substitutions}, {score.deletions}, {score.insertions}",
-        "Reference length": score.reference_length,
+        "Reference length": counted_tokens(score, data),
+        **{METRICS[name][0]: rate_and_interval(data, name) for name in rates_beside(data)},
         "Utterances": len(score.utterances),
         "Audio": f"{data['audio_seconds']:.1f} s",
         "Forward pass": _or_dash(data["forward_seconds"], "{:.2f} s"),
@@ -145,7 +146,9 @@ def markdown(score: Score, data: dict[str, Any], most_confused: int = 15) -> str
         + ["–" if s.error_rate is None else percent(s.error_rate)]
         for s in score.speakers
     ]
-    confused = [[_kind(*pair), pair[0] or "–", pair[1] or "–", n] for pair, n in score.confusions[:most_confused]]
+    confused = [
+        [_kind(*pair), *(visible(token or "–") for token in pair), n] for pair, n in score.confusions[:most_confused]
+    ]
     subsets = [
         [named(key, s), s["utterances"], s["reference_length"], s["substitutions"], s["deletions"], s["insertions"]]
         + ["–" if s["error_rate"] is None else percent(s["error_rate"])]
@@ -162,6 +165,25 @@ def markdown(score: Score, data: dict[str, Any], most_confused: int = 15) -> str
     if confused:
         parts += ["\n## Most frequent errors\n\n", _table(["Kind", "Reference", "Hypothesis", "Count"], confused)]
     return "".join(parts)
+
+
+def counted_tokens(score: Score, data: dict[str, Any]) -> str:
+    """`1,204 characters, spaces counted`. data: the content of `scores.json`."""
+    counted = f"{score.reference_length} {METRICS[data['metric']][1]}"
+    return ", ".join(part for part in (counted, spaces_note(data, data["metric"])) if part)
+
+
+def rate_and_interval(data: dict[str, Any], name: str) -> str:
+    """A rate that stands beside the main one, in a line."""
+    rate = rates_beside(data)[name]
+    low, high = (percent(end) for end in rate["interval"])
+    counted = [f"{low} to {high}", f"{rate['reference_length']} {METRICS[name][1]}", spaces_note(data, name)]
+    return f"{percent(rate['error_rate'])} ({', '.join(part for part in counted if part)})"
+
+
+def visible(token: str) -> str:
+    """A token as it can be seen in a table: a space is one too, where characters are counted."""
+    return "␣" if token == " " else token
 
 
 def percent(rate: float) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from asr.errors import UserError, nearest
 from asr.registry import Registry
-from asr.units.text import check_normalizer, normalize
+from asr.units.text import check_normalizer, normalize, with_language
 
 if TYPE_CHECKING:
     from lhotse import SupervisionSegment
@@ -38,7 +38,8 @@ class UnknownUnit(UserError):
 class Units(abc.ABC):
     """Base class of all units.
 
-    name: as in the registry. metric: what errors are counted in, "per" (phonemes) or "wer" (words).
+    name: as in the registry. metric: what the tokens to score are, phonemes ("per") or words ("wer"), whose characters can be
+    counted too (`asr.scoring.metric`).
     symbols: one per output of the recognizer; the first is the CTC blank, `<blank>`.
     normalizer: what the text goes through first (asr.units.text).
     fields: what `units.json` holds besides name and symbols: arguments of the constructor kept as attributes, by type.
@@ -126,11 +127,15 @@ class Units(abc.ABC):
 
 
 def build_units(
-    settings: dict[str, Any], supervisions: Iterable[SupervisionSegment], lexicon: Path | None = None
+    settings: dict[str, Any],
+    supervisions: Iterable[SupervisionSegment],
+    lexicon: Path | None = None,
+    language: str | None = None,
 ) -> Units:
     """Builds the units `settings["name"]` with the other settings; "auto" is what suits the corpus.
 
-    lexicon: of the corpus, where it comes with one. Raises UserError for a setting they do not take.
+    lexicon, language: of the corpus, where it has them; the language decides how the texts are normalized. Raises UserError
+    for a setting they do not take.
     """
     settings = dict(settings)
     part = units.get(settings.pop("name"))
@@ -142,6 +147,8 @@ def build_units(
     settings = {
         key: automatic[key] if value == "auto" and key in automatic else value for key, value in settings.items()
     }
+    if "normalizer" in accepted:
+        settings["normalizer"] = with_language(settings.get("normalizer", "words"), language)
     return part.build(supervisions, **settings)
 
 

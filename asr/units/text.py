@@ -1,7 +1,12 @@
-"""Text normalization by name, so that every score can say which text it was counted on and what was taken out."""
+"""Text normalization by name, so that every score can say which text it was counted on and what was taken out.
+
+A name may end in a language whose rules differ from the others', as in `words-tr`: units keep it with the model.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 import unicodedata
 from collections import Counter
@@ -9,57 +14,134 @@ from collections import Counter
 from asr.errors import UserError, nearest
 
 NORMALIZERS = ("none", "words", "speech")
-APOSTROPHES = "’‘ʼ＇`´′"
+# typographic ones, and the Hebrew geresh, which is typed as ' too
+APOSTROPHES = "’‘ʼ＇`´′׳"
 # What transcribers write for what is no word: <NOISE>, [laughter].
 MARK = re.compile(r"(?<!\S)(<[^<>\s]*>|\[[^\[\]\s]*\])(?!\S)")
-LONE_APOSTROPHE = re.compile(r"(?<![^\W_])'|'(?![^\W_])")
+# Of letters, digits and joining signs, those signs that do not stand between two letters or digits.
+LONE_JOINT = re.compile(r"(?<![^\s'·])['·]|['·](?![^\s'·])")
+# Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties: joiners, soft hyphens, directional marks, variation
+# selectors, fillers, the byte order mark …: nobody hears them.
+IGNORABLE = frozenset(
+    code
+    for first, last in (
+        (0x00AD, 0x00AD), (0x034F, 0x034F), (0x061C, 0x061C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
+        (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF),
+        (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF),
+    )
+    for code in range(first, last + 1)
+)  # fmt: skip
+# the one among them that Unicode puts between words, where a script has no spaces (Khmer)
+ZERO_WIDTH_SPACE = 0x200B
+# Punctuation written inside words: Armenian stress, exclamation, question and abbreviation (ALetter and MidLetter of UAX #29).
+INSIDE_WORDS = frozenset(map(ord, "՛՜՞՟"))
+# Hebrew abbreviations (rule WB7b of UAX #29), with the gershayim or what is typed for it.
+GERSHAYIM = re.compile('(?<=[א-ת])["”״](?=[א-ת])')
+# A soft-dotted letter, marks below it, and a dot above it: the dot that the letter has anyway.
+SECOND_DOT = re.compile("([ijɨįịіј][\u0316-\u0333]*)\u0307+")
+# How letters were written with a joiner before they had code points of their own: Malayalam chillus, the Bengali khanda ta.
+ATOMIC = {
+    "ണ്\u200d": "ൺ", "ന്\u200d": "ൻ", "ര്\u200d": "ർ", "ല്\u200d": "ൽ", "ള്\u200d": "ൾ", "ക്\u200d": "ൿ",
+    "ত্\u200d": "ৎ",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Language:
+    """What a language writes differently. letters: put for others before lower-casing; joins: signs that stand inside words;
+    names: what corpora call it besides its code."""
+
+    letters: dict[str, str] = dataclasses.field(default_factory=dict)
+    joins: str = ""
+    names: tuple[str, ...] = ()
+
+
+# Unicode's SpecialCasing for tr and az; Crimean Tatar and Gagauz have the same two letters.
+DOTS = {"I": "ı", "İ": "i"}
+LANGUAGES = {
+    "tr": Language(DOTS, names=("tur", "turkish")),
+    "az": Language(DOTS, names=("aze", "azj", "azerbaijani")),
+    "crh": Language(DOTS),
+    "gag": Language(DOTS),
+    # col·lecció
+    "ca": Language({"Ŀ": "L·", "ŀ": "l·"}, "·", ("cat", "catalan")),
+}
+CODES = {name: code for code, language in LANGUAGES.items() for name in (code, *language.names)}
 
 
 class Replacements(dict):
     """By code point, what a character becomes; worked out when a character is first seen (for `str.translate`)."""
 
+    def __init__(self, language: Language):
+        super().__init__({ord(letter): other for letter, other in language.letters.items()})
+        self.update({ord(sign): sign for sign in "'" + language.joins})
+
     def __missing__(self, code: int) -> str:
-        character, category = chr(code), unicodedata.category(chr(code))
-        if character in APOSTROPHES or character == "'":
+        character = chr(code)
+        if character in APOSTROPHES:
             kept = "'"
-        elif category[0] in "LMN":
-            kept = character
-        else:  # soft hyphens and joiners stand inside words, everything else between them
-            kept = "" if category == "Cf" else " "
+        elif code in IGNORABLE or code in INSIDE_WORDS:
+            kept = " " if code == ZERO_WIDTH_SPACE else ""
+        else:
+            kept = character if unicodedata.category(character)[0] in "LMN" else " "
         self[code] = kept
         return kept
 
 
-REPLACEMENTS = Replacements()
+@functools.cache
+def replacements(language: str) -> Replacements:
+    return Replacements(LANGUAGES.get(language, Language()))
 
 
 def normalize(text: str, name: str = "words") -> tuple[str, Counter]:
     """The text as the normalizer `name` leaves it, and how often each character was taken out.
 
     `words`: Unicode NFC, lower case, typographic apostrophes as ', hyphens and all other punctuation as the ends of
-    words, apostrophes only inside words, single spaces. `speech`: the same, without noises such as `<NOISE>` and
-    `[laughter]`. `none`: the text as it is. Raises UserError for another name.
+    words, apostrophes only inside words, single spaces; what Unicode calls ignorable (zero-width joiners, soft hyphens,
+    directional marks, variation selectors) is left out, and the zero-width space ends a word. `speech`: the same, without
+    noises such as `<NOISE>` and `[laughter]`. `none`: the text as it is. `words-tr`, `speech-ca`, …: by the rules of that
+    language (`LANGUAGES`). Raises UserError for another name.
     """
     check_normalizer(name)
+    name, _, language = name.partition("-")
     if name == "none":
         return text, Counter()
     removed = Counter()
     if name == "speech":
         removed.update(MARK.findall(text))
         text = MARK.sub(" ", text)
-    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
-    plain = text.translate(REPLACEMENTS)
-    words = LONE_APOSTROPHE.sub(" ", plain)
+    text = unicodedata.normalize("NFC", text)
+    for sequence, letter in ATOMIC.items() if "\u200d" in text else ():
+        text = text.replace(sequence, letter)
+    removed.update(GERSHAYIM.findall(text))
+    text = GERSHAYIM.sub("", text)
+    becomes = replacements(language)
+    plain = text.translate(becomes)
     if plain != text:
-        removed.update(
-            character for character in text if not character.isspace() and REPLACEMENTS[ord(character)] in " "
-        )
-    if words != plain:
-        removed["'"] += len(LONE_APOSTROPHE.findall(plain))
+        removed.update(character for character in text if not character.isspace() and becomes[ord(character)] in " ")
+    removed.update(LONE_JOINT.findall(plain))
+    # in lower case only now: whether a Greek sigma ends a word is seen from what stands beside it
+    words = unicodedata.normalize("NFC", LONE_JOINT.sub(" ", plain).lower())
+    if "\u0307" in words:
+        words = unicodedata.normalize("NFC", SECOND_DOT.sub(r"\1", words))
     return " ".join(words.split()), removed
 
 
+def with_language(name: str, language: str | None) -> str:
+    """The normalizer for texts in a language, by its code (`tr`, `tr-TR`, eSpeak's `en-us`) or English name: `words` becomes
+    `words-tr`. Most languages need no rules of their own, and unknown ones have none: `words` stays `words`."""
+    code = CODES.get(re.split("[-_+]", str(language or "").strip().lower())[0])
+    return f"{name}-{code}" if code is not None and name in NORMALIZERS[1:] else name
+
+
+@functools.lru_cache(maxsize=64)
 def check_normalizer(name: str) -> None:
     """Raises UserError if there is no normalizer of that name."""
-    if name not in NORMALIZERS:
+    base, dash, language = name.partition("-")
+    if base not in NORMALIZERS or (dash and base == "none"):
         raise UserError(f"There is no text normalizer called {name!r}: {nearest(name, NORMALIZERS)}.")
+    if dash and language not in LANGUAGES:
+        raise UserError(
+            f"There is no text normalizer called {name!r}: only {', '.join(sorted(LANGUAGES))} have rules of their own; for "
+            f"any other language it is {base!r}."
+        )

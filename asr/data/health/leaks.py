@@ -17,7 +17,7 @@ from itertools import combinations
 
 from asr.corpora import Corpus
 from asr.errors import UserError
-from asr.units.text import normalize
+from asr.units.text import normalize, with_language
 
 # words from which on two utterances hardly have the same text by chance
 LONG_TEXT = 8
@@ -183,7 +183,7 @@ def read_utterances(corpus: Corpus) -> Iterator[Utterance]:
             yield Utterance(
                 split,
                 cut.id,
-                normalize(supervision.text or "")[0],
+                normalize(supervision.text or "", with_language("words", supervision.language))[0],
                 "" if speaker.casefold() in NO_SPEAKER else speaker,
                 file,
                 path,

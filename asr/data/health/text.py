@@ -12,7 +12,7 @@ import numpy
 from asr.data.checks import check_split
 from asr.errors import UserError
 from asr.units import Units, UnknownUnit, build_units
-from asr.units.text import normalize
+from asr.units.text import normalize, with_language
 
 QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
 # a rate is an outlier this many robust standard deviations from the median, in logarithms
@@ -95,7 +95,8 @@ class SplitText:
 def units_of(settings: dict[str, Any], corpus) -> tuple[Units | None, str | None]:
     """The units of the training split, or the reason why there are none."""
     try:
-        return build_units(settings, (cut.supervisions[0] for cut in corpus.splits["train"]), corpus.lexicon), None
+        supervisions = (cut.supervisions[0] for cut in corpus.splits["train"])
+        return build_units(settings, supervisions, corpus.lexicon, corpus.language), None
     except UserError as error:
         return None, str(error)
 
@@ -111,7 +112,7 @@ def read_split(
     split = SplitText(name, [], [], [], [], [], defaultdict(list), list(dropped), 0, [])
     for cut in cuts:
         supervision = cut.supervisions[0]
-        text = normalize(supervision.text or "")[0]
+        text = normalize(supervision.text or "", with_language("words", supervision.language))[0]
         split.ids.append(cut.id)
         split.durations.append(cut.duration)
         split.words.append(len(text.split()))

@@ -1,0 +1,208 @@
+"""What errors are counted in: phonemes, words or characters. Which of them is decided here and nowhere else."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from asr.errors import UserError
+from asr.scoring.alignment import align
+from asr.scoring.reading import ReadEvaluation, ReadUtterance
+from asr.scoring.score import Score, UtteranceScore, score_utterance, summarize
+from asr.text_files import composed
+
+# name: (title, what is counted)
+METRICS = {
+    "per": ("Phoneme error rate", "phonemes"),
+    "wer": ("Word error rate", "words"),
+    "cer": ("Character error rate", "characters"),
+}
+# Scripts written without spaces between words, as the names of their letters begin: those of Unicode's line breaking classes
+# ID (ideographs and kana) and SA (South East Asia), and others of which the Unicode Standard says so.
+WITHOUT_SPACES = (
+    "CJK ", "IDEOGRAPHIC ", "HIRAGANA ", "KATAKANA", "HALFWIDTH KATAKANA", "BOPOMOFO ", "YI ", "NUSHU ", "TANGUT ",
+    "THAI ", "LAO ", "KHMER ", "MYANMAR ", "TAI LE ", "TAI THAM ", "TAI VIET ", "NEW TAI LUE ", "AHOM ", "TIBETAN ",
+    "JAVANESE ", "BALINESE ",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """What errors are counted in.
+
+    name: "per", "wer" or "cer". spaces: whether a space between two words is a character: it is, as jiwer and ESPnet count,
+    unless the script is written without them, where it says nothing of what was heard.
+    Characters are the code points of the text in NFC.
+    """
+
+    name: str
+    spaces: bool = True
+
+    @property
+    def title(self) -> str:
+        return METRICS[self.name][0]
+
+    @property
+    def tokens(self) -> str:
+        return METRICS[self.name][1]
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The names of the rates to show, this one first: of texts in characters too, in words where these can be told."""
+        if self.name == "per":
+            return ("per",)
+        if self.name == "wer":
+            return ("wer", "cer")
+        return ("cer", "wer") if self.spaces else ("cer",)
+
+    def characters(self, words: Iterable[str]) -> list[str]:
+        """The characters of words in a line."""
+        return list(composed((" " if self.spaces else "").join(words)))
+
+    def counted(self, utterances: Sequence[UtteranceScore], name: str | None = None) -> list[UtteranceScore]:
+        """Utterances that were aligned in their own tokens, counted in this metric or in `name`.
+
+        Of several readings that a reference allows, the one that its words were aligned with is counted in characters; what
+        counts as the right word there, such as one for a fragment, has the right characters.
+        """
+        return [self.in_characters(one) for one in utterances] if (name or self.name) == "cer" else list(utterances)
+
+    def in_characters(self, utterance: UtteranceScore) -> UtteranceScore:
+        steps = utterance.alignment.operations
+        reference = [step.reference for step in steps if step.reference is not None]
+        hypothesis = [step.reference if step.kind == "equal" else step.hypothesis for step in steps]
+        hypothesis = [token for token in hypothesis if token is not None]
+        return score_utterance(
+            utterance.utterance, self.characters(reference), self.characters(hypothesis), utterance.speaker,
+            utterance.duration,
+        )  # fmt: skip
+
+
+def choose_metric(asked: str, own: str, references: Iterable[Sequence[str]]) -> Metric:
+    """The metric for references whose tokens are `own`: "per" (phonemes) or "wer" (words).
+
+    asked: "per", "wer", "cer", "auto" (characters where most letters are of scripts written without spaces, else the tokens
+    themselves), or "own" (the tokens themselves, whatever the script). Raises UserError where phonemes are to be counted
+    as words or characters, or the other way round.
+    """
+    if asked not in ("auto", "own", own) and "per" in (asked, own):
+        raise UserError(
+            f"metric={asked} counts {METRICS[asked][1]}, but "
+            + (
+                "phonemes are recognized here: use metric=per, or a decoder that finds words (decoder=wfst)."
+                if own == "per"
+                else "words are recognized here, not phonemes: use metric=wer or metric=cer."
+            )
+        )
+    if own == "per":
+        return Metric("per")
+    spaces = has_spaces(word for reference in references for word in reference)
+    return Metric({"auto": "wer" if spaces else "cer", "own": own}.get(asked, asked), spaces)
+
+
+def has_spaces(words: Iterable[str]) -> bool:
+    """Whether most letters are of scripts that put spaces between words."""
+    counts = collections.Counter(character for word in words for character in word if character.isalpha())
+    without = sum(n for letter, n in counts.items() if unicodedata.name(letter, "").startswith(WITHOUT_SPACES))
+    return 2 * without <= counts.total()
+
+
+def key_of(name: str) -> str:
+    """What a rate beside the main one is called in `scores.json`, and behind `dev/` in `metrics.csv`: `word_error_rate`."""
+    return METRICS[name][0].lower().replace(" ", "_")
+
+
+def summarize_in(
+    metric: Metric, utterances: Sequence[UtteranceScore], resamples: int = 2000
+) -> tuple[Score, dict[str, dict[str, Any]]]:
+    """(the summary of utterances in a metric; what is shown beside it, by its key in `scores.json`).
+
+    utterances: aligned in their own tokens. Characters have a block of their own even where they are the metric: it says
+    whether spaces are counted.
+    """
+    scores = {name: summarize(metric.counted(utterances, name), resamples) for name in metric.shown}
+    beside = {name for name in metric.shown if name == "cer" or name != metric.name}
+    return scores[metric.name], {key_of(name): as_data(scores[name], name, metric) for name in sorted(beside)}
+
+
+def as_data(score: Score, name: str, metric: Metric) -> dict[str, Any]:
+    """A rate with its counts as plain data; of characters, also whether spaces are among them."""
+    data = {
+        "error_rate": score.error_rate,
+        "interval": list(score.interval),
+        "substitutions": score.substitutions,
+        "deletions": score.deletions,
+        "insertions": score.insertions,
+        "reference_length": score.reference_length,
+    }
+    return {**data, "spaces_counted": metric.spaces} if name == "cer" else data
+
+
+def rates_beside(scores: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The rates beside the main one, by name, from the content of `scores.json`; older ones hold none."""
+    others = {name: scores.get(key_of(name)) for name in METRICS if name != scores.get("metric")}
+    return {name: rate for name, rate in others.items() if isinstance(rate, dict)}
+
+
+def said_beside(scores: dict[str, Any]) -> str:
+    """The rates beside the main one in few words, `CER 3.21%`; "" where there is none."""
+    return ", ".join(f"{name.upper()} {rate['error_rate']:.2%}" for name, rate in rates_beside(scores).items())
+
+
+def spaces_note(scores: dict[str, Any], name: str) -> str:
+    """How spaces are counted, to stand behind a rate: empty unless it is of characters."""
+    if name != "cer" or "character_error_rate" not in scores:
+        return ""
+    return "spaces counted" if scores["character_error_rate"]["spaces_counted"] else "spaces not counted"
+
+
+def as_line(tokens: Sequence[str], name: str) -> str:
+    """Tokens in one line; characters make up their text."""
+    return ("" if name == "cer" else " ").join(tokens)
+
+
+def from_line(line: str, name: str) -> list[str]:
+    """The tokens that `as_line` wrote."""
+    return list(line) if name == "cer" else line.split()
+
+
+def recounted(evaluation: ReadEvaluation, asked: str) -> ReadEvaluation:
+    """An evaluation that was read from its folder, its texts counted in words ("wer") or characters ("cer"); "auto" as it is.
+
+    Raises UserError where the texts do not tell: phonemes, alternatives of an STM, characters without spaces.
+    """
+    own = evaluation.scores.get("metric")
+    if asked in ("auto", own):
+        return evaluation
+    if asked not in METRICS:
+        raise UserError(f"metric is auto, wer or cer, not {asked!r}.")
+    reason = None
+    if "per" in (own, asked):
+        reason = f"it holds {METRICS[own][1]}" if own in METRICS else "it does not say what was counted"
+    elif evaluation.scores.get("scored_by"):
+        reason = "its references hold alternatives; evaluate.py counts them"
+    elif own == "cer" and not evaluation.scores.get("character_error_rate", {}).get("spaces_counted", True):
+        reason = "its texts hold no spaces; evaluate.py counts them"
+    if reason is not None:
+        raise UserError(f"{evaluation.folder} cannot be counted again with metric={asked}: {reason}.")
+    metric = Metric(asked, has_spaces(one.reference for one in evaluation.utterances.values()))
+    return dataclasses.replace(
+        evaluation,
+        scores={**evaluation.scores, "metric": asked},
+        utterances={name: counted_again(one, metric) for name, one in evaluation.utterances.items()},
+    )
+
+
+def counted_again(utterance: ReadUtterance, metric: Metric) -> ReadUtterance:
+    sides = [getattr(utterance, side).split() for side in ("reference", "hypothesis")]
+    if metric.name == "cer":
+        sides = [metric.characters(side) for side in sides]
+    counts = align(*sides)
+    return dataclasses.replace(
+        utterance, reference_length=counts.reference_length, substitutions=counts.substitutions,
+        deletions=counts.deletions, insertions=counts.insertions,
+        **{key: as_line(side, metric.name) for key, side in zip(("reference", "hypothesis"), sides)},
+    )  # fmt: skip
