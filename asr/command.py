@@ -18,6 +18,7 @@ from typing import Any
 
 from asr.errors import Stopped, UserError
 from asr.help import help_text
+from asr.processors import settle
 from asr.settings import CONF, all_knobs, check_overrides
 
 
@@ -39,6 +40,7 @@ def command(
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         @functools.wraps(function)
         def program() -> None:
+            settle()
             name = Path(sys.argv[0]).name
             if any(argument in ("-h", "--help") for argument in sys.argv[1:]):
                 about = inspect.cleandoc(function.__doc__ or "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -21,6 +20,7 @@ from asr.errors import UserError
 from asr.memory import PeakMemory
 from asr.model import Model, refuse_unshared
 from asr.processes import Alone, Together
+from asr.processors import processors
 from asr.report.attention import knobs_of_pictures, utterance_called, write_attention_pictures
 from asr.report.evaluation import NAME as REPORT
 from asr.report.evaluation import write_report
@@ -234,7 +234,7 @@ def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, 
     settings = request.corpus or trained_on
     if not isinstance(settings, dict) or "name" not in settings:
         raise UserError(f"{request.checkpoint} does not say what it was trained on: name a corpus with corpus=…")
-    corpus = corpora.create(settings).load(Path(request.cache), workers=os.cpu_count() or 1)
+    corpus = corpora.create(settings).load(Path(request.cache), workers=processors())
     name = corpus.split_called(request.split)
     model = checkpoint.model
     wanted = model.description["features"]["sample_rate"]

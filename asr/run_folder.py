@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asr.errors import UserError
+from asr.processors import processors
 
 
 def command_line() -> str:
@@ -117,7 +118,7 @@ def start_run(folder: Path, config, splits, dropped: list[tuple[str, str, str]])
         "git_revision": git_revision(),
         "data_fingerprint": fingerprint(splits),
         "python": sys.version.split()[0],
-        "processors": os.cpu_count(),
+        "processors": processors(),
     }
     contents = {
         "command.txt": command_line(),

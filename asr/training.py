@@ -27,6 +27,7 @@ from asr.losses import losses
 from asr.model import Model, refuse_unshared
 from asr.model_folder import save_model
 from asr.processes import Alone, Together, joined, launch, place
+from asr.processors import processors
 from asr.resuming import check_same, last_checkpoint, resumed_config
 from asr.run_folder import alone_in, fingerprint, first_command, keep_config, start_run
 from asr.settings import plain
@@ -83,7 +84,7 @@ def train_here(config, together: Alone | Together) -> float:
     description = describe(config)
     check_run_settings(config)
     loading = corpora.create(plain(config.corpus))
-    corpus = together.first(lambda: loading.load(Path(config.cache), workers=os.cpu_count() or 1))
+    corpus = together.first(lambda: loading.load(Path(config.cache), workers=processors()))
     leaks = quick_check(corpus)
     if not config.data.allow_leaks:
         refuse_leaks(leaks)
