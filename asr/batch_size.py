@@ -14,7 +14,7 @@ from asr.attention import attentions
 from asr.data.checks import CheckedSplit
 from asr.data.memory_model import MemoryModel, fit_memory
 from asr.errors import UserError
-from asr.fitting import default_precision
+from asr.precision import precision_of
 from asr.memory import PeakMemory, is_out_of_memory
 from asr.rehearsal import rehearse
 
@@ -81,7 +81,7 @@ def free_memory(device: torch.device) -> float:
 
 def taking(model, loss, device: torch.device, precision: str | None) -> Callable[[int, int], None]:
     """A function of (utterances, frames) that takes a step on such a batch, as training does."""
-    kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision or default_precision(device.type))
+    kind = precision_of(precision, device.type).products
 
     def step(utterances: int, frames: int) -> None:
         try:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from asr.control_groups import ROOT, control_groups, number_in
 
+# Where a thread waits for another whose processor somebody else has, it keeps its own busy for nothing: libgomp's 300,000 turns
+# slowed trainings beside other programs by a factor of 5 to 15 (results/2026-11-29_two_cores/shared_cores.txt)
+SPINS = "1000"
 # what `settle` has set in the environment, which is not a user's word
 SETTLED: list[str] = []
 
@@ -58,12 +61,13 @@ def processes_here() -> int:
 
 
 def settle() -> None:
-    """Tells OpenMP, and with it torch and numpy, how many threads to take. Where the user has said so, that holds.
+    """Tells OpenMP, and with it torch and numpy, how many threads to take and how to wait. What the user has set is left alone.
 
     It reads the environment once, when torch is imported: call this before.
     """
-    for name, value in {"OMP_NUM_THREADS": str(threads())}.items():
-        if name not in os.environ:
+    wanted = {"OMP_NUM_THREADS": str(threads()), "GOMP_SPINCOUNT": SPINS}
+    for name, value in wanted.items():
+        if name not in os.environ and not (name == "GOMP_SPINCOUNT" and "OMP_WAIT_POLICY" in os.environ):
             os.environ[name] = value
             SETTLED.append(name)
 

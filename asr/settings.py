@@ -212,6 +212,7 @@ NULLABLE = {
     "moving_average": float,
     "trainer.gradient_clip_val": float,
     "trainer.memory_limit": float,
+    "trainer.precision": str,
     "data.batch_utterances": int,
     "batch_utterances": int,
     "init_from": str,
@@ -229,6 +230,9 @@ ONE_OF = {
     "format": ("text", "json", "srt", "vtt", "ctm"),
     "encoder.shared_qk": ("auto", True, False),
     "trainer.matmul_precision": ("highest", "high", "medium"),
+    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", 64, 32, 16, "bf16"),
+    "trainer.strategy": ("auto", "ddp", "fsdp"),
+    "init_units": ("auto", "fresh", "kept"),
 }
 
 
