@@ -14,8 +14,8 @@ from asr.attention import attentions
 from asr.data.checks import CheckedSplit
 from asr.data.memory_model import MemoryModel, fit_memory
 from asr.errors import UserError
-from asr.precision import precision_of
 from asr.memory import PeakMemory, is_out_of_memory
+from asr.precision import precision_of
 from asr.rehearsal import rehearse
 
 # utterances and quantiles of the lengths that are measured
