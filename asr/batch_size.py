@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from asr.attention import attentions
+from asr.control_groups import control_groups, number_in
 from asr.data.checks import CheckedSplit
 from asr.data.memory_model import MemoryModel, fit_memory
 from asr.errors import UserError
@@ -73,9 +74,11 @@ def free_memory(device: torch.device) -> float:
     except OSError:
         raise UserError("trainer.find_batch needs /proc/meminfo, which this machine does not have.") from None
     free = 1024.0 * int(fields["MemAvailable"].split()[0])
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and limit.read_text().strip() != "max":
-        free = min(free, float(limit.read_text()) - float(used.read_text()))
+    for group in control_groups("memory"):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            most, taken = number_in(group / limit), number_in(group / used)
+            if most is not None and taken is not None:
+                free = min(free, most - taken)
     return free
 
 

@@ -16,8 +16,9 @@ from asr.checkpoint import CARRIED
 from asr.data.batches import TrainingPlan, Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit
 from asr.errors import UserError
-from asr.precision import precision_of
+from asr.precision import on_gpu, precision_of
 from asr.processes import Alone, Together
+from asr.processors import reading_workers
 from asr.settings import plain
 
 # our name for Lightning's strategy of sharding by FSDP2
@@ -101,7 +102,7 @@ def fit(
     over = over and not position.get("validation_due")
     if over and position["best"] is None:
         raise UserError(f"{run} is at step {position['steps']} and was never validated; give it more epochs than that.")
-    loader = plan.loader(Utterances(train_split.cuts, train_split.labels), data.workers, start)
+    loader = plan.loader(Utterances(train_split.cuts, train_split.labels), data_workers(config), start)
     dev_loader = evaluation_loader(
         Utterances(dev.cuts, dev.labels), dev.frames, data.evaluation_frames, ranks=ranks, rank=rank
     )
@@ -182,6 +183,12 @@ def fit(
         if together.share(stop.received is not None):
             raise keep.stopped(recognizer.position.steps)
     return best
+
+
+def data_workers(config) -> int:
+    """How many processes read audio beside this trainer."""
+    asked = config.data.workers
+    return reading_workers(on_gpu(config.trainer.accelerator)) if asked == "auto" else asked
 
 
 def refuse_unshardable(config) -> None:

@@ -38,6 +38,12 @@ def threads() -> int:
     return threads_asked_for() or max(1, processors() // processes_here())
 
 
+def reading_workers(on_gpu: bool) -> int:
+    """How many processes should read audio beside a trainer: a CPU's needs one, a GPU is fed by up to four."""
+    left = processors() // processes_here() - 1
+    return max(0, min(4 if on_gpu else 1, left))
+
+
 def quotas(root: Path = ROOT) -> Iterator[float]:
     """The CPU quotas of this process's control groups, in processors."""
     for folder in control_groups("cpu", root):

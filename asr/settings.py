@@ -224,7 +224,7 @@ NULLABLE = {
     "channel": int,
 }
 # settings that are chosen for the user unless they are given
-AUTOMATIC = {"max_epochs": int}
+AUTOMATIC = {"max_epochs": int, "data.workers": int, "workers": int}
 ONE_OF = {
     "device": ("auto", "cpu", "cuda"),
     "format": ("text", "json", "srt", "vtt", "ctm"),

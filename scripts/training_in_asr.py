@@ -36,6 +36,7 @@ class Ours:
         from asr import training
         from asr.corpora import corpora
         from asr.data.batches import Utterances, collate
+        from asr.fitting import data_workers
         from asr.losses import losses
         from asr.model import Model
         from asr.precision import precision_of
@@ -52,6 +53,7 @@ class Ours:
                 "trainer.validations=1", "trainer.rehearse=false", "trainer.accumulate_grad_batches=1", "max_epochs=1",
             ],
         )  # fmt: skip
+        config.data.workers = data_workers(config)
         torch.set_float32_matmul_precision(config.trainer.matmul_precision)
         torch.manual_seed(config.seed)
         loading = corpora.create(plain(config.corpus))
