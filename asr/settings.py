@@ -268,7 +268,7 @@ def check_value(config_name: str, default, key: str, value: Any) -> None:
     if key == "max_minutes" and not value > 0:
         raise UserError(f"max_minutes takes a number above 0, or null for no limit, not {value!r}.")
     if key in ONE_OF and value not in ONE_OF[key]:
-        choices = [str(choice).lower() if isinstance(choice, bool) else choice for choice in ONE_OF[key]]
+        choices = [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in ONE_OF[key]]
         raise UserError(f"{key} is {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}.")
     if value == "" or value == []:
         raise UserError(f"{key} is empty: {comment_of(config_name, key)}")

@@ -13,7 +13,7 @@ from asr.checkpoint import open_checkpoint, read_tensors
 from asr.errors import UserError
 from asr.precision import precision_of
 from asr.recognizer import Recognizer
-from asr.settings import CONF, ONE_OF, compose, groups
+from asr.settings import CONF, ONE_OF, check_overrides, compose, groups
 from asr.training import train
 from asr.transcription.files import Request, transcribe_files
 from scripts.soak_resume import differences, logged
@@ -77,6 +77,13 @@ def test_the_words_beside_a_setting_name_each_of_its_values():
         for value in ONE_OF[key]:
             # named by its reason where it is refused
             assert re.search(rf"\b{value}\b", said) or f"{key}={value}" in REFUSED, (key, value)
+
+
+@pytest.mark.parametrize("key", ["trainer.precision", "trainer.strategy", "init_units"])
+def test_another_value_is_refused_with_those_that_there_are(key):
+    with pytest.raises(UserError) as refused:
+        check_overrides("train", [f"{key}=transformer-engine"])
+    assert all(str(value) in str(refused.value) for value in ONE_OF[key])
 
 
 @pytest.mark.parametrize("precision", TRAINED)
