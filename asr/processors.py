@@ -71,11 +71,14 @@ def settle() -> None:
 
     It reads the environment once, when torch is imported: call this before.
     """
-    wanted = {"OMP_NUM_THREADS": str(threads()), "GOMP_SPINCOUNT": SPINS}
-    for name, value in wanted.items():
-        if name not in os.environ and not (name == "GOMP_SPINCOUNT" and "OMP_WAIT_POLICY" in os.environ):
-            os.environ[name] = value
-            SETTLED.append(name)
+    wanted = {}
+    # with all processors, torch takes one thread for each core, which may be fewer
+    if "OMP_NUM_THREADS" not in os.environ and threads() < len(os.sched_getaffinity(0)):
+        wanted["OMP_NUM_THREADS"] = str(threads())
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        wanted["GOMP_SPINCOUNT"] = SPINS
+    os.environ |= wanted
+    SETTLED.extend(wanted)
 
 
 def users_environment() -> dict[str, str]:
