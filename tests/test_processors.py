@@ -1,5 +1,6 @@
 """How many processors there are: those of the affinity and of every control group, whatever the machine has."""
 
+import json
 import os
 import subprocess
 import sys
@@ -117,26 +118,23 @@ def test_audio_is_read_by_the_processors_that_the_trainer_leaves(monkeypatch, qu
 
 
 PROGRAM = """
-import json, sys
-sys.argv = ["program.py"]
-import os
-affinity = set(range(64))
-os.sched_getaffinity = lambda _: affinity
-import asr.processors as processors
-processors.quotas = lambda root: [2.5]
-from asr.command import command
+import json, os, sys
+
+os.sched_getaffinity = lambda _: set(range(64))
+import asr.command
+import asr.processors
+
+asr.processors.quotas = lambda root: [2.5]
 assert "torch" not in sys.modules
 
 def run(config):
     import torch
-    from asr.processors import users_environment
     shown = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")}
-    print(json.dumps([torch.get_num_threads(), shown, "OMP_NUM_THREADS" in users_environment()]))
+    print(json.dumps([torch.get_num_threads(), shown, "OMP_NUM_THREADS" in asr.processors.users_environment()]))
 
-from asr import command as module
-module.run_with_hydra = lambda name, function, program: function(None)
-sys.argv.append("checkpoint=x")
-command("evaluate")(run)()
+asr.command.run_with_hydra = lambda name, function, program: function(None)
+sys.argv = ["program.py", "checkpoint=x"]
+asr.command.command("evaluate")(run)()
 """
 
 
@@ -150,8 +148,6 @@ command("evaluate")(run)()
     ],
 )
 def test_a_program_tells_openmp_before_torch_is_imported_what_its_user_has_not_said(given, expected):
-    import json
-
     ours = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "LOCAL_WORLD_SIZE")
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     program = [sys.executable, "-c", PROGRAM]
