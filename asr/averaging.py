@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from asr.precision import at_least_float32
+
 
 class MovingAverage:
     """The exponential moving average of a model's parameters over the steps of training (Polyak and Juditsky, 1992).
@@ -19,22 +21,26 @@ class MovingAverage:
     def __init__(self, model: nn.Module, decay: float):
         self.decay, self.steps = decay, 0
         self._parameters = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
-        self.average = [parameter.detach().clone() for parameter in self._parameters]
+        # in bfloat16 what a step moves it by would be rounded away
+        self.average = [at_least_float32(parameter.detach()).clone() for parameter in self._parameters]
+        self._own: list[Tensor] | None = None
 
     @torch.no_grad()
     def update(self) -> None:
         """Takes in the parameters after an optimizer step."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self._parameters], 1 - decay)
+        parameters = [at_least_float32(parameter.detach()) for parameter in self._parameters]
+        torch._foreach_lerp_(self.average, parameters, 1 - decay)
         self.steps += 1
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchanges the model's parameters with the average; a second time brings them back."""
-        for parameter, average in zip(self._parameters, self.average):
-            own = parameter.detach().clone()
-            parameter.copy_(average)
-            average.copy_(own)
+        """Puts the average in the place of the model's parameters; a second time brings them back."""
+        own, self._own = self._own, None
+        if own is None:
+            own, self._own = self.average, [parameter.detach().clone() for parameter in self._parameters]
+        for parameter, weights in zip(self._parameters, own):
+            parameter.copy_(weights)
 
     def state(self) -> dict:
         """Tensors and numbers that a checkpoint carries."""

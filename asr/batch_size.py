@@ -11,11 +11,12 @@ import torch
 from rich.console import Console
 
 from asr.attention import attentions
+from asr.control_groups import control_groups, number_in
 from asr.data.checks import CheckedSplit
 from asr.data.memory_model import MemoryModel, fit_memory
 from asr.errors import UserError
-from asr.fitting import default_precision
 from asr.memory import PeakMemory, is_out_of_memory
+from asr.precision import precision_of
 from asr.rehearsal import rehearse
 
 # utterances and quantiles of the lengths that are measured
@@ -73,15 +74,17 @@ def free_memory(device: torch.device) -> float:
     except OSError:
         raise UserError("trainer.find_batch needs /proc/meminfo, which this machine does not have.") from None
     free = 1024.0 * int(fields["MemAvailable"].split()[0])
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and limit.read_text().strip() != "max":
-        free = min(free, float(limit.read_text()) - float(used.read_text()))
+    for group in control_groups("memory"):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            most, taken = number_in(group / limit), number_in(group / used)
+            if most is not None and taken is not None:
+                free = min(free, most - taken)
     return free
 
 
 def taking(model, loss, device: torch.device, precision: str | None) -> Callable[[int, int], None]:
     """A function of (utterances, frames) that takes a step on such a batch, as training does."""
-    kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision or default_precision(device.type))
+    kind = precision_of(precision, device.type).products
 
     def step(utterances: int, frames: int) -> None:
         try:

@@ -21,6 +21,7 @@ from asr.errors import Stopped, UserError
 from asr.help import help_text
 from asr.libraries import check_libraries, sentence_for
 from asr.overrides import as_hydra_takes, escaped, is_sweep, key_of, parsed, quoted, split_setting
+from asr.processors import settle
 from asr.run_folder import folder_of_its_own, remove_if_empty
 from asr.settings import CONF, all_knobs, check_overrides, compose
 
@@ -43,6 +44,7 @@ def command(
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         @functools.wraps(function)
         def program() -> None:
+            settle()
             name = Path(sys.argv[0]).name
             if any(argument in ("-h", "--help") for argument in sys.argv[1:]):
                 about = inspect.cleandoc(function.__doc__ or "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -23,6 +22,7 @@ from asr.memory import PeakMemory
 from asr.model import Model, refuse_unshared
 from asr.moved import facts_of_run, load_own, refuse_other_data, with_places
 from asr.processes import Alone, Together
+from asr.processors import processors
 from asr.report.attention import knobs_of_pictures, utterance_called, write_attention_pictures
 from asr.report.evaluation import NAME as REPORT
 from asr.report.evaluation import write_report
@@ -266,7 +266,7 @@ def load_split(checkpoint: Checkpoint, request: Request) -> tuple[CheckedSplit, 
 def load_corpus(checkpoint: Checkpoint, request: Request) -> tuple[Corpus, bool]:
     """(the corpus to evaluate on, whether it is the one that the model was trained on)."""
     trained_on, asked = checkpoint.trained_on.get("corpus"), request.corpus or {}
-    cache, workers = Path(request.cache), os.cpu_count() or 1
+    cache, workers = Path(request.cache), processors()
     if "name" in asked and asked != trained_on:
         return corpora.create(asked).load(cache, workers=workers), False
     if not isinstance(trained_on, dict) or not isinstance(trained_on.get("name"), str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
 import warnings
 from pathlib import Path
@@ -15,12 +16,16 @@ from asr.checkpoint import CARRIED
 from asr.data.batches import TrainingPlan, Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit
 from asr.errors import UserError
+from asr.precision import on_gpu, precision_of
 from asr.processes import Alone, Together
+from asr.processors import reading_workers
 from asr.scoring.metric import Metric
 from asr.settings import plain
 
 # our name for Lightning's strategy of sharding by FSDP2
 FSDP = "fsdp"
+# packages of loggers that are not installed with asr
+OPTIONAL = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
 # settings of conf/trainer that are ours, not Lightning's
 OWN_SETTINGS = (
     "matmul_precision", "validations", "find_batch", "compile", "activation_checkpointing", "gradient_clip_val",
@@ -34,7 +39,9 @@ def check_run_settings(config) -> None:
     import lightning  # noqa: F401 - sets its loggers' levels, which `quiet` changes
 
     quiet()
+    precision_of(config.trainer.precision, config.trainer.accelerator)
     refuse_unshardable(config)
+    refuse_missing_packages(config)
     if not 0 < config.trainer.memory_share <= 1:
         raise UserError(f"trainer.memory_share takes a share above 0 and up to 1, not {config.trainer.memory_share}.")
     if config.moving_average is not None and not 0 < config.moving_average < 1:
@@ -42,9 +49,7 @@ def check_run_settings(config) -> None:
     try:
         hydra.utils.instantiate(config.optimizer, params=[torch.nn.Parameter(torch.zeros(1))])
         hydra.utils.instantiate(config.schedule)
-        alone = {**trainer_settings(config), "devices": 1, "num_nodes": 1}
-        if alone["strategy"] == FSDP:
-            alone["strategy"] = "auto"
+        alone = {**trainer_settings(config), "devices": 1, "num_nodes": 1, "strategy": "auto"}
         hydra.utils.instantiate(alone, logger=False, enable_checkpointing=False)
     except Exception as error:
         reason = error.__cause__ or error
@@ -58,7 +63,7 @@ def trainer_settings(config) -> dict[str, Any]:
     settings = plain(config.trainer)
     for own in OWN_SETTINGS:
         settings.pop(own)
-    settings["precision"] = settings["precision"] or default_precision(settings["accelerator"])
+    settings["precision"] = precision_of(settings["precision"], settings["accelerator"]).of_lightning
     return {
         **settings,
         "use_distributed_sampler": False,
@@ -101,7 +106,7 @@ def fit(
     over = over and not position.get("validation_due")
     if over and position["best"] is None:
         raise UserError(f"{run} is at step {position['steps']} and was never validated; give it more epochs than that.")
-    loader = plan.loader(Utterances(train_split.cuts, train_split.labels), data.workers, start)
+    loader = plan.loader(Utterances(train_split.cuts, train_split.labels), data_workers(config), start)
     dev_loader = evaluation_loader(
         Utterances(dev.cuts, dev.labels), dev.frames, data.evaluation_frames, ranks=ranks, rank=rank
     )
@@ -139,11 +144,13 @@ def fit(
         settings = trainer_settings(config)
         if settings["strategy"] == FSDP:
             settings["strategy"] = sharding(recognizer, dev_loader, ranks)
-        elif ranks > 1 and settings["strategy"] == "auto":
+        elif ranks > 1:
             from lightning.pytorch.strategies import DDPStrategy
 
             # buffers never change while training; gradients are summed in one message by the recognizer
             settings["strategy"] = DDPStrategy(broadcast_buffers=False)
+        else:
+            settings["strategy"] = "auto"
         trainer = hydra.utils.instantiate(settings, _partial_=True)(
             max_epochs=1,
             callbacks=[progress, keep],
@@ -182,6 +189,12 @@ def fit(
     return best
 
 
+def data_workers(config) -> int:
+    """How many processes read audio beside this trainer."""
+    asked = config.data.workers
+    return reading_workers(on_gpu(config.trainer.accelerator)) if asked == "auto" else asked
+
+
 def refuse_unshardable(config) -> None:
     """Raises UserError for what does not go together with trainer.strategy=fsdp."""
     if config.trainer.strategy != FSDP:
@@ -210,6 +223,17 @@ def sharding(recognizer, dev_loader, ranks: int):
         )
     recognizer.sharded = True
     return ModelParallelStrategy(data_parallel_size=ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+
+def refuse_missing_packages(config) -> None:
+    """Raises UserError for a logger whose package is not installed."""
+    for name, settings in (plain(config.logger) or {}).items():
+        package = OPTIONAL.get(settings["_target_"].rpartition(".")[2])
+        if package and importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"logger={name} needs the package {package}: pip install {package}. logger=none does without; metrics.csv is "
+                "always written."
+            )
 
 
 def make_loggers(config, run: Path, purge_step: int | None) -> list:
@@ -252,13 +276,6 @@ def average_candidates(trainer, recognizer, keep, dev_loader, saved, together, c
     )
     if recognizer.error_rate < position.best:
         trainer.save_checkpoint(keep.folder / BEST, weights_only=True)
-
-
-def default_precision(accelerator: str) -> str:
-    """bfloat16 for products of matrices where the machine has units for it: a GPU's, or a CPU's AMX."""
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if torch.cpu.get_capabilities().get("amx_bf16") else "32-true"
 
 
 def quiet() -> None:

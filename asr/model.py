@@ -13,6 +13,7 @@ from asr.encoders import encoders
 from asr.encoders.rows import in_rows
 from asr.errors import UserError
 from asr.features import Features
+from asr.precision import at_least_float32
 
 
 class Model(nn.Module):
@@ -43,11 +44,11 @@ class Model(nn.Module):
     def forward(self, waveforms: torch.Tensor, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """waveforms (batch, samples) float32, samples (batch,) int64 → emissions, their lengths.
 
-        emissions: (batch, time', units) float32 log-probabilities.
+        emissions: (batch, time', units) log-probabilities: float64 where the weights are, float32 elsewhere.
         """
         features, lengths = self.features(waveforms, samples)
-        hidden, lengths = self.encoder(features, lengths)
-        return in_rows(self.head, hidden).float().log_softmax(dim=-1), lengths
+        hidden, lengths = self.encoder(features.to(self.head.weight.dtype), lengths)
+        return at_least_float32(in_rows(self.head, hidden)).log_softmax(dim=-1), lengths
 
     @property
     def seconds_per_emission(self) -> float:
@@ -64,7 +65,7 @@ class Model(nn.Module):
         """The same weights under another attention. Raises UserError if these weights cannot serve it."""
         other = Model({**self.description, "attention": attention})
         other.load_state_dict(self.state_dict())
-        return other.to(next(self.parameters()).device).train(self.training)
+        return other.to(self.head.weight.device, self.head.weight.dtype).train(self.training)
 
 
 def attention_maker(settings: dict[str, Any]) -> Callable[[int, int], nn.Module]:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from asr.errors import Stopped, UserError
+from asr.processors import users_environment
 
 BEAT_SECONDS = 1.0
 # a process that has not been heard of for so long is taken for dead; "within a minute" leaves time to say so
@@ -49,10 +50,9 @@ def launch(processes: int, arguments: list[str]) -> None:
     one dies, the others get a few seconds to say why they stop, and are ended then. Raises SystemExit with the code of
     the first that failed.
     """
-    threads = max(1, (os.cpu_count() or 1) // processes)
     environment = {
-        **os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes), "NODE_RANK": "0", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
+        **users_environment(), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes), "NODE_RANK": "0",
     }  # fmt: skip
     said = [None] + [tempfile.TemporaryFile() for _ in range(1, processes)]
     children = [

@@ -22,6 +22,7 @@ from asr.memory import is_out_of_memory
 from asr.model import Model
 from asr.model_folder import FORMAT
 from asr.position import Position, Stepping, seed_of_batch, validation_interval
+from asr.precision import at_least_float32
 from asr.processes import Alone
 from asr.rehearsal import rehearse
 from asr.scoring import align
@@ -343,7 +344,7 @@ class Recognizer(lightning.LightningModule):
         emissions, lengths = self.model(batch.waveforms, batch.samples)
         losses = self.loss(emissions, lengths, batch.labels, batch.label_lengths)
         counts, empty = [0, 0, 0, 0], 0
-        for row, hypotheses in zip(batch.indices.tolist(), self.decoder(emissions, lengths)):
+        for row, hypotheses in zip(batch.indices.tolist(), self.decoder(emissions.float(), lengths)):
             pairs = [(self.dev.references[row], self.units.decode(hypotheses[0].ids))]
             if "cer" in self.metric.shown:
                 pairs.append(tuple(map(self.metric.characters, pairs[0])))
@@ -457,7 +458,7 @@ class Recognizer(lightning.LightningModule):
 
 def sum_over_processes(gradients: list[torch.Tensor], own_labels: float, facts: torch.Tensor) -> torch.Tensor:
     """Replaces gradients per own label by the sum over all processes; returns the sum of `facts`. One message for all."""
-    flat = torch.cat([gradient.reshape(-1).float() for gradient in gradients])
+    flat = torch.cat([at_least_float32(gradient.reshape(-1)) for gradient in gradients])
     flat = torch.cat([flat.mul_(own_labels), facts])
     torch.distributed.all_reduce(flat)
     start = 0

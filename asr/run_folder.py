@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import UserError
+from asr.processors import processors
 
 
 def make_folder(folder: Path) -> bool:
@@ -185,7 +186,7 @@ def start_run(folder: Path, config, splits, dropped: list[tuple[str, str, str]])
         "git_revision": git_revision(),
         **data_facts(splits),
         "python": sys.version.split()[0],
-        "processors": os.cpu_count(),
+        "processors": processors(),
     }
     contents = {
         "command.txt": command_line(),

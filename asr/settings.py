@@ -227,6 +227,7 @@ NULLABLE = {
     "moving_average": float,
     "trainer.gradient_clip_val": float,
     "trainer.memory_limit": float,
+    "trainer.precision": str,
     "data.batch_utterances": int,
     "batch_utterances": int,
     "init_from": str,
@@ -243,7 +244,7 @@ NULLABLE = {
     "decoder.unknown_score": float,
 }
 # settings that are chosen for the user unless they are given
-AUTOMATIC = {"max_epochs": int}
+AUTOMATIC = {"max_epochs": int, "data.workers": int, "workers": int}
 # settings that are lists of text, and have no default that shows it
 LISTS = ("checkpoints", "attentions")
 ONE_OF = {
@@ -252,6 +253,9 @@ ONE_OF = {
     "encoder.shared_qk": ("auto", True, False),
     "metric": ("auto", "per", "wer", "cer"),
     "trainer.matmul_precision": ("highest", "high", "medium"),
+    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", 64, 32, 16, "bf16"),
+    "trainer.strategy": ("auto", "ddp", "fsdp"),
+    "init_units": ("auto", "fresh", "kept"),
 }
 
 
@@ -291,7 +295,7 @@ def check_value(config_name: str, default, key: str, value: Any) -> None:
     if key == "max_minutes" and not value > 0:
         raise UserError(f"max_minutes takes a number above 0, or null for no limit, not {value!r}.")
     if key in ONE_OF and value not in ONE_OF[key]:
-        choices = [str(choice).lower() if isinstance(choice, bool) else choice for choice in ONE_OF[key]]
+        choices = [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in ONE_OF[key]]
         raise UserError(f"{key} is {', '.join(choices[:-1])} or {choices[-1]}, not {value!r}.")
     if value in ("", "???") or value == []:
         raise UserError(f"{key} is empty: {comment_of(config_name, default, key)}")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from asr.checkpoint import CARRIED, Checkpoint, open_checkpoint, pack_units, unpack_units
+from asr.checkpoint import CARRIED, open_checkpoint, pack_units, unpack_units
 from asr.corpora import Corpus, corpora
 from asr.corpora.checks import SPLITS
 from asr.corpora.unusable import reasons_of
@@ -29,12 +29,15 @@ from asr.losses import losses
 from asr.model import Model, refuse_unshared
 from asr.model_folder import save_model
 from asr.moved import facts_of_run, load_own, refuse_other_data
+from asr.precision import precision_of
 from asr.processes import Alone, Together, joined, launch, place
+from asr.processors import processors
 from asr.resuming import check_same, last_checkpoint, resumed_config
 from asr.run_folder import alone_in, data_facts, first_command, keep_config, remove_if_empty, start_run
 from asr.scoring.metric import Metric, choose_metric, said_beside
 from asr.settings import plain
-from asr.units import Units, build_units
+from asr.starting import choose_units, initialize
+from asr.units import Units
 
 # optimizer steps in which the default encoder learns the built-in corpus
 ENOUGH_STEPS = 1750
@@ -86,7 +89,7 @@ def train_here(config, together: Alone | Together) -> float:
     start_from = None if config.init_from is None or saved else open_checkpoint(config.init_from)
     description = describe(config)
     check_run_settings(config)
-    settings, cache, workers = plain(config.corpus), Path(config.cache), os.cpu_count() or 1
+    settings, cache, workers = plain(config.corpus), Path(config.cache), processors()
     loading = corpora.create(settings)
     corpus = together.first(
         lambda: load_own(settings, cache, workers, compared=True) if saved else loading.load(cache, workers=workers)
@@ -102,13 +105,16 @@ def train_here(config, together: Alone | Together) -> float:
         check_corpus_is_the_same(run, corpus)
         units = unpack_units(saved[1][CARRIED]["units"], str(saved[0]))
     else:
-        units = choose_units(config, corpus, start_from)
+        units, about_units = choose_units(config, corpus, start_from)
         units = (
             units if not isinstance(together, Together) else unpack_units(together.share(pack_units(units)), "rank 0")
         )
     description["units"] = len(units.symbols)
-    model = Model(description)
-    said = go_on(model, saved) if saved else initialize(model, units, start_from)
+    model = Model(description).to(precision_of(config.trainer.precision, config.trainer.accelerator).weights)
+    if saved:
+        said = go_on(model, saved)
+    else:
+        said = "\n".join(filter(None, [about_units, initialize(model, units, start_from)]))
     loss, decoder = losses.create(plain(config.loss)), validation_decoder(config, units)
     splits = check_splits(corpus, units, model, loss, config.data.max_dropped, config.data.longest_seconds)
     metric = validation_metric(config, units, splits["dev"])
@@ -174,39 +180,6 @@ def describe(config) -> dict[str, Any]:
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"This model cannot be built: {error}") from None
     return description
-
-
-def choose_units(config, corpus: Corpus, start_from: Checkpoint | None) -> Units:
-    """The units of the training split; pieces and characters are those of the checkpoint that training starts from."""
-    settings = plain(config.units)
-    if start_from is not None and start_from.units.name == settings["name"] != "phonemes":
-        return start_from.units
-    return build_units(
-        settings, (cut.supervisions[0] for cut in corpus.splits["train"]), corpus.lexicon, corpus.language
-    )
-
-
-def initialize(model: Model, units: Units, other: Checkpoint | None) -> str | None:
-    """Copies the weights of another checkpoint; returns what to tell the user about it."""
-    if other is None:
-        return None
-    weights, own = other.model.state_dict(), model.state_dict()
-    fresh = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
-    if other.units.symbols != units.symbols:
-        fresh = sorted({*fresh, *(name for name in own if name.startswith("head."))})
-    if any(not name.startswith("head.") for name in fresh):
-        parts = [(part, other.model.description[part], model.description[part]) for part in ("features", "encoder")]
-        settings = [
-            f"{part}.{key} is {there.get(key)} there and {value} here"
-            for part, there, here in parts
-            for key, value in here.items()
-            if there.get(key) != value
-        ]
-        raise UserError(
-            f"The weights of {other.path} do not fit this encoder: {'; '.join(settings)}. Use the encoder it was trained with."
-        )
-    model.load_state_dict({**own, **{name: weights[name] for name in own if name not in fresh}})
-    return f"weights of {other.path}" + (", with a new layer to other units" if fresh else "")
 
 
 def go_on(model: Model, saved: tuple[Path, dict[str, Any], list[str]]) -> str:

@@ -24,6 +24,7 @@ def check_data(config) -> None:
     from asr.data.health.check import check_corpus
     from asr.data.health.pages import show, write_reports
     from asr.data.health.text import Lengths
+    from asr.processors import processors
     from asr.report.page import refuse_unwritable
     from asr.run_folder import command_line
 
@@ -34,9 +35,10 @@ def check_data(config) -> None:
         for part in ("corpus", "features", "encoder", "units", "loss")
     }
     Lengths.of(parts, 16000)  # what cannot be built is said now, not after minutes of preparing a corpus
-    corpus = corpora.create(parts["corpus"]).load(Path(config.cache), config.workers)
+    workers = processors() if config.workers == "auto" else config.workers
+    corpus = corpora.create(parts["corpus"]).load(Path(config.cache), workers)
     lengths = Lengths.of(parts, corpus.sample_rate)
-    health = check_corpus(corpus, parts["units"], lengths, config.max_dropped, config.quick, config.workers)
+    health = check_corpus(corpus, parts["units"], lengths, config.max_dropped, config.quick, workers)
     write_reports(health, output, command_line())
     show(health, output)
     if health.problems:

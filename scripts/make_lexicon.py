@@ -26,6 +26,7 @@ from prepare import parse  # noqa: E402
 from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
 from asr.overrides import parted  # noqa: E402
+from asr.processors import processors  # noqa: E402
 
 # (type, default) of each setting
 SETTINGS = {
@@ -35,7 +36,7 @@ SETTINGS = {
     "accents": (str, ""),
     "most": (int, 6),
     "cache": (str, ".cache"),
-    "workers": (int, 2),
+    "workers": (int, processors()),
     "output": (str | None, None),
 }
 

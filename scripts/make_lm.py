@@ -32,13 +32,14 @@ from prepare import parse, settings_of  # noqa: E402
 from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
 from asr.overrides import parted  # noqa: E402
+from asr.processors import processors  # noqa: E402
 
 # (type, default) of each setting
 SETTINGS = {
     "text": (str, None),
     "corpus": (str | None, None),
     "cache": (str, ".cache"),
-    "workers": (int, 2),
+    "workers": (int, processors()),
     "lm": (str | None, None),
     "order": (int, 3),
     "cutoffs": (str, ""),

@@ -16,10 +16,11 @@ from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.corpora import Corpus, corpora  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
 from asr.overrides import parted  # noqa: E402
+from asr.processors import processors  # noqa: E402
 from asr.settings import CONF  # noqa: E402
 
 # What this command takes besides the corpus's own settings.
-OWN = {"cache": (str, ".cache"), "workers": (int, 2)}
+OWN = {"cache": (str, ".cache"), "workers": (int, processors())}
 
 
 def settings_of(name: str) -> dict[str, tuple[Any, Any]]:

@@ -33,12 +33,15 @@ class Ours:
     ):
         import torch
 
-        from asr import fitting, training
+        from asr import training
         from asr.corpora import corpora
         from asr.data.batches import Utterances, collate
+        from asr.fitting import data_workers
         from asr.losses import losses
         from asr.model import Model
+        from asr.precision import precision_of
         from asr.settings import compose, plain
+        from asr.starting import choose_units
 
         torch.set_num_threads(threads)
         self.folder, self.threads, self.warm_up, self.runs = folder, threads, warm_up, 0
@@ -50,18 +53,19 @@ class Ours:
                 "trainer.validations=1", "trainer.rehearse=false", "trainer.accumulate_grad_batches=1", "max_epochs=1",
             ],
         )  # fmt: skip
+        config.data.workers = data_workers(config)
         torch.set_float32_matmul_precision(config.trainer.matmul_precision)
         torch.manual_seed(config.seed)
         loading = corpora.create(plain(config.corpus))
         corpus = loading.load(Path(config.cache), workers=threads)
         self.description = training.describe(config)
         self.description["features"]["sample_rate"] = corpus.sample_rate
-        self.units = training.choose_units(config, corpus, None)
+        self.units, _ = choose_units(config, corpus, None)
         self.description["units"] = len(self.units.symbols)
         self.loss = losses.create(plain(config.loss))
         on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
         self.device = torch.device("cuda" if on_gpu else "cpu")
-        self.precision = config.trainer.precision or fitting.default_precision(config.trainer.accelerator)
+        self.precision = precision_of(config.trainer.precision, config.trainer.accelerator).name
         self.model = Model(self.description).to(self.device).train()
         splits = training.check_splits(corpus, self.units, self.model, self.loss, config.data.max_dropped)
         training.gather_statistics(self.model, splits["train"], config.data.evaluation_frames)

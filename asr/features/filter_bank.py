@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from asr.errors import UserError
+from asr.features.float32 import KeepsFloat32
 
 PRE_EMPHASIS = torch.tensor(0.97).item()  # as rounded to float32, so that 1 - 0.97 is as exact as the product
 LOWEST_FREQUENCY = 20.0  # Hz
@@ -18,7 +19,7 @@ INT16_SCALE = 32768.0  # Kaldi computes on 16-bit integers: it floors energies, 
 CPU_CHUNK, DEVICE_CHUNK = 256, 65536  # frames worked on at once: on a CPU what stays in its cache
 
 
-class FilterBank(torch.nn.Module):
+class FilterBank(KeepsFloat32):
     """Log-mel filter banks: Kaldi's `compute-fbank-feats` (feature-fbank.cc, feature-window.cc, mel-computations.cc).
 
     Every frame loses its mean, is pre-emphasized (0.97), multiplied by the Povey window and padded to a power of two;
@@ -64,22 +65,11 @@ class FilterBank(torch.nn.Module):
                 f"features.mels={mels} is too many at {sample_rate} Hz: some triangles hold no bin of the spectrum. "
                 "Use fewer."
             )
-        self.register_buffer("window", torch.empty(0), persistent=False)
-        self.register_buffer("triangles", torch.empty(0), persistent=False)
-        self._tables("cpu")
-
-    def _tables(self, device: torch.device | str) -> None:
         window = povey_window(self.window_samples) * INT16_SCALE
         # The real and the imaginary part of a bin meet the same weight: the product also adds their squares.
-        triangles = mel_triangles(self.sample_rate, self.fft_size, self.mels).repeat_interleave(2, dim=0)
-        self.window = window.to(device, torch.float32)
-        self.triangles = triangles.to(device, torch.float32).contiguous()
-
-    def _apply(self, fn, recurse: bool = True):
-        super()._apply(fn, recurse)
-        if self.window.dtype != torch.float32:  # `model.half()` must not round the tables
-            self._tables(self.window.device)
-        return self
+        triangles = triangles.repeat_interleave(2, dim=0)
+        self.register_buffer("window", window.float(), persistent=False)
+        self.register_buffer("triangles", triangles.float().contiguous(), persistent=False)
 
     @property
     def frame_shift(self) -> float:

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from asr.errors import UserError, nearest
+from asr.features.float32 import KeepsFloat32
 
 NORMALIZATIONS = ("global", "none", "utterance")
 LEAST_VARIANCE = 1e-5  # a band that never changes stays at zero instead of blowing up
 
 
-class Normalization(torch.nn.Module):
+class Normalization(KeepsFloat32):
     """Mean and variance normalization of each mel band over valid frames; behind an utterance's end stay zeros.
 
     `utterance` uses the utterance's own statistics; `global` those that `gather` took from the training split, which

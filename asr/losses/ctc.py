@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from asr.losses.loss import Loss
+from asr.precision import at_least_float32
 
 
 class Ctc(Loss):
@@ -32,10 +33,8 @@ class Ctc(Loss):
                 f"not {tuple(emissions.shape)} and {tuple(targets.shape)}"
             )
         with torch.autocast(emissions.device.type, enabled=False):
-            if emissions.dtype != torch.float64:
-                emissions = emissions.float()
             return torch.nn.functional.ctc_loss(
-                emissions.transpose(0, 1),
+                at_least_float32(emissions).transpose(0, 1),
                 targets,
                 lengths,
                 target_lengths,

@@ -70,6 +70,14 @@ class Units(abc.ABC):
     def encode(self, supervision: SupervisionSegment) -> list[int]:
         """The ids of what was said, without blanks; empty for an empty text. Raises UnknownUnit."""
 
+    def unwritable(self, supervision: SupervisionSegment) -> list[str]:
+        """The words, characters or phonemes that `encode` finds no units for, where it says so: at least the first of them."""
+        try:
+            self.encode(supervision)
+        except UnknownUnit as error:
+            return [error.unit]
+        return []
+
     @abc.abstractmethod
     def reference(self, supervision: SupervisionSegment) -> list[str]:
         """The tokens to score against: phonemes, or words. Raises UnknownUnit where they cannot be told."""

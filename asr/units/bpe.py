@@ -47,18 +47,20 @@ class Bpe(Units):
         return cls(pieces(model), normalizer, model)
 
     def encode(self, supervision: SupervisionSegment) -> list[int]:
-        text = self.normalize(supervision)[0]
-        ids = self.processor.encode(text)
-        if UNKNOWN_ID in ids:
-            unknown = [
-                piece for piece, index in zip(self.processor.encode(text, out_type=str), ids) if index == UNKNOWN_ID
-            ]
+        unwritable = self.unwritable(supervision)
+        if unwritable:
             raise UnknownUnit(
-                unknown[0],
-                f"Utterance {supervision.id}: {unknown[0]!r} does not occur in the training split's text "
+                unwritable[0],
+                f"Utterance {supervision.id}: {unwritable[0]!r} is in none of the model's {len(self.symbols) - 1} pieces "
                 f"(normalizer {self.normalizer!r}).",
             )
-        return ids
+        return self.processor.encode(self.normalize(supervision)[0])
+
+    def unwritable(self, supervision: SupervisionSegment) -> list[str]:
+        text = self.normalize(supervision)[0]
+        pieces = zip(self.processor.encode(text, out_type=str), self.processor.encode(text))
+        # neighbours that are unknown come as one
+        return [character for piece, index in pieces if index == UNKNOWN_ID for character in piece]
 
     def reference(self, supervision: SupervisionSegment) -> list[str]:
         return self.words(supervision)

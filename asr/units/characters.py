@@ -29,15 +29,17 @@ class Characters(Units):
         return cls([BLANK, SPACE, *sorted(characters - {SPACE})], normalizer)
 
     def encode(self, supervision: SupervisionSegment) -> list[int]:
-        characters = spelled(supervision, self.normalizer)
-        for character in characters:
-            if character not in self.ids:
-                raise UnknownUnit(
-                    character,
-                    f"Utterance {supervision.id}: the character {character!r} does not occur in the training split, "
-                    f"whose text (normalizer {self.normalizer!r}) uses {len(self.symbols) - 1} characters.",
-                )
-        return [self.ids[character] for character in characters]
+        unwritable = self.unwritable(supervision)
+        if unwritable:
+            raise UnknownUnit(
+                unwritable[0],
+                f"Utterance {supervision.id}: the character {unwritable[0]!r} is none of the model's {len(self.symbols) - 1} "
+                f"(normalizer {self.normalizer!r}).",
+            )
+        return [self.ids[character] for character in spelled(supervision, self.normalizer)]
+
+    def unwritable(self, supervision: SupervisionSegment) -> list[str]:
+        return [character for character in spelled(supervision, self.normalizer) if character not in self.ids]
 
     def reference(self, supervision: SupervisionSegment) -> list[str]:
         return self.words(supervision)

@@ -1,0 +1,78 @@
+"""The control groups that confine this process, version 1 or 2: what a container or a scheduler lets it have.
+
+The kernel's documentation: admin-guide/cgroup-v1 and admin-guide/cgroup-v2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+ROOT = Path("/")
+
+
+def control_groups(controller: str, root: Path = ROOT) -> Iterator[Path]:
+    """The folders of this process's groups under a controller ("cpu", "memory"), each group before the one that holds it.
+
+    A limit may stand in any of them. root: where the file system begins. Yields nothing where there are no control groups.
+    """
+    memberships = lines_of(root / "proc/self/cgroup")
+    mounts = [mount for mount in map(mount_of, lines_of(root / "proc/self/mountinfo")) if mount]
+    for membership in memberships:
+        _, _, rest = membership.partition(":")
+        controllers, _, own = rest.partition(":")
+        # version 2 has one hierarchy for all controllers, and names none of them here
+        if controllers and controller not in controllers.split(","):
+            continue
+        for kind, options, mounted, place in mounts:
+            if kind == "cgroup2" if not controllers else kind == "cgroup" and controller in options:
+                yield from upwards(root / place.lstrip("/"), inside(own, mounted))
+                break
+
+
+def mount_of(line: str) -> tuple[str, list[str], str, str] | None:
+    """(kind of file system, its options, which of its folders is mounted, where) of a line of mountinfo (proc(5))."""
+    before, _, after = line.partition(" - ")
+    fields, behind = before.split(), after.split()
+    if len(fields) < 5 or len(behind) < 3 or not behind[0].startswith("cgroup"):
+        return None
+    return behind[0], behind[2].split(","), *map(unescaped, fields[3:5])
+
+
+def unescaped(path: str) -> str:
+    """A path of mountinfo, in which spaces and the like stand as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
+
+
+def inside(own: str, mounted: str) -> PurePosixPath:
+    """Where below the mounted group a process's own group lies; "." where that cannot be seen from in here."""
+    path = PurePosixPath(own)
+    if ".." in path.parts:
+        return PurePosixPath(".")
+    if path.is_relative_to(mounted):
+        return path.relative_to(mounted)
+    # a container that sees the host's name of its group and only its own folder of the hierarchy
+    return path.relative_to("/") if path.is_absolute() else PurePosixPath(".")
+
+
+def upwards(top: Path, below: PurePosixPath) -> Iterator[Path]:
+    """The folders from `top / below` up to `top`, those that there are."""
+    for folder in [below, *below.parents] if below.parts else [below]:
+        if (top / folder).is_dir():
+            yield top / folder
+
+
+def lines_of(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def number_in(file: Path, field: int = 0) -> float | None:
+    """A number in a group's file; None where the file is missing or holds a word, such as `max`."""
+    try:
+        return float(file.read_text().split()[field])
+    except (OSError, ValueError, IndexError):
+        return None
