@@ -62,13 +62,13 @@ def test_a_folder_becomes_cuts_whose_audio_lhotse_reads(tmp_path):
 
 def test_the_language_of_a_folder_reaches_the_units_that_are_trained(tmp_path):
     from asr.settings import compose
-    from asr.training import choose_units
+    from asr.starting import choose_units
 
     make_folder(tmp_path / "mine")
     write_table(tmp_path / "mine", [f"{number}.wav\tIĞDIR {number}" for number in range(20)])
     config = compose("train", ["units=characters"])
     for language, normalizer, letter in (("tr", "words-tr", "ı"), ("en-us", "words", "i"), (None, "words", "i")):
-        units = choose_units(config, load(tmp_path / "mine", tmp_path, language=language), None)
+        units, _ = choose_units(config, load(tmp_path / "mine", tmp_path, language=language), None)
         assert units.normalizer == normalizer and letter in units.symbols
 
 
