@@ -1,0 +1,314 @@
+"""Audio files of any kind, decoded block by block: the one way from a file to samples, for corpora, batches and transcription.
+
+libsndfile (soundfile) decodes what it knows the length of and can seek in, FFmpeg (PyAV) all else, `asr.sphere` the files of
+the LDC. What is decoded is the truth; what the header promised (`asr.audio_headers`) is compared with it at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy
+
+from asr.errors import UserError
+from asr.sphere import read_sphere, read_sphere_header
+
+if TYPE_CHECKING:
+    import av
+
+# A decoder's priming samples and a rounded header: up to this much (seconds) may lack from a whole file.
+LENGTH_TOLERANCE = 0.1
+RATES = range(1000, 1_000_001)  # Hz: outside of them a header is broken
+# FFmpeg's streams that count their own samples; of others it estimates the duration, or gives that of the longest stream.
+COUNTED = {"wv", "tta", "ape", "tak"}
+# Streams that a decoder can join anywhere: what it cannot read of them it leaves out and goes on, as all players do.
+JOINED_ANYWHERE = {"mp3", "aac", "ac3", "eac3", "loas", "dts", "mpegts", "mpeg", "amr"}
+MOST_SAMPLES = 1 << 60  # libsndfile gives more where a header does not know
+
+Block = tuple[numpy.ndarray, int]  # (samples, channels) float32, and their sample rate in Hz
+
+
+class Unknown(Exception):
+    """The decoder does not know the format."""
+
+
+class TooLong(UserError):
+    """Audio of more than the `longest` seconds that were asked for; `seconds` is how long it is, at least."""
+
+    def __init__(self, path: Path, seconds: float, longest: float):
+        super().__init__(f"{path} is longer than {longest:g} s: {seconds:.0f} s. Cut it into utterances first.")
+        self.seconds, self.longest = seconds, longest
+
+
+def cut_short(path: Path, promised: float, there: float) -> UserError:
+    """The sentence for a file that holds less than its header promises, both in seconds."""
+    return UserError(
+        f"{path} is cut short: its header promises {promised:.2f} s of audio, {there:.2f} s are there. Copy it again."
+    )
+
+
+class Stretch(io.RawIOBase):
+    """The bytes of a file from `start` on, as a file; `repair` are bytes that stand in it instead of its own, by place."""
+
+    def __init__(self, path: Path, start: int = 0, repair: dict[int, bytes] | None = None):
+        self.file = open(path, "rb")
+        self.start, self.repair = start, repair or {}
+        self.file.seek(start)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.file.tell() - self.start
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        # negative where a damaged header leads before the start
+        place = max(0, self.file.seek(offset + (self.start if whence == io.SEEK_SET else 0), whence) - self.start)
+        return place
+
+    def readinto(self, buffer) -> int:
+        at = self.tell()
+        count = self.file.readinto(buffer)
+        view = memoryview(buffer).cast("B")
+        for place, changed in self.repair.items():
+            first, last = max(place, at), min(place + len(changed), at + count)
+            if first < last:
+                view[first - at : last - at] = changed[first - place : last - place]
+        return count
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+class SphereReader:
+    """A SPHERE file, by `asr.sphere`, which decodes all of it at once."""
+
+    kind, start, is_exact = "SPHERE", 0, True
+
+    def __init__(self, path: Path):
+        self.path, header = path, read_sphere_header(path)
+        self.sample_rate, self.samples, self.channels = header.sample_rate, header.samples, header.channels
+
+    def blocks(self, seconds: float, longest: float) -> Iterator[Block]:
+        samples, rate = read_sphere(self.path, None if longest == math.inf else longest)
+        step = len(samples) if seconds == math.inf else max(1, round(seconds * rate))
+        for start in range(0, len(samples), max(1, step)):
+            yield samples[start : start + step].astype(numpy.float32) / 32768, rate
+
+    def where_it_ended(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class SoundfileReader:
+    """A part of a file, by libsndfile.
+
+    samples: per channel, None where the header does not know. is_exact: whether that many will be decoded, and seeking works.
+    Raises Unknown for a format that libsndfile does not know.
+    """
+
+    def __init__(self, path: Path, start: int = 0, repair: dict[int, bytes] | None = None):
+        import soundfile
+
+        self.path, self.start, self.stack = path, start, contextlib.ExitStack()
+        self.bytes = self.stack.enter_context(Stretch(path, start, repair))
+        has_parts = self.bytes.read(4) in (b"fLaC", b"OggS")
+        self.bytes.seek(0)
+        if start or repair:
+            source = self.bytes
+        elif has_parts:  # as fast as by the name, and it tells how far libsndfile has read
+            source = self.bytes.file.fileno()
+            os.lseek(source, 0, os.SEEK_SET)
+        else:  # as bytes: soundfile cannot encode a name that is not UTF-8
+            source = os.fsencode(path)
+        try:
+            self.file = soundfile.SoundFile(source, closefd=False)
+        except (soundfile.LibsndfileError, TypeError):  # TypeError: files named .raw have no header to read
+            self.stack.close()
+            raise Unknown from None
+        self.stack.callback(self.file.close)
+        self.sample_rate, self.channels, self.kind = self.file.samplerate, self.file.channels, self.file.format
+        self.samples = self.file.frames if self.file.frames < MOST_SAMPLES else None
+        self.is_exact = self.samples is not None and self.file.seekable()
+        self.is_as_it_is = not start and not repair
+        is_mpeg = self.kind in ("MPEG", "MP3") or "MPEG" in self.file.subtype
+        self.is_trusted = (self.is_exact or self.kind in ("FLAC", "OGG")) and not is_mpeg
+        if self.sample_rate not in RATES:
+            self.close()
+            raise UserError(f"{path} has a sample rate of {self.sample_rate} Hz by its header, which must be damaged.")
+
+    def blocks(self, seconds: float, longest: float) -> Iterator[Block]:
+        rate = self.sample_rate
+        if self.samples is not None and self.samples / rate > longest:
+            raise TooLong(self.path, self.samples / rate, longest)
+        whole = seconds == math.inf and self.is_exact
+        step = self.samples if whole else max(1, round(min(seconds, 60.0) * rate))
+        # soundfile seeks behind every block, to where the file is already, and MP3's decoder forgets what came before
+        self.file.seekable = lambda: False
+        there = 0
+        while len(block := self._read(step)):
+            there += len(block)
+            if there / rate > longest:
+                raise TooLong(self.path, there / rate, longest)
+            yield block, rate
+            if there == self.samples:
+                break
+        if self.samples is not None and there < self.samples:
+            raise cut_short(self.path, self.samples / rate, there / rate)
+
+    def stretch(self, first: int, count: int) -> numpy.ndarray:
+        """(samples, channels) float32: `count` samples from `first` on, as far as they are there."""
+        if first:
+            self.file.seek(min(first, self.samples))
+        self.file.seekable = lambda: False
+        return self._read(count)
+
+    def _read(self, count: int) -> numpy.ndarray:
+        import soundfile
+
+        try:
+            return self.file.read(count, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise UserError(
+                f"{self.path} is damaged or cut short ({error.error_string}): copy it again, or remove it."
+            ) from None
+
+    def where_it_ended(self) -> int:
+        """A place in the file up to which libsndfile has read; it decoded all but the last of it (asr.audio.READ_AHEAD)."""
+        if self.start or self.bytes.repair:
+            return self.start + self.bytes.tell()
+        return os.lseek(self.bytes.file.fileno(), 0, os.SEEK_CUR)
+
+    def close(self) -> None:
+        self.stack.close()
+
+
+class FFmpegReader:
+    """A file by FFmpeg: its first stream of audio. samples: what its own header promises, None where that is an estimate."""
+
+    is_exact = False
+
+    def __init__(
+        self,
+        path: Path,
+        start: int = 0,
+        repair: dict[int, bytes] | None = None,
+        promised: int | None = None,
+        is_cut: bool = False,
+    ):
+        """promised: samples per channel. is_cut: whether the container is longer than the file."""
+        import av
+
+        self.path, self.start, self.stack, self.cut = path, start, contextlib.ExitStack(), is_cut
+        # by its name where that serves, because FFmpeg also looks at its ending; "file:", because a name may have a colon
+        source = self.stack.enter_context(Stretch(path, start, repair)) if start or repair else f"file:{path}"
+        try:
+            self.container = self.stack.enter_context(av.open(source))
+            streams = self.container.streams.audio
+            if not streams:
+                raise UserError(f"{path} holds no audio: an audio file was expected.")
+            self.stream, self.sample_rate = streams[0], rate_of(streams[0], path)
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            self.stack.close()
+            raise self._unreadable(error) from None
+        except UserError:
+            self.stack.close()
+            raise
+        self.kind, self.samples = self.container.format.name, promised
+        if promised is None and self.kind in COUNTED and self.stream.duration:
+            self.samples = round(self.stream.duration * self.stream.time_base * self.sample_rate)
+
+    def _unreadable(self, error: Exception) -> UserError:
+        reason = getattr(error, "strerror", None) or error
+        return UserError(
+            f"{self.path} cannot be read as audio, neither by libsndfile nor by FFmpeg ({reason}): "
+            "it is damaged, cut short or no audio."
+        )
+
+    def blocks(self, seconds: float, longest: float) -> Iterator[Block]:
+        import av
+
+        held, waiting, total = [], 0, 0.0
+        try:
+            for frame in self._frames():
+                rate = frame.sample_rate
+                if held and (rate != held[0].sample_rate or len(frame.layout.channels) != len(held[0].layout.channels)):
+                    yield _joined(held)
+                    held, waiting = [], 0
+                held.append(frame)
+                waiting += frame.samples
+                total += frame.samples / rate
+                if total > longest:
+                    raise TooLong(self.path, max(total, (self.container.duration or 0) / 1e6), longest)
+                if waiting >= seconds * rate:
+                    yield _joined(held)
+                    held, waiting = [], 0
+            if held:
+                yield _joined(held)
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            raise self._unreadable(error) from None
+        promised = self.samples / self.sample_rate if self.samples is not None else 0.0
+        if self.cut:
+            own = float(self.stream.duration * self.stream.time_base) if self.stream.duration else 0.0
+            promised = max(promised, own or (self.container.duration or 0) / 1e6)
+            if not promised:
+                raise UserError(f"{self.path} is cut short: its header promises more than is there. Copy it again.")
+        if promised - total > LENGTH_TOLERANCE:
+            raise cut_short(self.path, promised, total)
+
+    def _frames(self) -> Iterator[av.AudioFrame]:
+        """The frames of the stream in planes of float32, at whatever rate and of however many channels each is."""
+        import av
+
+        converter = of = None
+        for frame in self._decoded():
+            if of != (frame.format.name, frame.layout.name, frame.sample_rate):
+                of = (frame.format.name, frame.layout.name, frame.sample_rate)
+                converter = av.AudioResampler(format="fltp")
+            yield from converter.resample(frame)
+
+    def _decoded(self) -> Iterator[av.AudioFrame]:
+        import av
+
+        broken, frames = None, 0
+        for packet in self.container.demux(self.stream):
+            try:
+                for frame in packet.decode():
+                    frames += 1
+                    yield frame
+            except av.error.InvalidDataError as error:
+                if self.kind not in JOINED_ANYWHERE:
+                    raise
+                broken = error
+        if broken and not frames:
+            raise broken
+
+    def where_it_ended(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        self.stack.close()
+
+
+def _joined(frames: list[av.AudioFrame]) -> Block:
+    return numpy.concatenate([frame.to_ndarray() for frame in frames], axis=1).T, frames[0].sample_rate
+
+
+def rate_of(stream, path: Path) -> int:
+    """The sample rate of FFmpeg's stream in Hz. Raises UserError where it is none."""
+    rate = getattr(stream, "rate", None)  # where FFmpeg knows no decoder, there is none
+    if rate not in RATES:
+        raise UserError(f"{path} holds audio in a form that FFmpeg cannot decode, or with a damaged header.")
+    return rate
