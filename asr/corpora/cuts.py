@@ -148,6 +148,10 @@ def is_number(value: Any) -> bool:
 
 def refuse_commands(recording, place: str) -> None:
     """Raises UserError for audio that is not a file: lhotse would run a command or open an address that a manifest names."""
+    for transform in recording.transforms or ():
+        room = getattr(transform, "rir", None)  # its response is a recording or a cut
+        if room is not None:
+            refuse_commands(getattr(room, "recording", room), place)
     for source in recording.sources:
         if source.type != "file":
             raise UserError(
@@ -217,6 +221,8 @@ def _to_mono(cut: Any) -> MonoCut:
     import soundfile
     from lhotse import MonoCut, Recording
 
+    from asr.cut_audio import load_audio
+
     wanted = cut.supervisions[0].channel
     wanted = set(wanted) if isinstance(wanted, (list, tuple)) else {wanted}
     channels = [mono for mono in cut.to_mono() if mono.channel in wanted]
@@ -226,7 +232,7 @@ def _to_mono(cut: Any) -> MonoCut:
         return dataclasses.replace(channels[0], id=cut.id)
     # lhotse's own downmix is the sum of the channels, which clips.
     try:
-        waveform = sum(channel.load_audio()[0] for channel in channels) / len(channels)
+        waveform = sum(load_audio(channel)[0] for channel in channels) / len(channels)
     except Exception as error:
         raise UserError(f"The audio of the cut {cut.id!r} cannot be read ({error}).") from error
     file = io.BytesIO()

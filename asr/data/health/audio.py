@@ -44,14 +44,14 @@ class Stretch:
 class Recording:
     """A recording to decode. audio: its path, or the bytes of its file; channel: the one that the utterances are on.
 
-    duration: seconds, by the manifest; sample_rate: Hz, by the manifest, or None where it says to resample.
+    duration: seconds, and sample_rate: Hz, both by the manifest.
     """
 
     audio: str | bytes
     name: str
     channel: int
     duration: float
-    sample_rate: int | None
+    sample_rate: int
     stretches: tuple[Stretch, ...]
 
 
@@ -82,7 +82,10 @@ class Measured:
 
 
 def recordings_of(corpus) -> list[Recording]:
-    """The recordings of a corpus with the utterances on each, in the order of the splits."""
+    """The recordings of a corpus with the utterances on each, in the order of the splits: as they are stored, before what
+    lhotse does to them (changes of speed, for one)."""
+    from asr.cut_audio import stored_rate, stored_stretch
+
     grouped: dict[tuple, list] = {}
     for split, cuts in corpus.splits.items():
         for cut in cuts:
@@ -90,7 +93,7 @@ def recordings_of(corpus) -> list[Recording]:
                 source = cut.recording.sources[0]
                 key = (source.source if isinstance(source.source, str) else cut.id, cut.channel)
                 grouped.setdefault(key, [cut.recording, cut.channel, []])[2].append(
-                    Stretch(split, cut.id, cut.start, cut.duration)
+                    Stretch(split, cut.id, *stored_stretch(cut.recording, cut.start, cut.duration))
                 )
     result = []
     for recording, channel, stretches in grouped.values():
@@ -98,8 +101,8 @@ def recordings_of(corpus) -> list[Recording]:
         source = next((each for each in recording.sources if channel in each.channels), recording.sources[0])
         index = source.channels.index(channel) if channel in source.channels else 0
         audio = source.source if source.type in ("file", "memory") else ""
-        rate = None if recording.transforms else recording.sampling_rate
-        result.append(Recording(audio, recording.id, index, recording.duration, rate, tuple(stretches)))
+        _, seconds = stored_stretch(recording, 0.0, recording.duration)
+        result.append(Recording(audio, recording.id, index, seconds, stored_rate(recording), tuple(stretches)))
     return result
 
 
@@ -168,7 +171,7 @@ def measure_recording(recording: Recording) -> list[Measured]:
         return [Measured(each.split, each.utterance, str(error)) for each in recording.stretches]
     seconds, facts = len(samples) / rate, {"sample_rate": rate, "channels": samples.shape[1]}
     fault = None
-    if recording.sample_rate is not None and rate != recording.sample_rate:
+    if rate != recording.sample_rate:
         fault = f"{recording.name} is at {rate} Hz, the manifest says {recording.sample_rate} Hz."
     elif abs(seconds - recording.duration) > DURATION_TOLERANCE:
         fault = f"{recording.name} lasts {seconds:.3f} s, the manifest says {recording.duration:.3f} s."
