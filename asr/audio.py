@@ -27,15 +27,16 @@ from asr.audio_decoding import (
     Stretch,
     TooLong,
     Unknown,
+    cut_short,
 )
 from asr.audio_headers import (
     extent,
-    first_page_of_data,
     id3_size,
     is_mpeg,
     last_ogg_page_is_whole,
     mpeg_promise,
     next_start,
+    start_after_junk,
 )
 from asr.errors import UserError
 from asr.sphere import OtherSamples, is_sphere
@@ -46,7 +47,8 @@ LOUDEST = 64.0
 LONGEST_SECONDS = 600.0
 # Ratios of rates whose filters have more taps than this take gigabytes in torchaudio (44101 to 16000 takes three).
 MOST_TAPS = 10_000_000
-READ_AHEAD = 1 << 17  # bytes that libsndfile may have read beyond what it decoded: a page of Ogg is half of it
+# libsndfile reads the first of several files in one; FFmpeg goes on by itself.
+PARTED = ("FLAC", "OGG", "AU")
 
 
 def read_audio(
@@ -107,8 +109,9 @@ def read_stretch(path: str | Path, offset: float = 0.0, duration: float | None =
         rate = reader.sample_rate
         first = _samples(offset, rate)
         last = None if duration is None else first + _samples(duration, rate)
-        if reader.is_exact and reader.kind != "SPHERE" and (last or first) <= reader.samples + LENGTH_TOLERANCE * rate:
-            return reader.stretch(first, -1 if last is None else last - first), rate
+        is_there = last is not None and reader.is_exact and last <= reader.samples + LENGTH_TOLERANCE * rate
+        if is_there and isinstance(reader, SoundfileReader):
+            return reader.stretch(first, last - first), rate
     held, at = [], 0
     for block, _ in stream_channels(path, None, 60.0):
         held.append(block[max(0, first - at) : None if last is None else max(0, last - at)])
@@ -138,8 +141,10 @@ def open_part(path: Path, start: int = 0) -> Iterator[SoundfileReader | FFmpegRe
 
 def _reader(path: Path, start: int) -> SoundfileReader | FFmpegReader | SphereReader:
     if not start and is_sphere(path):
-        with contextlib.suppress(OtherSamples):
+        try:
             return SphereReader(path)
+        except OtherSamples as error:
+            return _reader_of_other_samples(path, error)
     with Stretch(path, start) as file:
         head = file.read(12)
         if tag := id3_size(head):
@@ -157,16 +162,29 @@ def _reader(path: Path, start: int) -> SoundfileReader | FFmpegReader | SphereRe
     try:
         reader = SoundfileReader(path, start, repair)
     except Unknown:
+        if not start and (junk := start_after_junk(path)):
+            return _reader(path, junk)
         return FFmpegReader(path, start, repair, is_cut=bool(length and length.is_cut))
+    if reader.kind == "FLAC" and reader.samples is None and (end := _next_part(path, reader)):
+        # libFLAC would lose its way where the next one begins
+        reader.close()
+        return SoundfileReader(path, start, repair, end)
     # libsndfile takes what follows the audio in a Wave64 for audio
     if reader.is_trusted and not (reader.kind == "W64" and length and length.promised < length.there):
         return reader
-    try:
-        better = FFmpegReader(path, start, repair)
-    except UserError:
-        return reader
     reader.close()
-    return better
+    return FFmpegReader(path, start, repair)
+
+
+def _reader_of_other_samples(path: Path, error: OtherSamples) -> SoundfileReader:
+    try:
+        reader = SoundfileReader(path)
+    except Unknown:
+        raise error from None
+    if reader.samples < (error.samples or 0):
+        reader.close()
+        raise cut_short(path, error.samples / reader.sample_rate, reader.samples / reader.sample_rate)
+    return reader
 
 
 def _mpeg_reader(path: Path, start: int, file: BinaryIO) -> SoundfileReader | FFmpegReader:
@@ -192,15 +210,13 @@ def _blocks(path: Path, longest: float, block_seconds: float) -> Iterator[Block]
 
 
 def _next_part(path: Path, reader: SoundfileReader | FFmpegReader | SphereReader) -> int | None:
-    """Where in a file another part begins, after one that was decoded to its end by this reader."""
-    if not isinstance(reader, SoundfileReader) or reader.kind not in ("FLAC", "OGG"):
+    """Where in a file another part begins after that of this reader; what it has decoded need not be searched."""
+    if not isinstance(reader, SoundfileReader) or reader.kind not in PARTED:
+        return None
+    if reader.kind == "AU" and not reader.is_exact:  # libsndfile reads all of the file as G.721
         return None
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        # its own beginning is not another's
-        first = reader.start + 4
-        if reader.kind == "OGG":
-            first = first_page_of_data(file, reader.start)
-        return next_start(content, reader.kind, max(first, reader.where_it_ended() - READ_AHEAD))
+        return next_start(content, reader.start, reader.read_to())
 
 
 def _alike(blocks: Iterator[Block]) -> Iterator[Block]:
@@ -233,7 +249,7 @@ def audio_duration(path: str | Path) -> float:
     path = existing(path)
     with open_part(path) as reader:
         samples, rate = reader.samples, reader.sample_rate
-        if not reader.is_exact or reader.kind == "OGG" or reader.kind == "FLAC":
+        if not reader.is_exact or reader.kind in PARTED:
             samples = None
     if samples is None:
         samples = sum(len(block) for block, _ in stream_channels(path, None, 60.0))

@@ -29,6 +29,8 @@ RATES = range(1000, 1_000_001)  # Hz: outside of them a header is broken
 COUNTED = {"wv", "tta", "ape", "tak"}
 # Streams that a decoder can join anywhere: what it cannot read of them it leaves out and goes on, as all players do.
 JOINED_ANYWHERE = {"mp3", "aac", "ac3", "eac3", "loas", "dts", "mpegts", "mpeg", "amr"}
+HEADERLESS = {".vox", ".gsm"}  # by their names; a damaged .au would be taken for mu-law too
+MOST_AT_ONCE = 1 << 24  # samples: a damaged header may promise more than fits the memory
 MOST_SAMPLES = 1 << 60  # libsndfile gives more where a header does not know
 
 Block = tuple[numpy.ndarray, int]  # (samples, channels) float32, and their sample rate in Hz
@@ -54,10 +56,12 @@ def cut_short(path: Path, promised: float, there: float) -> UserError:
 
 
 class Stretch(io.RawIOBase):
-    """The bytes of a file from `start` on, as a file; `repair` are bytes that stand in it instead of its own, by place."""
+    """The bytes of a file from `start` on, up to `end`, as a file; `repair` are bytes that stand in it instead of its own, by
+    place."""
 
-    def __init__(self, path: Path, start: int = 0, repair: dict[int, bytes] | None = None):
+    def __init__(self, path: Path, start: int = 0, repair: dict[int, bytes] | None = None, end: int | None = None):
         self.file = open(path, "rb")
+        self.size = (self.file.seek(0, io.SEEK_END) if end is None else end) - start
         self.start, self.repair = start, repair or {}
         self.file.seek(start)
 
@@ -72,12 +76,13 @@ class Stretch(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         # negative where a damaged header leads before the start
-        place = max(0, self.file.seek(offset + (self.start if whence == io.SEEK_SET else 0), whence) - self.start)
+        place = max(0, offset + (0, self.tell(), self.size)[whence])
+        self.file.seek(self.start + place)
         return place
 
     def readinto(self, buffer) -> int:
         at = self.tell()
-        count = self.file.readinto(buffer)
+        count = self.file.readinto(memoryview(buffer).cast("B")[: max(0, self.size - at)])
         view = memoryview(buffer).cast("B")
         for place, changed in self.repair.items():
             first, last = max(place, at), min(place + len(changed), at + count)
@@ -105,9 +110,6 @@ class SphereReader:
         for start in range(0, len(samples), max(1, step)):
             yield samples[start : start + step].astype(numpy.float32) / 32768, rate
 
-    def where_it_ended(self) -> int | None:
-        return None
-
     def close(self) -> None:
         pass
 
@@ -119,14 +121,15 @@ class SoundfileReader:
     Raises Unknown for a format that libsndfile does not know.
     """
 
-    def __init__(self, path: Path, start: int = 0, repair: dict[int, bytes] | None = None):
+    def __init__(self, path: Path, start: int = 0, repair: dict[int, bytes] | None = None, end: int | None = None):
         import soundfile
 
         self.path, self.start, self.stack = path, start, contextlib.ExitStack()
-        self.bytes = self.stack.enter_context(Stretch(path, start, repair))
+        self.bytes = self.stack.enter_context(Stretch(path, start, repair, end))
         has_parts = self.bytes.read(4) in (b"fLaC", b"OggS")
         self.bytes.seek(0)
-        if start or repair:
+        self.is_as_it_is = not start and not repair and end is None
+        if not self.is_as_it_is:
             source = self.bytes
         elif has_parts:  # as fast as by the name, and it tells how far libsndfile has read
             source = self.bytes.file.fileno()
@@ -139,12 +142,14 @@ class SoundfileReader:
             self.stack.close()
             raise Unknown from None
         self.stack.callback(self.file.close)
+        if self.file.format == "RAW" and path.suffix.lower() not in HEADERLESS:
+            self.stack.close()
+            raise Unknown
         self.sample_rate, self.channels, self.kind = self.file.samplerate, self.file.channels, self.file.format
         self.samples = self.file.frames if self.file.frames < MOST_SAMPLES else None
         self.is_exact = self.samples is not None and self.file.seekable()
-        self.is_as_it_is = not start and not repair
-        is_mpeg = self.kind in ("MPEG", "MP3") or "MPEG" in self.file.subtype
-        self.is_trusted = (self.is_exact or self.kind in ("FLAC", "OGG")) and not is_mpeg
+        # it guesses the length of MPEG, counts a block too many of GSM, and takes all that follows in a VOC for audio
+        self.is_trusted = not {self.kind, self.file.subtype} & {"MPEG", "MP3", "VOC", "MPEG_LAYER_III", "GSM610"}
         if self.sample_rate not in RATES:
             self.close()
             raise UserError(f"{path} has a sample rate of {self.sample_rate} Hz by its header, which must be damaged.")
@@ -154,17 +159,16 @@ class SoundfileReader:
         if self.samples is not None and self.samples / rate > longest:
             raise TooLong(self.path, self.samples / rate, longest)
         whole = seconds == math.inf and self.is_exact
-        step = self.samples if whole else max(1, round(min(seconds, 60.0) * rate))
+        step = min(self.samples, MOST_AT_ONCE) if whole else max(1, round(min(seconds, 60.0) * rate))
         # soundfile seeks behind every block, to where the file is already, and MP3's decoder forgets what came before
         self.file.seekable = lambda: False
         there = 0
-        while len(block := self._read(step)):
+        # no further than the header says: another part may follow
+        while len(block := self._read(step if self.samples is None else min(step, self.samples - there))):
             there += len(block)
             if there / rate > longest:
                 raise TooLong(self.path, there / rate, longest)
             yield block, rate
-            if there == self.samples:
-                break
         if self.samples is not None and there < self.samples:
             raise cut_short(self.path, self.samples / rate, there / rate)
 
@@ -185,9 +189,9 @@ class SoundfileReader:
                 f"{self.path} is damaged or cut short ({error.error_string}): copy it again, or remove it."
             ) from None
 
-    def where_it_ended(self) -> int:
-        """A place in the file up to which libsndfile has read; it decoded all but the last of it (asr.audio.READ_AHEAD)."""
-        if self.start or self.bytes.repair:
+    def read_to(self) -> int:
+        """The place in the file up to which libsndfile has read; what it decoded ends before."""
+        if not self.is_as_it_is:
             return self.start + self.bytes.tell()
         return os.lseek(self.bytes.file.fileno(), 0, os.SEEK_CUR)
 
@@ -211,7 +215,7 @@ class FFmpegReader:
         """promised: samples per channel. is_cut: whether the container is longer than the file."""
         import av
 
-        self.path, self.start, self.stack, self.cut = path, start, contextlib.ExitStack(), is_cut
+        self.path, self.start, self.stack, self.cut, self.repair = path, start, contextlib.ExitStack(), is_cut, repair
         # by its name where that serves, because FFmpeg also looks at its ending; "file:", because a name may have a colon
         source = self.stack.enter_context(Stretch(path, start, repair)) if start or repair else f"file:{path}"
         try:
@@ -289,14 +293,12 @@ class FFmpegReader:
                     frames += 1
                     yield frame
             except av.error.InvalidDataError as error:
-                if self.kind not in JOINED_ANYWHERE:
+                # where the length is not known, less than a block may follow the last
+                if self.kind not in JOINED_ANYWHERE and not self.repair:
                     raise
                 broken = error
         if broken and not frames:
             raise broken
-
-    def where_it_ended(self) -> int | None:
-        return None
 
     def close(self) -> None:
         self.stack.close()

@@ -16,6 +16,7 @@ import functools
 import io
 import re
 import struct
+from pathlib import Path
 from typing import BinaryIO
 
 # A length this near to a power of two, where a counter of 31, 32, 63 or 64 bits ends, is none: sox writes 0x7ffff000, arecord
@@ -23,6 +24,7 @@ from typing import BinaryIO
 NEAR = 1 << 16
 MOST_CHUNKS = 100_000
 OGG_LONGEST_PAGE = 65307  # bytes
+READ_AHEAD = 1 << 17  # bytes that a decoder may have read beyond what it decoded: two pages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,9 +164,12 @@ def _extent_of_chunks(file: BinaryIO, layout: Chunks, size: int, is_64_bit: bool
         repair = {28: struct.pack("<q", there)}
     if length == 0 and _are_chunks(file, layout, body, size):
         return Extent(0, there)
-    if layout is W64:  # libsndfile wants this one too
+    # the decoders want these right too
+    if layout is W64:
         repair |= {16: struct.pack("<q", size)}
-    return _extent(length, there, size, repair)
+    elif layout is AIFF:
+        repair |= {4: struct.pack(">I", min(size - 8, 2**32 - 1))}
+    return _extent(length, there, size - layout.counted, repair)
 
 
 def _are_chunks(file: BinaryIO, layout: Chunks, at: int, size: int) -> bool:
@@ -214,14 +219,33 @@ def _extent_of_segment(file: BinaryIO, size: int) -> Extent | None:
 # FLAC's mark with the length of the block that must follow, and an Ogg page that begins a stream: the first one of it
 FLAC_START = re.compile(rb'fLaC[\x00\x80]\x00\x00"')
 OGG_START = re.compile(rb"OggS\x00[\x02\x03\x06\x07].{12}\0\0\0\0", re.DOTALL)
+LONGEST_JUNK = 1 << 16  # bytes
 
 
-def next_start(data: bytes, of: str, first: int = 0) -> int | None:
-    """Where in the data another file begins, from `first` on, of the format "FLAC" or "OGG"; None where there is none.
+def start_after_junk(path: Path) -> int:
+    """Where a FLAC or an Ogg begins in the first LONGEST_JUNK bytes of a file that begins with something else; 0 for nowhere."""
+    with open(path, "rb") as file:
+        head = file.read(LONGEST_JUNK)
+    found = FLAC_START.search(head) or OGG_START.search(head)
+    return found.start() if found else 0
+
+
+def next_start(content: bytes, start: int, read_to: int) -> int | None:
+    """Where in a file another one begins, after the one at `start`, of which no more than up to `read_to` was read; None where
+    none does.
 
     Files that were written one after another are one file to whoever plays them: radio streams, voice recorders, `cat`.
     """
-    found = (FLAC_START if of == "FLAC" else OGG_START).search(data, first)
+    head = content[start : start + 12]
+    if head[:4] == b".snd":
+        after = start + sum(struct.unpack(">2I", head[4:]))
+        return after if content[after : after + 4] == b".snd" else None
+    if head[:4] == b"fLaC":
+        found = FLAC_START.search(content, max(start + 4, read_to - READ_AHEAD))
+    elif head[:4] == b"OggS":
+        found = OGG_START.search(content, max(_first_page_of_data(content, start), read_to - READ_AHEAD))
+    else:
+        return None
     return found.start() if found else None
 
 
@@ -232,15 +256,11 @@ def ogg_page(head: bytes) -> int | None:
     return 27 + head[26] + sum(head[27 : 27 + head[26]])
 
 
-def first_page_of_data(file: BinaryIO, at: int = 0) -> int:
-    """Where the pages end that begin the streams of an Ogg file at the place `at` (one each, before all others)."""
-    while True:
-        file.seek(at)
-        head = file.read(282)
-        length = ogg_page(head)
-        if length is None or not head[5] & 2:
-            return at
+def _first_page_of_data(content: bytes, at: int) -> int:
+    """Where the pages end that begin the streams of an Ogg file at this place (one each, before all others)."""
+    while (length := ogg_page(content[at : at + 282])) and content[at + 5] & 2:
         at += length
+    return at
 
 
 def last_ogg_page_is_whole(file: BinaryIO) -> bool:

@@ -43,7 +43,14 @@ BASE_CODINGS |= {"alaw": "alaw", "a-law": "alaw"}
 
 
 class OtherSamples(UserError):
-    """Samples of other widths than 16 bits, which are not read here: libsndfile reads some."""
+    """PCM of other widths than 16 bits, which is not read here: libsndfile reads it. samples: as many as the header counts."""
+
+    def __init__(self, path: Path, coding: str, width: int, usual: int, samples: int | None):
+        super().__init__(
+            f"{path} holds {coding} in {width} bytes a sample by its SPHERE header; {usual} can be read. Convert it to "
+            "WAV first (sph2pipe or sox)."
+        )
+        self.samples = samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +214,8 @@ def _value(path: Path, name: str, kind: str, text: str) -> int | float | str:
         length = int(kind[1:])
         value, rest = text[:length], text[length:].partition(";")[0]
         if len(value) < length or rest.strip():
-            if name not in FIELDS:
+            # libsndfile counts the bytes of a sample where the characters of sample_byte_format belong
+            if name not in FIELDS or (name == "sample_byte_format" and not rest.strip()):
                 return text
             raise UserError(
                 f"{path} promises {length} characters of {name} in its SPHERE header; there is {text[:60]!r}."
@@ -224,16 +232,9 @@ def _value(path: Path, name: str, kind: str, text: str) -> int | float | str:
 
 def _header(path: Path, fields: dict[str, int | float | str], size: int, data_bytes: int) -> SphereHeader:
     coding, byte_format = _coding(path, fields)
-    base = coding.partition(",")[0]
-    sample_bytes = 2 if base == "pcm" else 1
-    there = _whole(path, fields, "sample_n_bytes", range(1, 9), default=sample_bytes)
-    if there != sample_bytes:
-        raise OtherSamples(
-            f"{path} holds {coding} in {there} bytes a sample by its SPHERE header; {sample_bytes} can be read. Convert it to "
-            "WAV first (sph2pipe or sox)."
-        )
+    sample_bytes = 2 if coding.startswith("pcm") else 1
     channels = _whole(path, fields, "channel_count", range(1, MOST_CHANNELS + 1), default=1)
-    samples = _whole(path, fields, "sample_count", range(0, 1 << 40)) if "sample_count" in fields else None
+    samples = _sample_count(path, fields)
     checksum = _whole(path, fields, "sample_checksum", range(0, 65536)) if "sample_checksum" in fields else None
     if channels > 1 and str(fields.get("channels_interleaved", "TRUE")).strip().upper() == "FALSE":
         raise UserError(f"{path} holds its channels one after another, not interleaved: convert it to WAV first.")
@@ -268,6 +269,10 @@ def _coding(path: Path, fields: dict[str, int | float | str]) -> tuple[str, str]
             "embedded-shorten of versions 1 and 2. Convert it to WAV first (sph2pipe or NIST's w_decode)."
         )
     coding = base + comma + packing
+    usual = 2 if base == "pcm" else 1
+    width = _whole(path, fields, "sample_n_bytes", range(1, 9), default=usual)
+    if width != usual:
+        raise OtherSamples(path, coding, width, usual, _sample_count(path, fields))
     if base != "pcm":
         return coding, "1"
     if byte_format not in ("01", "10"):
@@ -276,6 +281,10 @@ def _coding(path: Path, fields: dict[str, int | float | str]) -> tuple[str, str]
             "endian) was expected of 16-bit samples. Convert it to WAV first (sph2pipe or NIST's w_decode)."
         )
     return coding, byte_format
+
+
+def _sample_count(path: Path, fields: dict) -> int | None:
+    return _whole(path, fields, "sample_count", range(0, 1 << 40)) if "sample_count" in fields else None
 
 
 def _whole(path: Path, fields: dict, name: str, allowed: range, default: int | None = None) -> int:
