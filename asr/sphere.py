@@ -368,7 +368,8 @@ def _check(path: Path, header: SphereHeader, stored: numpy.ndarray) -> None:
         raise UserError(
             f"{path} holds {stored.shape[1]} channels, {header.channels} by its SPHERE header: it is damaged."
         )
-    if header.samples is not None and len(stored) < header.samples and stored.size != header.samples:
+    counted = header.samples if header.is_shortened else None  # of others the size of the file has told
+    if counted is not None and len(stored) < counted and stored.size != counted:
         raise _cut_short(path, header.samples, len(stored))
     if header.checksum is None:
         return
