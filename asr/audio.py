@@ -14,7 +14,6 @@ import mmap
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy
 
@@ -30,6 +29,7 @@ from asr.audio_decoding import (
     cut_short,
 )
 from asr.audio_headers import (
+    MpegPromise,
     extent,
     id3_size,
     is_mpeg,
@@ -39,7 +39,8 @@ from asr.audio_headers import (
     start_after_junk,
 )
 from asr.errors import UserError
-from asr.sphere import OtherSamples, is_sphere
+from asr.sphere import MAGIC as SPHERE_MAGIC
+from asr.sphere import OtherSamples
 
 # Full scale is 1, and decoders overshoot it a little: what is far above holds integers that were never scaled.
 LOUDEST = 64.0
@@ -49,6 +50,8 @@ LONGEST_SECONDS = 600.0
 MOST_TAPS = 10_000_000
 # libsndfile reads the first of several files in one; FFmpeg goes on by itself.
 PARTED = ("FLAC", "OGG", "AU")
+
+Reader = SoundfileReader | FFmpegReader | SphereReader
 
 
 def read_audio(
@@ -77,14 +80,25 @@ def read_channels(path: str | Path, longest_seconds: float | None = None) -> tup
 
     Raises UserError as `read_audio` does.
     """
-    blocks = list(stream_channels(path, longest_seconds, math.inf))
-    if not sum(len(block) for block, _ in blocks):
+    channels, rate = _joined(stream_channels(path, longest_seconds, math.inf))
+    if not len(channels):
         raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
-    channels = blocks[0][0] if len(blocks) == 1 else numpy.concatenate([block for block, _ in blocks])
     problem = unusable_samples(channels)
     if problem:
         raise UserError(f"{path} holds {problem}: record or convert it again.")
-    return channels, blocks[0][1]
+    return channels, rate
+
+
+def _joined(blocks: Iterator[Block]) -> Block:
+    """All blocks as one; of no samples where there are none."""
+    parts = list(blocks)
+    if len(parts) == 1:
+        return parts[0]
+    return (
+        (numpy.concatenate([block for block, _ in parts]), parts[0][1])
+        if parts
+        else (numpy.zeros((0, 1), numpy.float32), 1)
+    )
 
 
 def stream_channels(path: str | Path, longest_seconds: float | None, block_seconds: float) -> Iterator[Block]:
@@ -103,7 +117,7 @@ def read_stretch(path: str | Path, offset: float = 0.0, duration: float | None =
     Where the format lets us seek, only the stretch is decoded, and what is damaged elsewhere is not seen.
     """
     if not offset and duration is None:
-        return read_channels(path)
+        return _joined(stream_channels(path, None, math.inf))
     path = existing(path)
     with open_part(path) as reader:
         rate = reader.sample_rate
@@ -112,13 +126,17 @@ def read_stretch(path: str | Path, offset: float = 0.0, duration: float | None =
         is_there = last is not None and reader.is_exact and last <= reader.samples + LENGTH_TOLERANCE * rate
         if is_there and isinstance(reader, SoundfileReader):
             return reader.stretch(first, last - first), rate
-    held, at = [], 0
-    for block, _ in stream_channels(path, None, 60.0):
-        held.append(block[max(0, first - at) : None if last is None else max(0, last - at)])
+    return _joined(_part_of(stream_channels(path, None, 60.0), first, last))
+
+
+def _part_of(blocks: Iterator[Block], first: int, last: int | None) -> Iterator[Block]:
+    """What blocks have of the samples from `first` on and before `last`."""
+    at = 0
+    for block, rate in blocks:
+        yield block[max(0, first - at) : None if last is None else max(0, last - at)], rate
         at += len(block)
         if last is not None and at >= last:
-            break
-    return (numpy.concatenate(held) if held else numpy.zeros((0, 1), numpy.float32)), rate
+            return
 
 
 def _samples(seconds: float, rate: int) -> int:
@@ -127,7 +145,7 @@ def _samples(seconds: float, rate: int) -> int:
 
 
 @contextlib.contextmanager
-def open_part(path: Path, start: int = 0) -> Iterator[SoundfileReader | FFmpegReader | SphereReader]:
+def open_part(path: Path, start: int = 0) -> Iterator[Reader]:
     """The decoder for the part of a file that begins at the byte `start`, up to where it ends.
 
     Raises UserError for a file that no decoder knows, and for one whose header promises more bytes of audio than there are.
@@ -139,61 +157,76 @@ def open_part(path: Path, start: int = 0) -> Iterator[SoundfileReader | FFmpegRe
         reader.close()
 
 
-def _reader(path: Path, start: int) -> SoundfileReader | FFmpegReader | SphereReader:
-    if not start and is_sphere(path):
-        try:
-            return SphereReader(path)
-        except OtherSamples as error:
-            return _reader_of_other_samples(path, error)
-    with Stretch(path, start) as file:
-        head = file.read(12)
-        if tag := id3_size(head):
-            return _reader(path, start + tag)
-        if is_mpeg(head):
-            return _mpeg_reader(path, start, file)
-        if head[:4] == b"OggS" and not last_ogg_page_is_whole(file):
-            raise UserError(f"{path} is cut short: its last page of data is not whole. Copy it again.")
-        length = extent(file)
+def _reader(path: Path, start: int) -> Reader:
+    try:
+        source = Stretch(path, start)
+    except OSError as error:
+        raise cannot_be_opened(path, error) from None
+    try:
+        return _reader_of(source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _reader_of(source: Stretch) -> Reader:
+    path, head = source.path, source.read(12)
+    while tag := id3_size(head):
+        source.pass_over(tag)
+        head = source.read(12)
+    if source.is_whole and head.startswith(SPHERE_MAGIC):
+        return _reader_of_sphere(source)
+    # Python's own file is read faster
+    content = source.file if source.is_whole else source
+    if is_mpeg(head):
+        return _reader_of_mpeg(source, mpeg_promise(content))
+    if head[:4] == b"OggS" and not last_ogg_page_is_whole(content):
+        raise UserError(f"{path} is cut short: its last page of data is not whole. Copy it again.")
+    length = extent(content)
     if length and length.is_cut and length.of_audio:
         raise UserError(
             f"{path} is cut short: its header promises {length.promised} bytes of audio, {length.there} are there. Copy it again."
         )
-    repair = length.repair if length else {}
+    source.repair = length.repair if length else {}
     try:
-        reader = SoundfileReader(path, start, repair)
+        reader = SoundfileReader(source)
     except Unknown:
-        if not start and (junk := start_after_junk(path)):
+        if source.is_whole and (junk := start_after_junk(path)):
+            source.close()
             return _reader(path, junk)
-        return FFmpegReader(path, start, repair, is_cut=bool(length and length.is_cut))
-    if reader.kind == "FLAC" and reader.samples is None and (end := _next_part(path, reader)):
+        return FFmpegReader(source, is_cut=bool(length and length.is_cut))
+    if reader.kind == "FLAC" and reader.samples is None and (end := _next_part(reader)):
         # libFLAC would lose its way where the next one begins
         reader.close()
-        return SoundfileReader(path, start, repair, end)
+        return SoundfileReader(Stretch(path, source.start, end))
     # libsndfile takes what follows the audio in a Wave64 for audio
     if reader.is_trusted and not (reader.kind == "W64" and length and length.promised < length.there):
         return reader
-    reader.close()
-    return FFmpegReader(path, start, repair)
+    reader.file.close()
+    return FFmpegReader(source)
 
 
-def _reader_of_other_samples(path: Path, error: OtherSamples) -> SoundfileReader:
+def _reader_of_sphere(source: Stretch) -> SphereReader | SoundfileReader:
     try:
-        reader = SoundfileReader(path)
-    except Unknown:
-        raise error from None
-    if reader.samples < (error.samples or 0):
-        reader.close()
-        raise cut_short(path, error.samples / reader.sample_rate, reader.samples / reader.sample_rate)
-    return reader
+        return SphereReader(source.path)
+    except OtherSamples as error:
+        try:
+            reader = SoundfileReader(source)
+        except Unknown:
+            raise error from None
+        if reader.samples < (error.samples or 0):
+            raise cut_short(
+                source.path, error.samples / reader.sample_rate, reader.samples / reader.sample_rate
+            ) from None
+        return reader
 
 
-def _mpeg_reader(path: Path, start: int, file: BinaryIO) -> SoundfileReader | FFmpegReader:
+def _reader_of_mpeg(source: Stretch, promise: MpegPromise | None) -> SoundfileReader | FFmpegReader:
     """libsndfile, which can seek, believes the length in a Xing header, or guesses it: only where it is right may it read."""
-    promise = mpeg_promise(file)
     if promise and promise.of_whole_file:
         with contextlib.suppress(Unknown):
-            return SoundfileReader(path)
-    return FFmpegReader(path, promised=promise.samples if promise else None)
+            return SoundfileReader(source)
+    return FFmpegReader(source, promise.samples if promise else None)
 
 
 def _blocks(path: Path, longest: float, block_seconds: float) -> Iterator[Block]:
@@ -206,17 +239,17 @@ def _blocks(path: Path, longest: float, block_seconds: float) -> Iterator[Block]
                 if seconds > longest:
                     raise TooLong(path, seconds, longest)
                 yield block, rate
-            start = _next_part(path, reader)
+            start = _next_part(reader)
 
 
-def _next_part(path: Path, reader: SoundfileReader | FFmpegReader | SphereReader) -> int | None:
+def _next_part(reader: Reader) -> int | None:
     """Where in a file another part begins after that of this reader; what it has decoded need not be searched."""
     if not isinstance(reader, SoundfileReader) or reader.kind not in PARTED:
         return None
     if reader.kind == "AU" and not reader.is_exact:  # libsndfile reads all of the file as G.721
         return None
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return next_start(content, reader.start, reader.read_to())
+    with mmap.mmap(reader.source.file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return next_start(content, reader.source.start, reader.read_to())
 
 
 def _alike(blocks: Iterator[Block]) -> Iterator[Block]:
@@ -278,14 +311,13 @@ def read_header(path: str | Path) -> Header:
 def is_mono_wav_or_flac(path: str | Path, sample_rate: int) -> bool:
     """Whether the file is what training reads fastest, as it is: one channel of WAV or FLAC at `sample_rate` Hz, of a length that
     its header knows."""
-    path = existing(path)
-    with open_part(path) as reader:
+    with open_part(existing(path)) as reader:
         return (
             reader.kind in ("WAV", "WAVEX", "FLAC")
             and (reader.channels, reader.sample_rate) == (1, sample_rate)
             and reader.is_exact
-            and reader.is_as_it_is
-            and (reader.kind != "FLAC" or _next_part(path, reader) is None)
+            and reader.source.is_whole
+            and _next_part(reader) is None
         )
 
 
@@ -330,20 +362,23 @@ def write_flac(path: str | Path, waveform: numpy.ndarray, sample_rate: int) -> N
 
 
 def existing(path: str | Path) -> Path:
-    """The path of a regular file that is there, holds something and can be read. Raises UserError otherwise."""
+    """The path of a regular file that is there and holds something. Raises UserError otherwise."""
     path = Path(path)
     try:
-        if path.is_dir():
-            raise UserError(f"{path} is a folder; an audio file was expected.")
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise UserError(f"{path} is a folder; an audio file was expected.")
         if not stat.S_ISREG(status.st_mode):
             # a pipe would block, /dev/zero never end
             raise UserError(f"{path} is no regular file (a pipe or a device): save the audio as a file first.")
         if status.st_size == 0:
             raise UserError(f"{path} is empty (0 bytes): copy it again, or remove it.")
-        path.open("rb").close()
     except FileNotFoundError:
         raise UserError(f"There is no audio file {path}.") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from None
+        raise cannot_be_opened(path, error) from None
     return path
+
+
+def cannot_be_opened(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.")

@@ -29,7 +29,7 @@ RATES = range(1000, 1_000_001)  # Hz: outside of them a header is broken
 COUNTED = {"wv", "tta", "ape", "tak"}
 # Streams that a decoder can join anywhere: what it cannot read of them it leaves out and goes on, as all players do.
 JOINED_ANYWHERE = {"mp3", "aac", "ac3", "eac3", "loas", "dts", "mpegts", "mpeg", "amr"}
-HEADERLESS = {".vox", ".gsm"}  # by their names; a damaged .au would be taken for mu-law too
+HEADERLESS = {".vox", ".gsm"}  # what libsndfile knows by the name alone
 MOST_AT_ONCE = 1 << 24  # samples: a damaged header may promise more than fits the memory
 MOST_SAMPLES = 1 << 60  # libsndfile gives more where a header does not know
 
@@ -56,14 +56,26 @@ def cut_short(path: Path, promised: float, there: float) -> UserError:
 
 
 class Stretch(io.RawIOBase):
-    """The bytes of a file from `start` on, up to `end`, as a file; `repair` are bytes that stand in it instead of its own, by
-    place."""
+    """The bytes of a file from `start` on, up to `end`, as a file.
 
-    def __init__(self, path: Path, start: int = 0, repair: dict[int, bytes] | None = None, end: int | None = None):
+    repair: bytes that stand in it instead of its own, by place. It may be changed before anything is decoded.
+    """
+
+    def __init__(self, path: Path, start: int = 0, end: int | None = None):
+        self.path, self.start, self.end, self.repair = path, start, end, {}
         self.file = open(path, "rb")
         self.size = (self.file.seek(0, io.SEEK_END) if end is None else end) - start
-        self.start, self.repair = start, repair or {}
         self.file.seek(start)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the file as it lies on the disk."""
+        return not self.start and self.end is None and not self.repair
+
+    def pass_over(self, tags: int) -> None:
+        """Begins so many bytes later."""
+        self.start, self.size = self.start + tags, self.size - tags
+        self.seek(0)
 
     def readable(self) -> bool:
         return True
@@ -98,7 +110,7 @@ class Stretch(io.RawIOBase):
 class SphereReader:
     """A SPHERE file, by `asr.sphere`, which decodes all of it at once."""
 
-    kind, start, is_exact = "SPHERE", 0, True
+    kind, is_exact = "SPHERE", True
 
     def __init__(self, path: Path):
         self.path, header = path, read_sphere_header(path)
@@ -121,30 +133,23 @@ class SoundfileReader:
     Raises Unknown for a format that libsndfile does not know.
     """
 
-    def __init__(self, path: Path, start: int = 0, repair: dict[int, bytes] | None = None, end: int | None = None):
+    def __init__(self, source: Stretch):
+        """source: closed with the reader; it is left open where this raises Unknown."""
         import soundfile
 
-        self.path, self.start, self.stack = path, start, contextlib.ExitStack()
-        self.bytes = self.stack.enter_context(Stretch(path, start, repair, end))
-        has_parts = self.bytes.read(4) in (b"fLaC", b"OggS")
-        self.bytes.seek(0)
-        self.is_as_it_is = not start and not repair and end is None
-        if not self.is_as_it_is:
-            source = self.bytes
-        elif has_parts:  # as fast as by the name, and it tells how far libsndfile has read
-            source = self.bytes.file.fileno()
-            os.lseek(source, 0, os.SEEK_SET)
-        else:  # as bytes: soundfile cannot encode a name that is not UTF-8
-            source = os.fsencode(path)
+        self.source, self.path = source, source.path
+        source.seek(0)
+        if not source.is_whole:
+            opened = source
+        elif self.path.suffix.lower() in HEADERLESS:  # as bytes: soundfile cannot encode a name that is not UTF-8
+            opened = os.fsencode(self.path)
+        else:  # as fast as by the name, and it tells how far libsndfile has read
+            opened = source.file.fileno()
+            os.lseek(opened, 0, os.SEEK_SET)
         try:
-            self.file = soundfile.SoundFile(source, closefd=False)
-        except (soundfile.LibsndfileError, TypeError):  # TypeError: files named .raw have no header to read
-            self.stack.close()
+            self.file = soundfile.SoundFile(opened, closefd=False)
+        except soundfile.LibsndfileError:
             raise Unknown from None
-        self.stack.callback(self.file.close)
-        if self.file.format == "RAW" and path.suffix.lower() not in HEADERLESS:
-            self.stack.close()
-            raise Unknown
         self.sample_rate, self.channels, self.kind = self.file.samplerate, self.file.channels, self.file.format
         self.samples = self.file.frames if self.file.frames < MOST_SAMPLES else None
         self.is_exact = self.samples is not None and self.file.seekable()
@@ -152,7 +157,9 @@ class SoundfileReader:
         self.is_trusted = not {self.kind, self.file.subtype} & {"MPEG", "MP3", "VOC", "MPEG_LAYER_III", "GSM610"}
         if self.sample_rate not in RATES:
             self.close()
-            raise UserError(f"{path} has a sample rate of {self.sample_rate} Hz by its header, which must be damaged.")
+            raise UserError(
+                f"{self.path} has a sample rate of {self.sample_rate} Hz by its header, which must be damaged."
+            )
 
     def blocks(self, seconds: float, longest: float) -> Iterator[Block]:
         rate = self.sample_rate
@@ -191,12 +198,13 @@ class SoundfileReader:
 
     def read_to(self) -> int:
         """The place in the file up to which libsndfile has read; what it decoded ends before."""
-        if not self.is_as_it_is:
-            return self.start + self.bytes.tell()
-        return os.lseek(self.bytes.file.fileno(), 0, os.SEEK_CUR)
+        if not self.source.is_whole:
+            return self.source.start + self.source.tell()
+        return os.lseek(self.source.file.fileno(), 0, os.SEEK_CUR)
 
     def close(self) -> None:
-        self.stack.close()
+        self.file.close()
+        self.source.close()
 
 
 class FFmpegReader:
@@ -204,26 +212,24 @@ class FFmpegReader:
 
     is_exact = False
 
-    def __init__(
-        self,
-        path: Path,
-        start: int = 0,
-        repair: dict[int, bytes] | None = None,
-        promised: int | None = None,
-        is_cut: bool = False,
-    ):
-        """promised: samples per channel. is_cut: whether the container is longer than the file."""
+    def __init__(self, source: Stretch, promised: int | None = None, is_cut: bool = False):
+        """source: closed with the reader, or here. promised: samples per channel. is_cut: whether the container is longer than
+        the file.
+        """
         import av
 
-        self.path, self.start, self.stack, self.cut, self.repair = path, start, contextlib.ExitStack(), is_cut, repair
+        self.path, self.cut, self.repaired = source.path, is_cut, bool(source.repair)
+        self.stack = contextlib.ExitStack()
+        self.stack.enter_context(source)
+        source.seek(0)
         # by its name where that serves, because FFmpeg also looks at its ending; "file:", because a name may have a colon
-        source = self.stack.enter_context(Stretch(path, start, repair)) if start or repair else f"file:{path}"
+        opened = f"file:{self.path}" if source.is_whole else source
         try:
-            self.container = self.stack.enter_context(av.open(source))
+            self.container = self.stack.enter_context(av.open(opened))
             streams = self.container.streams.audio
             if not streams:
-                raise UserError(f"{path} holds no audio: an audio file was expected.")
-            self.stream, self.sample_rate = streams[0], rate_of(streams[0], path)
+                raise UserError(f"{self.path} holds no audio: an audio file was expected.")
+            self.stream, self.sample_rate = streams[0], rate_of(streams[0], self.path)
         except (av.error.FFmpegError, ValueError, OSError) as error:
             self.stack.close()
             raise self._unreadable(error) from None
@@ -294,7 +300,7 @@ class FFmpegReader:
                     yield frame
             except av.error.InvalidDataError as error:
                 # where the length is not known, less than a block may follow the last
-                if self.kind not in JOINED_ANYWHERE and not self.repair:
+                if self.kind not in JOINED_ANYWHERE and not self.repaired:
                     raise
                 broken = error
         if broken and not frames:

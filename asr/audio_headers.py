@@ -25,6 +25,7 @@ NEAR = 1 << 16
 MOST_CHUNKS = 100_000
 OGG_LONGEST_PAGE = 65307  # bytes
 READ_AHEAD = 1 << 17  # bytes that a decoder may have read beyond what it decoded: two pages
+FLAC_READ_AHEAD = 1 << 15  # libFLAC reads half of that at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,12 +239,12 @@ def next_start(content: bytes, start: int, read_to: int) -> int | None:
     """
     head = content[start : start + 12]
     if head[:4] == b".snd":
-        after = start + sum(struct.unpack(">2I", head[4:]))
+        after = start + max(24, sum(struct.unpack(">2I", head[4:])))
         return after if content[after : after + 4] == b".snd" else None
     if head[:4] == b"fLaC":
-        found = FLAC_START.search(content, max(start + 4, read_to - READ_AHEAD))
+        found = FLAC_START.search(content, max(start + 4, read_to - FLAC_READ_AHEAD))
     elif head[:4] == b"OggS":
-        found = OGG_START.search(content, max(_first_page_of_data(content, start), read_to - READ_AHEAD))
+        found = OGG_START.search(content, max(start + 4, _first_page_of_data(content, start), read_to - READ_AHEAD))
     else:
         return None
     return found.start() if found else None
