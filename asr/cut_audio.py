@@ -59,6 +59,17 @@ def transforms_of(recording: Recording) -> list[AudioTransform]:
     return [change if isinstance(change, AudioTransform) else AudioTransform.from_dict(change) for change in changes]
 
 
+def changes_of(recording: Recording) -> str:
+    """The transforms of a recording as text: the same for the same, empty for none."""
+    return "; ".join(map(repr, transforms_of(recording)))
+
+
+def rooms_of(recording: Recording) -> list[Recording]:
+    """The recordings that the transforms of a recording read besides: the responses of rooms."""
+    rooms = [getattr(transform, "rir", None) for transform in transforms_of(recording)]
+    return [getattr(room, "recording", room) for room in rooms if room is not None]  # it may be a cut
+
+
 def stored_rate(recording: Recording) -> int:
     """The sample rate in Hz that the files of a recording have, before its transforms."""
     for transform in transforms_of(recording):
@@ -73,3 +84,26 @@ def stored_stretch(recording: Recording, start: float, duration: float) -> tuple
     for transform in reversed(transforms_of(recording)):
         start, duration = transform.reverse_timestamps(start, duration, recording.sampling_rate)
     return start, duration
+
+
+def refused_transform(recording: Recording) -> str | None:
+    """Why a transform of a recording cannot be applied here, in words: some need what no torchaudio has any more."""
+    for transform in transforms_of(recording):
+        kind = type(transform)
+        if kind not in _tried:
+            _tried[kind] = _try(transform, stored_rate(recording))
+        if _tried[kind]:
+            return f"{kind.__name__}: {_tried[kind]}"
+    return None
+
+
+_tried: dict[type[AudioTransform], str | None] = {}
+
+
+def _try(transform: AudioTransform, rate: int) -> str | None:
+    noise = numpy.random.default_rng(0).normal(0, 0.1, (1, rate)).astype(numpy.float32)
+    try:
+        transform(noise, rate)
+    except Exception as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return None

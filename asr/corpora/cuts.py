@@ -148,16 +148,15 @@ def is_number(value: Any) -> bool:
 
 def refuse_commands(recording, place: str) -> None:
     """Raises UserError for audio that is not a file: lhotse would run a command or open an address that a manifest names."""
-    for transform in recording.transforms or ():
-        room = getattr(transform, "rir", None)  # its response is a recording or a cut
-        if room is not None:
-            refuse_commands(getattr(room, "recording", room), place)
-    for source in recording.sources:
-        if source.type != "file":
-            raise UserError(
-                f"{place}: the audio of {recording.id!r} is of type {source.type!r}, but only files are read: "
-                "a manifest may come from a stranger, and what it names is never run. Save the audio as files first."
-            )
+    from asr.cut_audio import rooms_of
+
+    for each in (recording, *rooms_of(recording)):
+        for source in each.sources:
+            if source.type != "file":
+                raise UserError(
+                    f"{place}: the audio of {each.id!r} is of type {source.type!r}, but only files are read: "
+                    "a manifest may come from a stranger, and what it names is never run. Save the audio as files first."
+                )
 
 
 def _json_lines(file: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -89,7 +89,13 @@ def unusable_audio(cut) -> str | None:
     """Why a cut's audio cannot be read, if its file tells without being decoded."""
     if not cut.has_recording:
         return "no recording"
-    for source in cut.recording.sources:
+    from asr.cut_audio import rooms_of
+
+    try:
+        rooms = rooms_of(cut.recording)
+    except Exception as error:
+        return f"a transform that lhotse does not know: {error}"
+    for source in (source for recording in (cut.recording, *rooms) for source in recording.sources):
         if source.type not in ("file", "memory"):
             # lhotse would run a command that a manifest names
             return f"audio that is not a file: {source.type}"
@@ -106,13 +112,13 @@ def unreadable_audio(cut) -> str | None:
     What the manifest says is that of the audio after the recording's transforms; a file has what they are made from.
     """
     from asr.audio import LENGTH_TOLERANCE
-    from asr.cut_audio import stored_rate, stored_stretch
+    from asr.cut_audio import refused_transform, stored_rate, stored_stretch
 
-    try:
-        rate = stored_rate(cut.recording)
-        _, seconds = stored_stretch(cut.recording, 0.0, cut.recording.duration)
-    except Exception as error:
-        return f"transforms that lhotse does not know: {error}"
+    rate = stored_rate(cut.recording)
+    _, seconds = stored_stretch(cut.recording, 0.0, cut.recording.duration)
+    refused = refused_transform(cut.recording)
+    if refused:
+        return f"a transform that cannot be applied: {refused}"
     for source in cut.recording.sources:
         if source.type != "file":
             continue

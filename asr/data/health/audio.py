@@ -32,12 +32,13 @@ QUIETEST = -120.0  # dB that stand for digital silence
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:
-    """An utterance's part of a recording, in seconds."""
+    """An utterance's part of a recording, in seconds. changes: what the manifest says to do to its audio, such as its speed."""
 
     split: str
     utterance: str
     start: float
     duration: float
+    changes: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Measured:
     fault: why it cannot be used, else None; what follows it is then empty. sample_rate: Hz; channels: of the file.
     seconds: of the recording. peak: 0 to 1. level: root mean square, dB relative to full scale. clipped, zeros: shares of
     samples at full scale and exactly zero. offset: mean, of -1 to 1. half_band: energy above 0.55 of the Nyquist frequency,
-    dB relative to all of it. digest: of the samples in 16 bits; trimmed: likewise, without zeros around them.
+    dB relative to all of it. digest: of the samples in 16 bits; trimmed: likewise, without zeros around them. changes: what the
+    manifest says to do to them.
     """
 
     split: str
@@ -79,12 +81,13 @@ class Measured:
     half_band: float = 0.0
     digest: str = ""
     trimmed: str = ""
+    changes: str = ""
 
 
 def recordings_of(corpus) -> list[Recording]:
     """The recordings of a corpus with the utterances on each, in the order of the splits: as they are stored, before what
     lhotse does to them (changes of speed, for one)."""
-    from asr.cut_audio import stored_rate, stored_stretch
+    from asr.cut_audio import changes_of, stored_rate, stored_stretch
 
     grouped: dict[tuple, list] = {}
     for split, cuts in corpus.splits.items():
@@ -93,7 +96,12 @@ def recordings_of(corpus) -> list[Recording]:
                 source = cut.recording.sources[0]
                 key = (source.source if isinstance(source.source, str) else cut.id, cut.channel)
                 grouped.setdefault(key, [cut.recording, cut.channel, []])[2].append(
-                    Stretch(split, cut.id, *stored_stretch(cut.recording, cut.start, cut.duration))
+                    Stretch(
+                        split,
+                        cut.id,
+                        *stored_stretch(cut.recording, cut.start, cut.duration),
+                        changes_of(cut.recording),
+                    )
                 )
     result = []
     for recording, channel, stretches in grouped.values():
@@ -184,7 +192,9 @@ def measure_recording(recording: Recording) -> list[Measured]:
         first, count = round(each.start * rate), round(each.duration * rate)
         values = measure_waveform(waveform[first : first + count], rate)
         fault = None if values else f"{recording.name} has no audio from {each.start:.3f} s on."
-        result.append(Measured(each.split, each.utterance, fault, **facts, seconds=seconds, **values))
+        result.append(
+            Measured(each.split, each.utterance, fault, **facts, seconds=seconds, changes=each.changes, **values)
+        )
     return result
 
 
