@@ -135,7 +135,9 @@ def _extent(promised: int, there: int, size: int, repair: dict[int, bytes]) -> E
 def is_no_length(length: int, size: int) -> bool:
     """Whether a length says that it was not known when it was written, or is that of the whole file, of `size` bytes."""
     near_the_end_of_a_counter = any(abs(length - (1 << bits)) <= NEAR for bits in (31, 32, 63, 64))
-    return length <= 0 or near_the_end_of_a_counter or length in (size, size - 8)
+    # 2 GiB, or that less one or two, or less a header, of which none is as short as 7 bytes; any other number is a claim
+    is_a_claim = 2 < (1 << 31) - length < 8
+    return length <= 0 or (near_the_end_of_a_counter and not is_a_claim) or length in (size, size - 8)
 
 
 def _extent_of_chunks(file: BinaryIO, layout: Chunks, size: int, is_64_bit: bool) -> Extent | None:
