@@ -223,6 +223,9 @@ def _reader_of_sphere(source: Stretch) -> SphereReader | SoundfileReader:
 
 def _reader_of_mpeg(source: Stretch, promise: MpegPromise | None) -> SoundfileReader | FFmpegReader:
     """libsndfile, which can seek, believes the length in a Xing header, or guesses it: only where it is right may it read."""
+    # both pass over tags by themselves, and FFmpeg knows a short file by its name only
+    source.close()
+    source = Stretch(source.path)
     if promise and promise.of_whole_file:
         with contextlib.suppress(Unknown):
             return SoundfileReader(source)
