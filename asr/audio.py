@@ -226,7 +226,7 @@ def _reader_of_mpeg(source: Stretch, promise: MpegPromise | None) -> SoundfileRe
     # both pass over tags by themselves, and FFmpeg knows a short file by its name only
     source.close()
     source = Stretch(source.path)
-    if promise and promise.of_whole_file:
+    if promise and promise.is_exact:
         with contextlib.suppress(Unknown):
             return SoundfileReader(source)
     return FFmpegReader(source, promise.samples if promise else None)

@@ -286,11 +286,14 @@ def id3_size(start: bytes) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class MpegPromise:
-    """What the Xing, Info or VBRI header of an MPEG stream says: samples per channel, without what the encoder padded, and
-    whether it speaks of the whole file (another stream may follow, or the end be missing)."""
+    """What the Xing, Info or VBRI header of an MPEG stream says.
+
+    samples: per channel. is_exact: whether that is to the sample, without what the encoder padded, and of the whole file:
+    another stream may follow, or the end be missing.
+    """
 
     samples: int
-    of_whole_file: bool
+    is_exact: bool
 
 
 def is_mpeg(start: bytes) -> bool:
@@ -311,19 +314,19 @@ def mpeg_promise(file: BinaryIO) -> MpegPromise | None:
     frame_samples = 1152 if version == 3 else 576
     place = 4 + ((17 if mono else 32) if version == 3 else (9 if mono else 17))
     if frame[36:40] == b"VBRI":
-        length, frames = struct.unpack(">2I", frame[46:54])
-        return MpegPromise(frames * frame_samples, _ends_at(file, length, size))
+        _, frames = struct.unpack(">2I", frame[46:54])
+        return MpegPromise(frames * frame_samples, is_exact=False)
     if frame[place : place + 4] not in (b"Xing", b"Info"):
         return None
     flags, frames, length = struct.unpack(">3I", frame[place + 4 : place + 16])
     if not flags & 1:
         return None
     tag = place + 8 + 4 * (1 + flags // 2 % 2 + flags // 8 % 2) + 100 * (flags // 4 % 2)
-    padding = (
-        int.from_bytes(frame[tag + 21 : tag + 24], "big") if frame[tag : tag + 4] in (b"LAME", b"Lavc", b"Lavf") else 0
-    )
+    if frame[tag : tag + 4] not in (b"LAME", b"Lavc", b"Lavf"):
+        return MpegPromise(frames * frame_samples, is_exact=False)
+    padding = int.from_bytes(frame[tag + 21 : tag + 24], "big")
     samples = max(0, frames * frame_samples - (padding >> 12) - (padding & 0xFFF))
-    return MpegPromise(samples, bool(flags & 2) and _ends_at(file, length, size))
+    return MpegPromise(samples, is_exact=bool(flags & 2) and _ends_at(file, length, size))
 
 
 def _ends_at(file: BinaryIO, at: int, size: int) -> bool:

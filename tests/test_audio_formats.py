@@ -289,6 +289,9 @@ def test_an_mp3_is_believed_only_where_its_xing_header_agrees_with_its_end(tmp_p
     without[place : place + 4] = b"\0\0\0\0"
     assert read_header(write(tmp_path / "b.mp3", bytes(without))).samples is None
     assert seconds_of(tmp_path / "b.mp3") == pytest.approx(decoded_by_ffmpeg(tmp_path / "b.mp3"), abs=EXACT)
+    place = data.index(b"LAME")  # how much the encoder padded stands here
+    path = write(tmp_path / "padded.mp3", data[:place] + bytes(36) + data[place + 36 :])
+    assert seconds_of(path) == pytest.approx(decoded_by_ffmpeg(path), abs=EXACT)
     # tags may follow: ID3v1, and one that begins another file
     assert seconds_of(write(tmp_path / "c.mp3", data + b"TAG" + bytes(125))) == SECONDS
     assert seconds_of(write(tmp_path / "d.mp3", data + id3() + data)) > 2 * SECONDS - 0.1
