@@ -167,8 +167,6 @@ class SoundfileReader:
             raise TooLong(self.path, self.samples / rate, longest)
         whole = seconds == math.inf and self.is_exact
         step = min(self.samples, MOST_AT_ONCE) if whole else max(1, round(min(seconds, 60.0) * rate))
-        # soundfile seeks behind every block, to where the file is already, and MP3's decoder forgets what came before
-        self.file.seekable = lambda: False
         there = 0
         # no further than the header says: another part may follow
         while len(block := self._read(step if self.samples is None else min(step, self.samples - there))):
@@ -182,15 +180,16 @@ class SoundfileReader:
 
     def stretch(self, first: int, count: int) -> numpy.ndarray:
         """(samples, channels) float32: `count` samples from `first` on, as far as they are there."""
-        if first:
-            self.file.seek(min(first, self.samples))
-        self.file.seekable = lambda: False
-        return self._read(count)
+        return self._read(count, first)
 
-    def _read(self, count: int) -> numpy.ndarray:
+    def _read(self, count: int, first: int = 0) -> numpy.ndarray:
         import soundfile
 
         try:
+            if first:
+                self.file.seek(min(first, self.samples))
+            # soundfile seeks behind every block, to where the file is already, and MP3's decoder forgets what came before
+            self.file.seekable = lambda: False
             return self.file.read(count, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise UserError(

@@ -149,9 +149,9 @@ def _extent_of_chunks(file: BinaryIO, layout: Chunks, size: int, is_64_bit: bool
         name, length = chunk
         if name == layout.audio:
             break
-        if length < 0:
-            return None
         at = layout.after(at, length)
+        if length < 0 or at > size:
+            return None
     else:
         return None
     body = at + struct.calcsize(layout.header)
