@@ -254,7 +254,7 @@ class FFmpegReader:
         try:
             for frame in self._frames():
                 rate = frame.sample_rate
-                if held and (rate != held[0].sample_rate or len(frame.layout.channels) != len(held[0].layout.channels)):
+                if held and (rate != held[0].sample_rate or frame.layout.nb_channels != held[0].layout.nb_channels):
                     yield _joined(held)
                     held, waiting = [], 0
                 held.append(frame)
@@ -279,14 +279,17 @@ class FFmpegReader:
             raise cut_short(self.path, promised, total)
 
     def _frames(self) -> Iterator[av.AudioFrame]:
-        """The frames of the stream in planes of float32, at whatever rate and of however many channels each is."""
+        """The frames of the stream in float32, at whatever rate and of however many channels each is.
+
+        Packed: PyAV reads outside the memory where there are planes of more than 8 channels.
+        """
         import av
 
         converter = of = None
         for frame in self._decoded():
             if of != (frame.format.name, frame.layout.name, frame.sample_rate):
                 of = (frame.format.name, frame.layout.name, frame.sample_rate)
-                converter = av.AudioResampler(format="fltp")
+                converter = av.AudioResampler(format="flt")
             yield from converter.resample(frame)
 
     def _decoded(self) -> Iterator[av.AudioFrame]:
@@ -311,7 +314,8 @@ class FFmpegReader:
 
 
 def _joined(frames: list[av.AudioFrame]) -> Block:
-    return numpy.concatenate([frame.to_ndarray() for frame in frames], axis=1).T, frames[0].sample_rate
+    count = frames[0].layout.nb_channels
+    return numpy.concatenate([frame.to_ndarray().reshape(-1, count) for frame in frames]), frames[0].sample_rate
 
 
 def rate_of(stream, path: Path) -> int:
