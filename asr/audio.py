@@ -1,56 +1,57 @@
 """Reading audio files of any kind into mono waveforms, and naming those that are broken.
 
-libsndfile (soundfile) reads first; FFmpeg (PyAV) reads what it does not know: G.722, M4A, WebM and many more; `asr.sphere`
-reads the files of the LDC. Several channels are mixed to one by their mean, whatever the format, so that one channel
-copied to two comes out as it was.
+`asr.audio_decoding` decodes; several channels are mixed to one by their mean, whatever the format, so that one channel copied to
+two comes out as it was.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import math
-import os
-import re
+import mmap
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy
 
+from asr.audio_decoding import (
+    LENGTH_TOLERANCE,
+    Block,
+    FFmpegReader,
+    SoundfileReader,
+    SphereReader,
+    Stretch,
+    TooLong,
+    Unknown,
+    cut_short,
+)
+from asr.audio_headers import (
+    MpegPromise,
+    extent,
+    id3_size,
+    is_mpeg,
+    last_ogg_page_is_whole,
+    mpeg_promise,
+    next_start,
+    start_after_junk,
+)
 from asr.errors import UserError
-from asr.sphere import is_sphere, read_sphere, read_sphere_header
+from asr.sphere import MAGIC as SPHERE_MAGIC
+from asr.sphere import OtherSamples
 
-if TYPE_CHECKING:
-    import soundfile
-
-# Writers to a pipe cannot know the length and put one of these into the header: such a file is whole.
-UNKNOWN_LENGTHS = {0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000}
-# Only these containers store the length; for the others FFmpeg estimates it from the bit rate.
-CONTAINERS_WITH_LENGTH = {"mov", "matroska"}
-# A decoder's priming samples and a rounded header: up to this much (seconds) may lack from a whole file.
-LENGTH_TOLERANCE = 0.1
-OGG_LONGEST_PAGE = 65307  # bytes
-RATES = range(1000, 1_000_001)  # Hz: outside of them a header is broken
 # Full scale is 1, and decoders overshoot it a little: what is far above holds integers that were never scaled.
 LOUDEST = 64.0
 # What is longer than this is no utterance: a recording that was not cut, which would fill the memory.
 LONGEST_SECONDS = 600.0
 # Ratios of rates whose filters have more taps than this take gigabytes in torchaudio (44101 to 16000 takes three).
 MOST_TAPS = 10_000_000
+# libsndfile reads the first of several files in one; FFmpeg goes on by itself.
+PARTED = ("FLAC", "OGG", "AU")
 
-
-class Unknown(Exception):
-    """libsndfile does not know the format."""
-
-
-class TooLong(UserError):
-    """Audio of more than the `longest` seconds that were asked for; `seconds` is how long it is, at least."""
-
-    def __init__(self, path: Path, seconds: float, longest: float):
-        super().__init__(f"{path} is longer than {longest:g} s: {seconds:.0f} s. Cut it into utterances first.")
-        self.seconds, self.longest = seconds, longest
+Reader = SoundfileReader | FFmpegReader | SphereReader
 
 
 def read_audio(
@@ -64,7 +65,7 @@ def read_audio(
     Returns (waveform (samples,) float32 within about [-1, 1], the mean of the channels; its sample rate in Hz).
     Raises UserError, naming the file, if it is missing, empty, unreadable, no regular file, holds no sound, non-numbers
     or samples far above full scale, has a sample rate that cannot be, or is shorter than its header promises (as far as
-    its format stores a length: headerless formats such as G.722 do not).
+    its format makes a promise: headerless formats such as G.722 do not, nor does MP3 without a Xing header).
     """
     channels, rate = read_channels(path, longest_seconds)
     waveform = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
@@ -79,22 +80,192 @@ def read_channels(path: str | Path, longest_seconds: float | None = None) -> tup
 
     Raises UserError as `read_audio` does.
     """
-    path = existing(path)
-    longest = math.inf if longest_seconds is None else longest_seconds
-    if is_sphere(path):
-        samples, rate = read_sphere(path, longest_seconds)
-        channels = samples.astype(numpy.float32) / 32768
-    else:
-        try:
-            channels, rate = _read_with_soundfile(path, longest)
-        except Unknown:
-            channels, rate = _read_with_pyav(path, longest)
-    if channels.shape[0] == 0:
+    channels, rate = _joined(stream_channels(path, longest_seconds, math.inf))
+    if not len(channels):
         raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
     problem = unusable_samples(channels)
     if problem:
         raise UserError(f"{path} holds {problem}: record or convert it again.")
     return channels, rate
+
+
+def _joined(blocks: Iterator[Block]) -> Block:
+    """All blocks as one; of no samples where there are none."""
+    parts = list(blocks)
+    if len(parts) == 1:
+        return parts[0]
+    return (
+        (numpy.concatenate([block for block, _ in parts]), parts[0][1])
+        if parts
+        else (numpy.zeros((0, 1), numpy.float32), 1)
+    )
+
+
+def stream_channels(path: str | Path, longest_seconds: float | None, block_seconds: float) -> Iterator[Block]:
+    """What `read_channels` reads in blocks of about so many seconds: (samples, channels) float32, and the sample rate in Hz.
+
+    All have the rate and the channels of the first. Raises UserError as `read_audio` does, but for samples that are no sound;
+    where only the whole file shows that it is damaged or cut short, after the last block.
+    """
+    longest = math.inf if longest_seconds is None else longest_seconds
+    return _alike(_blocks(existing(path), longest, block_seconds))
+
+
+def read_stretch(path: str | Path, offset: float = 0.0, duration: float | None = None) -> Block:
+    """A stretch of what `read_channels` reads, in seconds; None: up to the end. It is shorter where the file ends before.
+
+    Where the format lets us seek, only the stretch is decoded, and what is damaged elsewhere is not seen.
+    """
+    if not offset and duration is None:
+        return _joined(stream_channels(path, None, math.inf))
+    path = existing(path)
+    with open_part(path) as reader:
+        rate = reader.sample_rate
+        first = _samples(offset, rate)
+        last = None if duration is None else first + _samples(duration, rate)
+        is_there = last is not None and reader.is_exact and last <= reader.samples + LENGTH_TOLERANCE * rate
+        if is_there and isinstance(reader, SoundfileReader):
+            return reader.stretch(first, last - first), rate
+    return _joined(_part_of(stream_channels(path, None, 60.0), first, last))
+
+
+def _part_of(blocks: Iterator[Block], first: int, last: int | None) -> Iterator[Block]:
+    """What blocks have of the samples from `first` on and before `last`."""
+    at = 0
+    for block, rate in blocks:
+        yield block[max(0, first - at) : None if last is None else max(0, last - at)], rate
+        at += len(block)
+        if last is not None and at >= last:
+            return
+
+
+def _samples(seconds: float, rate: int) -> int:
+    """As lhotse rounds: halves up, after digits that arithmetic lost."""
+    return math.floor(round(seconds * rate, 8) + 0.5)
+
+
+@contextlib.contextmanager
+def open_part(path: Path, start: int = 0) -> Iterator[Reader]:
+    """The decoder for the part of a file that begins at the byte `start`, up to where it ends.
+
+    Raises UserError for a file that no decoder knows, and for one whose header promises more bytes of audio than there are.
+    """
+    reader = _reader(path, start)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def _reader(path: Path, start: int) -> Reader:
+    try:
+        source = Stretch(path, start)
+    except OSError as error:
+        raise cannot_be_opened(path, error) from None
+    try:
+        return _reader_of(source)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _reader_of(source: Stretch) -> Reader:
+    path, head = source.path, source.read(12)
+    while tag := id3_size(head):
+        source.pass_over(tag)
+        head = source.read(12)
+    if source.is_whole and head.startswith(SPHERE_MAGIC):
+        return _reader_of_sphere(source)
+    # Python's own file is read faster
+    content = source.file if source.is_whole else source
+    if is_mpeg(head):
+        return _reader_of_mpeg(source, mpeg_promise(content))
+    if head[:4] == b"OggS" and not last_ogg_page_is_whole(content):
+        raise UserError(f"{path} is cut short: its last page of data is not whole. Copy it again.")
+    length = extent(content)
+    if length and length.is_cut and length.of_audio:
+        raise UserError(
+            f"{path} is cut short: its header promises {length.promised} bytes of audio, {length.there} are there. Copy it again."
+        )
+    source.repair = length.repair if length else {}
+    try:
+        reader = SoundfileReader(source)
+    except Unknown:
+        if source.is_whole and (junk := start_after_junk(path)):
+            source.close()
+            return _reader(path, junk)
+        return FFmpegReader(source, is_cut=bool(length and length.is_cut))
+    if reader.kind == "FLAC" and reader.samples is None and (end := _next_part(reader)):
+        # libFLAC would lose its way where the next one begins
+        reader.close()
+        return SoundfileReader(Stretch(path, source.start, end))
+    # libsndfile takes what follows the audio in a Wave64 for audio
+    if reader.is_trusted and not (reader.kind == "W64" and length and length.promised < length.there):
+        return reader
+    reader.file.close()
+    return FFmpegReader(source)
+
+
+def _reader_of_sphere(source: Stretch) -> SphereReader | SoundfileReader:
+    try:
+        return SphereReader(source.path)
+    except OtherSamples as error:
+        try:
+            reader = SoundfileReader(source)
+        except Unknown:
+            raise error from None
+        if reader.samples < (error.samples or 0):
+            raise cut_short(
+                source.path, error.samples / reader.sample_rate, reader.samples / reader.sample_rate
+            ) from None
+        return reader
+
+
+def _reader_of_mpeg(source: Stretch, promise: MpegPromise | None) -> SoundfileReader | FFmpegReader:
+    """libsndfile, which can seek, believes the length in a Xing header, or guesses it: only where it is right may it read."""
+    # both pass over tags by themselves, and FFmpeg knows a short file by its name only
+    source.close()
+    source = Stretch(source.path)
+    if promise and promise.is_exact:
+        with contextlib.suppress(Unknown):
+            return SoundfileReader(source)
+    return FFmpegReader(source, promise.samples if promise else None)
+
+
+def _blocks(path: Path, longest: float, block_seconds: float) -> Iterator[Block]:
+    """The blocks of all parts of a file, as each part has them."""
+    start, seconds = 0, 0.0
+    while start is not None:
+        with open_part(path, start) as reader:
+            for block, rate in reader.blocks(block_seconds, longest):
+                seconds += len(block) / rate
+                if seconds > longest:
+                    raise TooLong(path, seconds, longest)
+                yield block, rate
+            start = _next_part(reader)
+
+
+def _next_part(reader: Reader) -> int | None:
+    """Where in a file another part begins after that of this reader; what it has decoded need not be searched."""
+    if not isinstance(reader, SoundfileReader) or reader.kind not in PARTED:
+        return None
+    if reader.kind == "AU" and not reader.is_exact:  # libsndfile reads all of the file as G.721
+        return None
+    with mmap.mmap(reader.source.file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return next_start(content, reader.source.start, reader.read_to())
+
+
+def _alike(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Blocks at the sample rate and with the channels of the first."""
+    first = None
+    for block, rate in blocks:
+        first = first or (rate, block.shape[1])
+        if block.shape[1] != first[1]:
+            block = numpy.repeat(block.mean(axis=1, keepdims=True), first[1], axis=1)
+        if rate != first[0]:
+            channels = [resample(numpy.ascontiguousarray(channel), rate, first[0]) for channel in block.T]
+            block = numpy.stack(channels, axis=1)
+        yield block, first[0]
 
 
 def unusable_samples(samples: numpy.ndarray) -> str | None:
@@ -107,24 +278,20 @@ def unusable_samples(samples: numpy.ndarray) -> str | None:
 
 
 def audio_duration(path: str | Path) -> float:
-    """The duration of the file `path` in seconds: from its header where libsndfile or `asr.sphere` reads it, else by decoding it.
+    """The duration of the file `path` in seconds: from its header where that is a promise, else by decoding it.
 
     Raises UserError as `read_audio` does; damage that only decoding shows (inside FLAC or MP3) is not looked for.
     """
     path = existing(path)
-    if is_sphere(path):
-        header = read_sphere_header(path)
-        frames, rate = header.samples, header.sample_rate
-    else:
-        try:
-            with open_with_soundfile(path) as file:
-                frames, rate = file.frames, file.samplerate
-        except Unknown:
-            channels, rate = _read_with_pyav(path)
-            frames = channels.shape[0]
-    if frames == 0:
+    with open_part(path) as reader:
+        samples, rate = reader.samples, reader.sample_rate
+        if not reader.is_exact or reader.kind in PARTED:
+            samples = None
+    if samples is None:
+        samples = sum(len(block) for block, _ in stream_channels(path, None, 60.0))
+    if samples == 0:
         raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
-    return frames / rate
+    return samples / rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,34 +303,25 @@ class Header:
 
 
 def read_header(path: str | Path) -> Header:
-    """The header of the file `path`, without decoding. Raises UserError as `audio_duration` does."""
-    path = existing(path)
-    if is_sphere(path):
-        header = read_sphere_header(path)
-        return Header(header.sample_rate, header.samples)
-    try:
-        with open_with_soundfile(path) as file:
-            return Header(file.samplerate, file.frames)
-    except Unknown:
-        pass
-    import av
+    """The header of the file `path`, without decoding: of its first part, where it has several.
 
-    try:
-        with av.open(str(path)) as container:
-            if container.streams.audio:
-                return Header(rate_of(container.streams.audio[0], path), None)
-    except (av.error.FFmpegError, ValueError, OSError):
-        pass
-    raise UserError(f"{path} cannot be read as audio, neither by libsndfile nor by FFmpeg.")
+    Raises UserError as `audio_duration` does.
+    """
+    with open_part(existing(path)) as reader:
+        return Header(reader.sample_rate, reader.samples)
 
 
 def is_mono_wav_or_flac(path: str | Path, sample_rate: int) -> bool:
-    """Whether the file is what training reads fastest, as it is: one channel of WAV or FLAC at `sample_rate` Hz."""
-    try:
-        with open_with_soundfile(existing(path)) as file:
-            return file.format in ("WAV", "WAVEX", "FLAC") and file.channels == 1 and file.samplerate == sample_rate
-    except Unknown:
-        return False
+    """Whether the file is what training reads fastest, as it is: one channel of WAV or FLAC at `sample_rate` Hz, of a length that
+    its header knows."""
+    with open_part(existing(path)) as reader:
+        return (
+            reader.kind in ("WAV", "WAVEX", "FLAC")
+            and (reader.channels, reader.sample_rate) == (1, sample_rate)
+            and reader.is_exact
+            and reader.source.is_whole
+            and _next_part(reader) is None
+        )
 
 
 def resample(waveform: numpy.ndarray, rate: int, new_rate: int) -> numpy.ndarray:
@@ -207,153 +365,23 @@ def write_flac(path: str | Path, waveform: numpy.ndarray, sample_rate: int) -> N
 
 
 def existing(path: str | Path) -> Path:
-    """The path of a regular file that is there, holds something and can be read. Raises UserError otherwise."""
+    """The path of a regular file that is there and holds something. Raises UserError otherwise."""
     path = Path(path)
     try:
-        if path.is_dir():
-            raise UserError(f"{path} is a folder; an audio file was expected.")
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise UserError(f"{path} is a folder; an audio file was expected.")
         if not stat.S_ISREG(status.st_mode):
             # a pipe would block, /dev/zero never end
             raise UserError(f"{path} is no regular file (a pipe or a device): save the audio as a file first.")
         if status.st_size == 0:
             raise UserError(f"{path} is empty (0 bytes): copy it again, or remove it.")
-        path.open("rb").close()
     except FileNotFoundError:
         raise UserError(f"There is no audio file {path}.") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from None
+        raise cannot_be_opened(path, error) from None
     return path
 
 
-def open_with_soundfile(path: Path) -> soundfile.SoundFile:
-    """The file opened by libsndfile. Raises Unknown for a format it does not know, UserError where its header promises more."""
-    import soundfile
-
-    try:
-        # as bytes: soundfile cannot encode a name that is not UTF-8
-        file = soundfile.SoundFile(os.fsencode(path))
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: files named .raw have no header to read
-        raise Unknown from None
-    if file.samplerate not in RATES:
-        file.close()
-        raise UserError(f"{path} has a sample rate of {file.samplerate} Hz by its header, which must be damaged.")
-    promised, there = _promised_and_there(file.extra_info)
-    if there < promised:
-        file.close()
-        raise UserError(
-            f"{path} is cut short: its header promises {promised} bytes of audio, {there} are there. Copy it again."
-        )
-    if file.format == "OGG" and not _last_ogg_page_is_whole(path):
-        file.close()
-        raise UserError(f"{path} is cut short: its last page of data is not whole. Copy it again.")
-    return file
-
-
-def _promised_and_there(log: str) -> tuple[int, int]:
-    """Bytes of audio by the header and by the file's size, as libsndfile notes on opening: "data : 9 (should be 5)"."""
-    for line in re.finditer(r"(?:data|SSND|Data Size|riff)\s*:\s*(\d+) \(should be (\d+)\)", log):
-        promised, there = int(line[1]), int(line[2])
-        if promised not in UNKNOWN_LENGTHS:
-            return promised, there
-    for line in re.finditer(r"SSND : (\d+).*?Chunk size \d+ > file length (\d+)", log, re.DOTALL):
-        return int(line[1]), int(line[2])
-    return 0, 0
-
-
-def _last_ogg_page_is_whole(path: Path) -> bool:
-    """Whether the last page of an Ogg file is all there (RFC 3533, section 6). Ogg stores no length of the whole."""
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - OGG_LONGEST_PAGE))
-        end = file.read()
-    page = end[end.rfind(b"OggS") :]
-    if len(page) < 27 or len(page) < 27 + page[26]:
-        return False
-    return len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
-
-
-def _read_with_soundfile(path: Path, longest: float) -> tuple[numpy.ndarray, int]:
-    """(samples, channels) float32 and the sample rate."""
-    import soundfile
-
-    with open_with_soundfile(path) as file:
-        frames, rate = file.frames, file.samplerate
-        if frames / rate > longest:
-            raise TooLong(path, frames / rate, longest)
-        try:
-            channels = file.read(dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise UserError(
-                f"{path} is damaged or cut short ({error.error_string}): copy it again, or remove it."
-            ) from None
-    if (frames - len(channels)) / rate > (LENGTH_TOLERANCE if file.format == "MPEG" else 0):
-        raise cut_short(path, frames / rate, len(channels) / rate)
-    return channels, rate
-
-
-def _read_with_pyav(path: Path, longest: float = math.inf) -> tuple[numpy.ndarray, int]:
-    """(samples, channels) float32 and the sample rate."""
-    blocks = list(stream_with_pyav(path, longest, math.inf))
-    if blocks:
-        return numpy.concatenate([block for block, _ in blocks]), blocks[0][1]
-    return numpy.zeros((0, 1), numpy.float32), 1
-
-
-def stream_with_pyav(path: Path, longest: float, block_seconds: float) -> Iterator[tuple[numpy.ndarray, int]]:
-    """What FFmpeg decodes, as blocks (samples, channels) float32 of about so many seconds, each with the sample rate in Hz.
-
-    Raises UserError as `read_audio` does; for a file that is cut short when its end is reached.
-    """
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise UserError(f"{path} holds no audio: an audio file was expected.")
-            stream = container.streams.audio[0]
-            rate = rate_of(stream, path)
-            converter, held, waiting, samples = av.AudioResampler(format="fltp"), [], 0, 0
-            for frame in container.decode(stream):
-                for block in converter.resample(frame):
-                    held.append(block.to_ndarray())
-                    waiting += block.samples
-                    samples += block.samples
-                if samples / rate > longest:
-                    raise TooLong(path, max(samples / rate, (container.duration or 0) / 1e6), longest)
-                if waiting >= block_seconds * rate:
-                    yield numpy.concatenate(held, axis=1).T, rate
-                    held, waiting = [], 0
-            if samples:
-                rest = [block.to_ndarray() for block in converter.resample(None)]
-                samples += sum(block.shape[1] for block in rest)
-                held += rest
-            if held:
-                yield numpy.concatenate(held, axis=1).T, rate
-            promised = 0.0
-            if CONTAINERS_WITH_LENGTH & set(container.format.name.split(",")):
-                promised = (
-                    float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
-                )
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(
-            f"{path} cannot be read as audio, neither by libsndfile nor by FFmpeg ({reason}): "
-            "it is damaged, cut short or no audio."
-        ) from None
-    if promised - samples / rate > LENGTH_TOLERANCE:
-        raise cut_short(path, promised, samples / rate)
-
-
-def rate_of(stream, path: Path) -> int:
-    """The sample rate of FFmpeg's stream in Hz. Raises UserError where it is none."""
-    rate = getattr(stream, "rate", None)  # where FFmpeg knows no decoder, there is none
-    if rate not in RATES:
-        raise UserError(f"{path} holds audio in a form that FFmpeg cannot decode, or with a damaged header.")
-    return rate
-
-
-def cut_short(path: Path, promised: float, there: float) -> UserError:
-    """The sentence for a file that holds less than its header promises, both in seconds."""
-    return UserError(
-        f"{path} is cut short: its header promises {promised:.2f} s of audio, {there:.2f} s are there. Copy it again."
-    )
+def cannot_be_opened(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.")

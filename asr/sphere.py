@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy
 
 MAGIC = b"NIST_1A"
+BLOCK = 1024  # bytes: what is written to a disc or a tape may be filled up to a multiple
 RATES = range(1000, 1_000_001)  # Hz
 MOST_CHANNELS = 8  # as many as shorten has
 # The fields that say how to read the samples.
@@ -35,16 +36,29 @@ FIELDS = {
     "sample_n_bytes",
     "sample_rate",
 }
+MOST_UNCOUNTED = 1 << 27  # samples of a compressed file whose header does not count them: two hours at 16 kHz
 LARGEST_HEADER = 1 << 20  # bytes; they are 1024 nearly always
 BASE_CODINGS = {"pcm": "pcm", "ulaw": "ulaw", "mu-law": "ulaw", "mulaw": "ulaw", "u-law": "ulaw"}
 BASE_CODINGS |= {"alaw": "alaw", "a-law": "alaw"}
+
+
+class OtherSamples(UserError):
+    """PCM of other widths than 16 bits, which is not read here: libsndfile reads it. samples: as many as the header counts."""
+
+    def __init__(self, path: Path, coding: str, width: int, usual: int, samples: int | None):
+        super().__init__(
+            f"{path} holds {coding} in {width} bytes a sample by its SPHERE header; {usual} can be read. Convert it to "
+            "WAV first (sph2pipe or sox)."
+        )
+        self.samples = samples
 
 
 @dataclasses.dataclass(frozen=True)
 class SphereHeader:
     """What the header of a SPHERE file says.
 
-    sample_rate: Hz. channels: how many. samples: per channel, as the data hold (which is known of uncompressed data only).
+    sample_rate: Hz. channels: how many. samples: per channel, as the data hold (which is known of uncompressed data only; None
+    of compressed data that the header does not count).
     coding: "pcm", "ulaw" or "alaw", with ",embedded-shorten-vN.NN" where it is compressed, as the file says it, in lower case.
     byte_format: "01" (little endian) or "10" (big endian) of 16-bit samples, "1" of others.
     fields: all by name: int, float or str. size: bytes before the first sample. checksum: None where there is none.
@@ -52,7 +66,7 @@ class SphereHeader:
 
     sample_rate: int
     channels: int
-    samples: int
+    samples: int | None
     coding: str
     byte_format: str
     fields: dict[str, int | float | str]
@@ -86,7 +100,8 @@ def read_sphere_header(path: str | Path) -> SphereHeader:
     """The header of the SPHERE file `path`, checked against the size of the file where that tells (uncompressed audio).
 
     Raises UserError, naming the file and the field, for a header that is damaged or of a kind that is not read, and for a
-    file that is shorter or longer than its header says.
+    file that is shorter than its header says. Bytes after the samples that it counts are padding if they are fewer than a
+    block of BLOCK bytes; where there are more, the count is wrong, and all are samples.
     """
     path = Path(path)
     try:
@@ -112,14 +127,14 @@ def read_sphere(path: str | Path, longest_seconds: float | None = None) -> tuple
     mu-law and A-law are expanded as G.711 says, to 14 and 13 bits at the left of 16.
     longest_seconds: what is longer raises asr.audio.TooLong, before it is decoded. None: no bound.
 
-    Raises UserError as `read_sphere_header` does, and if the samples cannot be decoded, are not as many as the header says, or
-    do not add up to its checksum.
+    Raises UserError as `read_sphere_header` does, and if the samples cannot be decoded, are fewer than the header says (or more,
+    where they are compressed), or do not add up to its checksum.
     """
     import numpy
 
     path = Path(path)
     header = read_sphere_header(path)
-    if longest_seconds is not None and header.samples / header.sample_rate > longest_seconds:
+    if longest_seconds is not None and (header.samples or 0) / header.sample_rate > longest_seconds:
         from asr.audio import TooLong
 
         raise TooLong(path, header.samples / header.sample_rate, longest_seconds)
@@ -133,7 +148,10 @@ def read_sphere(path: str | Path, longest_seconds: float | None = None) -> tuple
         stored = _unshortened(path, header, data)
     else:
         kind = {("pcm", "01"): "<i2", ("pcm", "10"): ">i2"}.get((header.base_coding, header.byte_format), "u1")
-        stored = numpy.frombuffer(data, kind, count=header.samples * header.channels).reshape(-1, header.channels)
+        stored = numpy.frombuffer(
+            data, kind, count=len(data) // header.sample_bytes // header.channels * header.channels
+        )
+        stored = _counted(header, stored.reshape(-1, header.channels))
     _check(path, header, stored)
     if header.base_coding != "pcm":
         stored = expansion(header.base_coding)[stored]
@@ -171,7 +189,8 @@ def _header_size(path: Path, start: bytes) -> int:
 
 
 def _fields(path: Path, text: bytes) -> dict[str, int | float | str]:
-    """The fields of a header: `name -i 12`, `name -r 1.5`, `name -s3 abc`; what follows a semicolon is a comment.
+    """The fields of a header: `name -i 12`, `name -r 1.5`, `name -s3 abc`, parted by blanks or tabs; what follows a semicolon is
+    a comment.
 
     Malformed lines and values are refused of FIELDS only; other lines are then passed over, other values keep their text.
     """
@@ -179,7 +198,7 @@ def _fields(path: Path, text: bytes) -> dict[str, int | float | str]:
     for line in text[16:].decode("latin1").split("\n"):
         if re.fullmatch(r"end_head\s*", line):
             return fields
-        parts = re.fullmatch(r"\s*(\S+)\s+-(i|r|s\d+) (.*)", line.rstrip("\r"))
+        parts = re.fullmatch(r"\s*(\S+)\s+-(i|r|s\d+)[ \t](.*)", line.rstrip("\r"))
         if not parts and (line.split() or [""])[0] not in FIELDS:
             continue  # empty lines and comments too
         if not parts:
@@ -195,7 +214,8 @@ def _value(path: Path, name: str, kind: str, text: str) -> int | float | str:
         length = int(kind[1:])
         value, rest = text[:length], text[length:].partition(";")[0]
         if len(value) < length or rest.strip():
-            if name not in FIELDS:
+            # libsndfile counts the bytes of a sample where the characters of sample_byte_format belong
+            if name not in FIELDS or (name == "sample_byte_format" and not rest.strip()):
                 return text
             raise UserError(
                 f"{path} promises {length} characters of {name} in its SPHERE header; there is {text[:60]!r}."
@@ -212,16 +232,9 @@ def _value(path: Path, name: str, kind: str, text: str) -> int | float | str:
 
 def _header(path: Path, fields: dict[str, int | float | str], size: int, data_bytes: int) -> SphereHeader:
     coding, byte_format = _coding(path, fields)
-    base = coding.partition(",")[0]
-    sample_bytes = 2 if base == "pcm" else 1
-    there = _whole(path, fields, "sample_n_bytes", range(1, 9), default=sample_bytes)
-    if there != sample_bytes:
-        raise UserError(
-            f"{path} holds {coding} in {there} bytes a sample by its SPHERE header; {sample_bytes} can be read. Convert it to "
-            "WAV first (sph2pipe or sox)."
-        )
+    sample_bytes = 2 if coding.startswith("pcm") else 1
     channels = _whole(path, fields, "channel_count", range(1, MOST_CHANNELS + 1), default=1)
-    samples = _whole(path, fields, "sample_count", range(0, 1 << 40))
+    samples = _sample_count(path, fields)
     checksum = _whole(path, fields, "sample_checksum", range(0, 65536)) if "sample_checksum" in fields else None
     if channels > 1 and str(fields.get("channels_interleaved", "TRUE")).strip().upper() == "FALSE":
         raise UserError(f"{path} holds its channels one after another, not interleaved: convert it to WAV first.")
@@ -230,12 +243,15 @@ def _header(path: Path, fields: dict[str, int | float | str], size: int, data_by
     )
     if header.is_shortened:
         return header
-    promised = samples * channels * sample_bytes
-    if promised == data_bytes:
-        return header
+    whole = data_bytes // (channels * sample_bytes)
+    if samples is None:
+        return dataclasses.replace(header, samples=whole)
     if channels > 1 and samples * sample_bytes == data_bytes and samples % channels == 0:
         return dataclasses.replace(header, samples=samples // channels)
-    raise _miscounted(path, samples, data_bytes / (channels * sample_bytes))
+    if samples > whole:
+        raise _cut_short(path, samples, data_bytes / (channels * sample_bytes))
+    is_padded = data_bytes - samples * channels * sample_bytes < BLOCK
+    return header if is_padded else dataclasses.replace(header, samples=whole)
 
 
 def _coding(path: Path, fields: dict[str, int | float | str]) -> tuple[str, str]:
@@ -253,6 +269,10 @@ def _coding(path: Path, fields: dict[str, int | float | str]) -> tuple[str, str]
             "embedded-shorten of versions 1 and 2. Convert it to WAV first (sph2pipe or NIST's w_decode)."
         )
     coding = base + comma + packing
+    usual = 2 if base == "pcm" else 1
+    width = _whole(path, fields, "sample_n_bytes", range(1, 9), default=usual)
+    if width != usual:
+        raise OtherSamples(path, coding, width, usual, _sample_count(path, fields))
     if base != "pcm":
         return coding, "1"
     if byte_format not in ("01", "10"):
@@ -263,10 +283,16 @@ def _coding(path: Path, fields: dict[str, int | float | str]) -> tuple[str, str]
     return coding, byte_format
 
 
+def _sample_count(path: Path, fields: dict) -> int | None:
+    return _whole(path, fields, "sample_count", range(0, 1 << 40)) if "sample_count" in fields else None
+
+
 def _whole(path: Path, fields: dict, name: str, allowed: range, default: int | None = None) -> int:
     value = fields.get(name, default)
     if value is None:
         raise UserError(f"{path} has no {name} in its SPHERE header: it is damaged.")
+    if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value):
+        value = int(value)  # libsndfile writes the sample_n_bytes of mu-law as text
     if not isinstance(value, int) or value not in allowed:
         raise UserError(
             f"{path} has {name}={value} in its SPHERE header; a whole number from {allowed.start} to {allowed.stop - 1} was "
@@ -282,10 +308,11 @@ def _unshortened(path: Path, header: SphereHeader, data: bytes) -> numpy.ndarray
             f"{path} says {header.coding} in its SPHERE header, but its data do not begin as shorten's do: it is damaged, or it "
             "was decompressed and kept its header."
         )
+    most_samples = MOST_UNCOUNTED // header.channels if header.samples is None else header.samples
     try:
         if header.base_coding == "ulaw":
-            return decode_ulaw(data, header.samples)
-        return _unshortened_by_ffmpeg(header, data)
+            return decode_ulaw(data, most_samples)
+        return _unshortened_by_ffmpeg(header, data, most_samples)
     except Unsupported as error:
         raise UserError(f"{path} cannot be decompressed here ({error}): convert it to WAV first (sph2pipe).") from None
     except ValueError as error:
@@ -294,7 +321,7 @@ def _unshortened(path: Path, header: SphereHeader, data: bytes) -> numpy.ndarray
         ) from None
 
 
-def _unshortened_by_ffmpeg(header: SphereHeader, data: bytes) -> numpy.ndarray:
+def _unshortened_by_ffmpeg(header: SphereHeader, data: bytes, most_samples: int) -> numpy.ndarray:
     import av
     import numpy
 
@@ -310,9 +337,9 @@ def _unshortened_by_ffmpeg(header: SphereHeader, data: bytes) -> numpy.ndarray:
                 if frame.format.name != "s16p" or len(frame.planes) != header.channels:
                     raise ValueError(f"it holds {len(frame.planes)} channels of {frame.format.name}")
                 samples += frame.samples
-                if samples > header.samples:
+                if samples > most_samples:
                     raise ValueError(
-                        f"it holds more than the {header.samples} samples per channel that its header counts"
+                        f"it holds more than the {most_samples} samples per channel that its header counts"
                     )
                 blocks.append([numpy.frombuffer(plane, numpy.int16, frame.samples) for plane in frame.planes])
     except av.error.FFmpegError as error:
@@ -322,19 +349,31 @@ def _unshortened_by_ffmpeg(header: SphereHeader, data: bytes) -> numpy.ndarray:
     return numpy.stack([numpy.concatenate(channel) for channel in zip(*blocks)], axis=1)
 
 
+def _counted(header: SphereHeader, stored: numpy.ndarray) -> numpy.ndarray:
+    """The samples of `stored` without what follows them in the file: as many as the checksum is of, if that tells."""
+    counts = [header.samples, header.fields.get("sample_count"), len(stored)]
+    for count in counts:
+        if header.checksum is not None and isinstance(count, int) and checksum_of(stored[:count]) == header.checksum:
+            return stored[:count]
+    return stored[: header.samples]
+
+
+def checksum_of(stored: numpy.ndarray) -> int:
+    return int(stored.sum(dtype="int64")) % 65536
+
+
 def _check(path: Path, header: SphereHeader, stored: numpy.ndarray) -> None:
     """Raises UserError unless the samples are as many as the header says, and add up to its checksum."""
-    import numpy
-
     if stored.shape[1] != header.channels:
         raise UserError(
             f"{path} holds {stored.shape[1]} channels, {header.channels} by its SPHERE header: it is damaged."
         )
-    if len(stored) != header.samples and stored.size != header.samples:
-        raise _miscounted(path, header.samples, len(stored))
+    counted = header.samples if header.is_shortened else None  # of others the size of the file has told
+    if counted is not None and len(stored) < counted and stored.size != counted:
+        raise _cut_short(path, header.samples, len(stored))
     if header.checksum is None:
         return
-    checksum = int(stored.sum(dtype=numpy.int64)) % 65536
+    checksum = checksum_of(stored)
     if checksum != header.checksum:
         raise UserError(
             f"{path} is damaged: its samples add up to the checksum {checksum}, {header.checksum} by its SPHERE header. "
@@ -342,9 +381,8 @@ def _check(path: Path, header: SphereHeader, stored: numpy.ndarray) -> None:
         )
 
 
-def _miscounted(path: Path, promised: int, there: float) -> UserError:
-    what = "is cut short" if there < promised else "is longer than its header says, which must be damaged"
+def _cut_short(path: Path, promised: int, there: float) -> UserError:
     count = f"{there:.1f}".removesuffix(".0")
     return UserError(
-        f"{path} {what}: {promised} samples per channel by its SPHERE header, {count} are there. Copy it again."
+        f"{path} is cut short: {promised} samples per channel by its SPHERE header, {count} are there. Copy it again."
     )

@@ -367,6 +367,16 @@ def test_every_fault_of_audio_is_found_counted_and_named(tmp_path):
     assert (health.verdict, "training would meet" in health.sentence()) == ("not good", True)
 
 
+def test_copies_at_other_speeds_are_neither_broken_nor_the_same_audio_but_leak_as_what_they_are_made_from(tmp_path):
+    splits = clean_splits(tmp_path)
+    splits["train"] += [cut.perturb_speed(factor) for cut in splits["train"] for factor in (0.9, 1.1)]
+    health = check(splits)
+    assert (health.verdict, found(health, "unusable audio"), found(health, "repeated audio")) == ("good", [], [])
+    splits["dev"][0] = splits["train"][0].perturb_speed(1.2)
+    (leak,) = found(check(splits), "leak of recordings")
+    assert leak.count == 1
+
+
 def test_several_processes_measure_what_one_does(tmp_path):
     recordings = recordings_of(corpus_of(clean_splits(tmp_path)))
     assert measure(recordings, 2) == measure(recordings, 1)

@@ -8,10 +8,15 @@ import unicodedata
 import numpy
 import pytest
 import soundfile
-from lhotse import CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
+from audio_files import by_ffmpeg, by_soundfile, with_length
+from lhotse import AudioSource, CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 
+from asr.audio import read_audio
 from asr.corpora.cuts import CutsCorpus
+from asr.data.batches import load_waveform
+from asr.data.checks import header_of, unusable_audio
+from asr.data.health.audio import measure, recordings_of
 from asr.errors import UserError
 
 
@@ -276,3 +281,76 @@ def test_a_sample_rate_that_is_none_is_refused(manifests, tmp_path):
     corpus.sample_rate = -1
     with pytest.raises(UserError, match="sample_rate=-1"):
         load(corpus, tmp_path)
+
+
+CHANGES = {
+    "speed": lambda cut: cut.perturb_speed(1.1),
+    "slower": lambda cut: cut.perturb_speed(0.9),
+    "volume": lambda cut: cut.perturb_volume(1.5),
+    "resampled": lambda cut: cut.resample(8000).resample(16000),
+    "narrow": lambda cut: cut.narrowband("mulaw"),
+    "a room": lambda cut: cut.reverb_rir(cut.recording),
+    "a chain": lambda cut: cut.perturb_speed(0.9).perturb_volume(0.5).resample(8000).perturb_speed(1.1).resample(16000),
+    "part of it": lambda cut: cut.perturb_speed(1.1).truncate(
+        offset=0.3, duration=0.4, keep_excessive_supervisions=True
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_audio_is_read_by_us_and_changed_by_lhotse(manifests, tmp_path, change):
+    """What the manifest says is of the audio after its changes: the file is as it was before them."""
+    changed = CHANGES[change](make_cut(tmp_path, "x", seconds=2.0))
+    corpus = load(manifests(train=[changed]), tmp_path)
+    (cut,) = corpus.splits["train"]
+    assert numpy.array_equal(load_waveform(cut).numpy(), cut.load_audio()[0])
+    assert unusable_audio(cut) is None
+    (recording,) = [each for each in recordings_of(corpus) if each.name == cut.recording.id]
+    assert (recording.duration, recording.sample_rate) == (2.0, 16000)
+    assert [each.fault for each in measure([recording], 1)] == [None]
+    soundfile.write(tmp_path / "x.wav", numpy.full(24000, 0.1), 16000)  # a quarter is missing now
+    header_of.cache_clear()
+    assert "shorter than its manifest says: 1.500 s, not 2.000" in unusable_audio(cut)
+    assert "x lasts 1.500 s, the manifest says 2.000 s" in measure([recording], 1)[0].fault.replace(recording.name, "x")
+
+
+def test_a_change_that_lhotse_cannot_make_here_is_named_before_training(tmp_path):
+    import torchaudio
+
+    changed = make_cut(tmp_path, "x").perturb_tempo(1.1)
+    if hasattr(torchaudio, "sox_effects"):
+        assert unusable_audio(changed) is None
+    else:
+        assert unusable_audio(changed).startswith("a transform that cannot be applied: Tempo: ")
+
+
+def test_the_response_of_a_room_may_not_be_a_command(manifests, tmp_path):
+    room = Recording("room", [AudioSource("command", [0], "touch it-was-run")], 16000, 16000, 1.0)
+    changed = make_cut(tmp_path, "x").reverb_rir(room)
+    with pytest.raises(UserError, match="the audio of 'room' is of type 'command'"):
+        load(manifests(train=[changed]), tmp_path)
+    assert "not a file: command" in unusable_audio(changed)
+
+
+@pytest.mark.parametrize(
+    "kind", ["mp3 of no length", "chained ogg", "flac of no length", "gsm", "sphere", "wav of no length"]
+)
+def test_cuts_of_files_that_lhotse_reads_wrongly_are_read_to_their_end(manifests, tmp_path, kind):
+    path, data = {
+        "mp3 of no length": ("x.mp3", by_ffmpeg("mp3", "libmp3lame", 16000, streamed=True)),
+        "chained ogg": ("x.ogg", by_soundfile("OGG", "VORBIS", 16000) * 2),
+        "flac of no length": ("x.flac", with_length("FLAC", by_soundfile("FLAC", "PCM_16", 16000), 0)),
+        "gsm": ("x.wav", by_soundfile("WAV", "GSM610", 8000)),
+        "sphere": ("x.sph", by_soundfile("NIST", "ULAW", 8000)),
+        "wav of no length": ("x.wav", with_length("WAV", by_soundfile("WAV", "PCM_16", 16000), 0)),
+    }[kind]
+    (tmp_path / path).write_bytes(data)
+    whole, rate = read_audio(tmp_path / path)
+    recording = Recording("x", [AudioSource("file", [0], str(tmp_path / path))], rate, len(whole), len(whole) / rate)
+    cut = recording.to_cut()
+    assert numpy.array_equal(load_waveform(cut).numpy(), whole) and unusable_audio(cut) is None
+    part = cut.truncate(offset=0.25, duration=0.5)
+    assert numpy.array_equal(load_waveform(part).numpy(), whole[rate // 4 : rate // 4 + rate // 2])
+    cut.supervisions = [SupervisionSegment("x", "x", 0.0, cut.duration, text="words")]
+    corpus = load(manifests(train=[cut]), tmp_path)
+    assert all(each.fault is None for each in measure(recordings_of(corpus), 1))

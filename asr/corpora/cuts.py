@@ -174,12 +174,15 @@ def is_number(value: Any) -> bool:
 
 def refuse_commands(recording, place: str) -> None:
     """Raises UserError for audio that is not a file: lhotse would run a command or open an address that a manifest names."""
-    for source in recording.sources:
-        if source.type != "file":
-            raise UserError(
-                f"{place}: the audio of {recording.id!r} is of type {source.type!r}, but only files are read: "
-                "a manifest may come from a stranger, and what it names is never run. Save the audio as files first."
-            )
+    from asr.cut_audio import rooms_of
+
+    for each in (recording, *rooms_of(recording)):
+        for source in each.sources:
+            if source.type != "file":
+                raise UserError(
+                    f"{place}: the audio of {each.id!r} is of type {source.type!r}, but only files are read: "
+                    "a manifest may come from a stranger, and what it names is never run. Save the audio as files first."
+                )
 
 
 def _json_lines(file: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -254,6 +257,8 @@ def _to_mono(cut: Any) -> MonoCut:
     import soundfile
     from lhotse import MonoCut, Recording
 
+    from asr.cut_audio import load_audio
+
     wanted = cut.supervisions[0].channel
     wanted = set(wanted) if isinstance(wanted, (list, tuple)) else {wanted}
     channels = [mono for mono in cut.to_mono() if mono.channel in wanted]
@@ -263,7 +268,7 @@ def _to_mono(cut: Any) -> MonoCut:
         return dataclasses.replace(channels[0], id=cut.id)
     # lhotse's own downmix is the sum of the channels, which clips.
     try:
-        waveform = sum(channel.load_audio()[0] for channel in channels) / len(channels)
+        waveform = sum(load_audio(channel)[0] for channel in channels) / len(channels)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise Unreadable(f"{cut.recording.sources[0].source} cannot be read ({reason})") from error

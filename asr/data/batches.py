@@ -53,9 +53,11 @@ class Utterances(Dataset):
 
 def load_waveform(cut) -> torch.Tensor:
     """(samples,) float32. Raises UserError naming the cut and the file if the audio cannot be read or is cut short."""
+    from asr.cut_audio import load_audio
+
     source = cut.recording.sources[0].source if cut.has_recording and cut.recording.sources else "?"
     try:
-        waveform = cut.load_audio()
+        waveform = load_audio(cut)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"The audio of utterance {cut.id} cannot be read from {source}: {reason}") from None

@@ -92,7 +92,13 @@ def unusable_audio(cut) -> str | None:
     """Why a cut's audio cannot be read, if its file tells without being decoded."""
     if not cut.has_recording:
         return "no recording"
-    for source in cut.recording.sources:
+    from asr.cut_audio import rooms_of
+
+    try:
+        rooms = rooms_of(cut.recording)
+    except Exception as error:
+        return f"a transform that lhotse does not know: {error}"
+    for source in (source for recording in (cut.recording, *rooms) for source in recording.sources):
         if source.type not in ("file", "memory"):
             # lhotse would run a command that a manifest names
             return f"audio that is not a file: {source.type}"
@@ -104,28 +110,32 @@ def unusable_audio(cut) -> str | None:
 
 
 def unreadable_audio(cut) -> str | None:
-    """Why the headers of a cut's files tell that its audio cannot be read, or is not what its recording says."""
-    from asr.audio import LENGTH_TOLERANCE
+    """Why the headers of a cut's files tell that its audio cannot be read, or is not what its recording says.
 
-    recording = cut.recording
-    changes = recording.transforms or ()
-    resampled = all(hasattr(change, "source_sampling_rate") for change in changes)
-    rate = changes[0].source_sampling_rate if changes and resampled else recording.sampling_rate
-    for source in recording.sources:
+    What the manifest says is that of the audio after the recording's transforms; a file has what they are made from.
+    """
+    from asr.audio import LENGTH_TOLERANCE
+    from asr.cut_audio import refused_transform, stored_rate, stored_stretch
+
+    rate = stored_rate(cut.recording)
+    _, seconds = stored_stretch(cut.recording, 0.0, cut.recording.duration)
+    refused = refused_transform(cut.recording)
+    if refused:
+        return f"a transform that cannot be applied: {refused}"
+    for source in cut.recording.sources:
         if source.type != "file":
             continue
         try:
             header = header_of(source.source)
+            if header.sample_rate != rate:
+                return f"another sample rate than its manifest says: {header.sample_rate} Hz, not {rate}"
+            if header.samples is None or header.samples / rate + LENGTH_TOLERANCE >= seconds:
+                continue
+            there = duration_of(source.source)  # other parts may follow the one whose header this is
         except UserError as error:
             return f"unreadable audio: {error}"
-        if not resampled:
-            continue
-        if header.sample_rate != rate:
-            return f"another sample rate than its manifest says: {header.sample_rate} Hz, not {rate}"
-        if header.samples is not None:
-            there = header.samples / header.sample_rate
-            if there + LENGTH_TOLERANCE < recording.duration:
-                return f"shorter than its manifest says: {there:.3f} s, not {recording.duration:.3f}"
+        if there + LENGTH_TOLERANCE < seconds:
+            return f"shorter than its manifest says: {there:.3f} s, not {seconds:.3f}"
     return None
 
 
@@ -134,6 +144,13 @@ def header_of(path: str):
     from asr.audio import read_header
 
     return read_header(path)
+
+
+@functools.lru_cache(maxsize=64)
+def duration_of(path: str) -> float:
+    from asr.audio import audio_duration
+
+    return audio_duration(path)
 
 
 def unusable_times(cut, longest_seconds: float | None = None) -> str | None:

@@ -9,19 +9,8 @@ from pathlib import Path
 import numpy
 from numpy import ndarray
 
-from asr.audio import (
-    LENGTH_TOLERANCE,
-    TooLong,
-    Unknown,
-    cut_short,
-    existing,
-    open_with_soundfile,
-    read_header,
-    stream_with_pyav,
-    unusable_samples,
-)
+from asr.audio import read_header, stream_channels, unusable_samples
 from asr.errors import UserError
-from asr.sphere import is_sphere, read_sphere
 from asr.transcription.resampling import resampler
 
 BLOCK_SECONDS = 10.0
@@ -47,7 +36,7 @@ def stream_audio(
     CANCELLED quieter than the loudest of them, by how much (dB, infinite for silence) and which is the loudest, from 1.
     narrow: is told the file's sample rate in Hz where it is below `sample_rate`.
     """
-    channels = stream_channels(Path(path), math.inf if longest_seconds is None else longest_seconds, block_seconds)
+    channels = stream_channels(path, longest_seconds, block_seconds)
     convert = None
     loudness = Loudness()
     for block, rate in channels:
@@ -105,41 +94,3 @@ def promised_seconds(path: str | Path) -> float | None:
     except UserError:
         return None
     return header.samples / header.sample_rate if header.samples is not None and header.sample_rate else None
-
-
-def stream_channels(path: Path, longest: float, block_seconds: float) -> Iterator[tuple[ndarray, int]]:
-    """Blocks (samples, channels) float32 with their sample rate in Hz; at least one where there are samples."""
-    path = existing(path)
-    if is_sphere(path):
-        samples, rate = read_sphere(path, None if longest == math.inf else longest)
-        step = max(1, round(block_seconds * rate))
-        for start in range(0, len(samples), step):
-            yield samples[start : start + step].astype(numpy.float32) / 32768, rate
-        return
-    try:
-        file = open_with_soundfile(path)
-    except Unknown:
-        yield from stream_with_pyav(path, longest, block_seconds)
-        return
-    import soundfile
-
-    with file:
-        frames, rate = file.frames, file.samplerate
-        if frames / rate > longest:
-            raise TooLong(path, frames / rate, longest)
-        step, there = max(1, round(block_seconds * rate)), 0
-        # soundfile seeks behind every block, to where the file is already, and MP3's decoder forgets what came before
-        file.seekable = lambda: False
-        while True:
-            try:
-                block = file.read(step, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as error:
-                raise UserError(
-                    f"{path} is damaged or cut short ({error.error_string}): copy it again, or remove it."
-                ) from None
-            if not len(block):
-                break
-            there += len(block)
-            yield block, rate
-        if (frames - there) / rate > (LENGTH_TOLERANCE if file.format == "MPEG" else 0):
-            raise cut_short(path, frames / rate, there / rate)

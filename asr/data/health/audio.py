@@ -32,26 +32,27 @@ QUIETEST = -120.0  # dB that stand for digital silence
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:
-    """An utterance's part of a recording, in seconds."""
+    """An utterance's part of a recording, in seconds. changes: what the manifest says to do to its audio, such as its speed."""
 
     split: str
     utterance: str
     start: float
     duration: float
+    changes: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
     """A recording to decode. audio: its path, or the bytes of its file; channel: the one that the utterances are on.
 
-    duration: seconds, by the manifest; sample_rate: Hz, by the manifest, or None where it says to resample.
+    duration: seconds, and sample_rate: Hz, both by the manifest.
     """
 
     audio: str | bytes
     name: str
     channel: int
     duration: float
-    sample_rate: int | None
+    sample_rate: int
     stretches: tuple[Stretch, ...]
 
 
@@ -62,7 +63,8 @@ class Measured:
     fault: why it cannot be used, else None; what follows it is then empty. sample_rate: Hz; channels: of the file.
     seconds: of the recording. peak: 0 to 1. level: root mean square, dB relative to full scale. clipped, zeros: shares of
     samples at full scale and exactly zero. offset: mean, of -1 to 1. half_band: energy above 0.55 of the Nyquist frequency,
-    dB relative to all of it. digest: of the samples in 16 bits; trimmed: likewise, without zeros around them.
+    dB relative to all of it. digest: of the samples in 16 bits; trimmed: likewise, without zeros around them. changes: what the
+    manifest says to do to them.
     """
 
     split: str
@@ -79,10 +81,14 @@ class Measured:
     half_band: float = 0.0
     digest: str = ""
     trimmed: str = ""
+    changes: str = ""
 
 
 def recordings_of(corpus) -> list[Recording]:
-    """The recordings of a corpus with the utterances on each, in the order of the splits."""
+    """The recordings of a corpus with the utterances on each, in the order of the splits: as they are stored, before what
+    lhotse does to them (changes of speed, for one)."""
+    from asr.cut_audio import changes_of, stored_rate, stored_stretch
+
     grouped: dict[tuple, list] = {}
     for split, cuts in corpus.splits.items():
         for cut in cuts:
@@ -90,7 +96,12 @@ def recordings_of(corpus) -> list[Recording]:
                 source = cut.recording.sources[0]
                 key = (source.source if isinstance(source.source, str) else cut.id, cut.channel)
                 grouped.setdefault(key, [cut.recording, cut.channel, []])[2].append(
-                    Stretch(split, cut.id, cut.start, cut.duration)
+                    Stretch(
+                        split,
+                        cut.id,
+                        *stored_stretch(cut.recording, cut.start, cut.duration),
+                        changes_of(cut.recording),
+                    )
                 )
     result = []
     for recording, channel, stretches in grouped.values():
@@ -98,8 +109,8 @@ def recordings_of(corpus) -> list[Recording]:
         source = next((each for each in recording.sources if channel in each.channels), recording.sources[0])
         index = source.channels.index(channel) if channel in source.channels else 0
         audio = source.source if source.type in ("file", "memory") else ""
-        rate = None if recording.transforms else recording.sampling_rate
-        result.append(Recording(audio, recording.id, index, recording.duration, rate, tuple(stretches)))
+        _, seconds = stored_stretch(recording, 0.0, recording.duration)
+        result.append(Recording(audio, recording.id, index, seconds, stored_rate(recording), tuple(stretches)))
     return result
 
 
@@ -168,7 +179,7 @@ def measure_recording(recording: Recording) -> list[Measured]:
         return [Measured(each.split, each.utterance, str(error)) for each in recording.stretches]
     seconds, facts = len(samples) / rate, {"sample_rate": rate, "channels": samples.shape[1]}
     fault = None
-    if recording.sample_rate is not None and rate != recording.sample_rate:
+    if rate != recording.sample_rate:
         fault = f"{recording.name} is at {rate} Hz, the manifest says {recording.sample_rate} Hz."
     elif abs(seconds - recording.duration) > DURATION_TOLERANCE:
         fault = f"{recording.name} lasts {seconds:.3f} s, the manifest says {recording.duration:.3f} s."
@@ -181,7 +192,9 @@ def measure_recording(recording: Recording) -> list[Measured]:
         first, count = round(each.start * rate), round(each.duration * rate)
         values = measure_waveform(waveform[first : first + count], rate)
         fault = None if values else f"{recording.name} has no audio from {each.start:.3f} s on."
-        result.append(Measured(each.split, each.utterance, fault, **facts, seconds=seconds, **values))
+        result.append(
+            Measured(each.split, each.utterance, fault, **facts, seconds=seconds, changes=each.changes, **values)
+        )
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -393,8 +394,12 @@ def same_audio(measured: list[Measured], leaks: QuickFindings) -> list[Finding]:
             examples = [f"{one} in {first} = {other} in {second}" for one, other in pairs]
             found.append(Finding("leak of audio", PROBLEM, (first, second), len(pairs), of[second], sentence, examples))
     for split in leaks.utterances:
-        inside = [[each.utterance for each in group if each.split == split] for group in repeated]
-        inside = [names for names in inside if len(names) > 1]
+        # at another speed, say, they are others
+        inside: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for each in itertools.chain.from_iterable(repeated):
+            if each.split == split:
+                inside[each.trimmed, each.changes].append(each.utterance)
+        inside = [names for names in inside.values() if len(names) > 1]
         if inside:
             count = sum(map(len, inside))
             sentence = f"{count} of the {of[split]} utterances of {split} have the same samples as another one of it."

@@ -80,7 +80,10 @@ class QuickFindings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Utterance:
-    """A cut as this check sees it. file: what tells recordings apart; path: what a reader is told; times in seconds."""
+    """A cut as this check sees it. file: what tells recordings apart; path: what a reader is told.
+
+    start, duration: in the file, in seconds. heard: seconds of the cut itself, whose speed may be another.
+    """
 
     split: str
     id: str
@@ -92,6 +95,7 @@ class Utterance:
     channel: int
     start: float
     duration: float
+    heard: float
     whole: bool
 
 
@@ -106,7 +110,7 @@ def quick_check(corpus: Corpus) -> QuickFindings:
     seconds: dict[str, float] = defaultdict(float)
     voices: dict[str, Counter] = defaultdict(Counter)
     for utterance in utterances:
-        seconds[utterance.split] += utterance.duration
+        seconds[utterance.split] += utterance.heard
         if utterance.speaker:
             voices[utterance.split][utterance.speaker] += 1
     findings = QuickFindings(
@@ -166,12 +170,15 @@ def refuse_leaks(findings: QuickFindings, setting: str = "data.allow_leaks") -> 
 
 
 def read_utterances(corpus: Corpus) -> Iterator[Utterance]:
+    from asr.cut_audio import stored_stretch
+
     known: dict[str, tuple[tuple, int]] = {}
     for split, cuts in corpus.splits.items():
         for cut in cuts:
             supervision = cut.supervisions[0]
             speaker = (supervision.speaker or "").strip()
             file, path, size, whole = ("none", cut.id), "no recording", 0, False
+            start, duration = cut.start, cut.duration
             if cut.has_recording and cut.recording.sources:
                 source = cut.recording.sources[0]
                 path = source.source if isinstance(source.source, str) else f"{cut.recording.id}, in memory"
@@ -180,6 +187,7 @@ def read_utterances(corpus: Corpus) -> Iterator[Utterance]:
                     known[key] = identify(source)
                 file, size = known[key]
                 whole = cut.start == 0 and abs(cut.recording.duration - cut.duration) < 1e-3
+                start, duration = stored_stretch(cut.recording, start, duration)
             yield Utterance(
                 split,
                 cut.id,
@@ -189,7 +197,8 @@ def read_utterances(corpus: Corpus) -> Iterator[Utterance]:
                 path,
                 size,
                 cut.channel if isinstance(cut.channel, int) else -1,
-                cut.start,
+                start,
+                duration,
                 cut.duration,
                 whole,
             )

@@ -1,0 +1,338 @@
+"""What the header of an audio file says of its length, and whether to believe it.
+
+A length in a header is a promise only where the format makes one. Writers to a pipe do not know it yet and leave 0, -1,
+0x80000000 or the like; some write the size of the whole file where that of the audio belongs. Such audio goes on to the end
+of the file. What promises more than is there is cut short.
+
+Sources: RIFF/WAVE (Microsoft and IBM, 1991), RF64 and BW64 (EBU Tech 3306, ITU-R BS.2088), Sony's Wave64, AIFF-C (Apple, 1991),
+CAF (Apple), AU (Sun), MP4 (ISO/IEC 14496-12), Matroska (RFC 9559), Ogg (RFC 3533), FLAC (RFC 9639), and for MP3 the Xing/Info
+and VBRI headers as LAME and Fraunhofer write them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import re
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+# A length this near to a power of two, where a counter of 31, 32, 63 or 64 bits ends, is none: sox writes 0x7ffff000, arecord
+# 0x80000000, FFmpeg 0xffffffff, others 0xffffffff less the header.
+NEAR = 1 << 16
+MOST_CHUNKS = 100_000
+OGG_LONGEST_PAGE = 65307  # bytes
+READ_AHEAD = 1 << 17  # bytes that a decoder may have read beyond what it decoded: two pages
+FLAC_READ_AHEAD = 1 << 15  # libFLAC reads half of that at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Extent:
+    """How far the audio of a file goes.
+
+    promised, there: bytes of it by the header, and up to the end of the file. of_audio: whether those are bytes of audio, or
+    of everything in a container, audio and else.
+    repair: what to put into the header, by place, where it does not know the length; empty where it does.
+    """
+
+    promised: int
+    there: int
+    repair: dict[int, bytes] = dataclasses.field(default_factory=dict)
+    of_audio: bool = True
+
+    @property
+    def is_known(self) -> bool:
+        return not self.repair
+
+    @property
+    def is_cut(self) -> bool:
+        return self.is_known and self.promised > self.there
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunks:
+    """A format that is a row of chunks, each with an id and a size.
+
+    first: where the first one begins. header: of a chunk, for `struct`. audio: the id of the chunk that holds the audio.
+    counted: bytes of its header that a chunk's size counts. aligned: chunks begin at a multiple of this.
+    """
+
+    first: int
+    header: str
+    audio: bytes
+    counted: int = 0
+    aligned: int = 2
+
+    def chunk(self, file: BinaryIO, at: int) -> tuple[bytes, int] | None:
+        """(id, size without the header) of the chunk at this place; None where there is none."""
+        file.seek(at)
+        head = file.read(struct.calcsize(self.header))
+        if len(head) < struct.calcsize(self.header):
+            return None
+        name, size = struct.unpack(self.header, head)
+        return name, size - self.counted
+
+    def size_field(self, at: int, size: int) -> dict[int, bytes]:
+        """The bytes of a chunk's size, by their place."""
+        kind = self.header[0] + self.header[-1]
+        place = at + struct.calcsize(self.header) - struct.calcsize(kind)
+        return {place: struct.pack(kind, size + self.counted)}
+
+    def after(self, at: int, size: int) -> int:
+        end = at + struct.calcsize(self.header) + size
+        return end + -end % self.aligned
+
+
+GUID = bytes.fromhex("f3acd3118cd100c04f8edb8a")  # behind a Wave64 chunk's four letters
+WAV = Chunks(12, "<4sI", b"data")
+BIG_ENDIAN_WAV = Chunks(12, ">4sI", b"data")
+AIFF = Chunks(12, ">4sI", b"SSND")
+AVI = Chunks(0, "<4sI", b"RIFF")
+W64 = Chunks(40, "<16sq", b"data" + GUID, counted=24, aligned=8)
+CAF = Chunks(8, ">4sq", b"data", aligned=1)
+
+
+def layout_of(start: bytes) -> Chunks | None:
+    """The format of a file that begins with these 40 bytes, if it is one of chunks."""
+    kind, form = start[:4], start[8:12]
+    if form == b"WAVE":
+        return {b"RIFF": WAV, b"RF64": WAV, b"BW64": WAV, b"RIFX": BIG_ENDIAN_WAV}.get(kind)
+    if kind == b"FORM" and form in (b"AIFF", b"AIFC"):
+        return AIFF
+    if kind == b"RIFF" and form == b"AVI ":
+        return AVI
+    if kind == b"riff" and start[24:28] == b"wave":
+        return W64
+    return CAF if kind == b"caff" else None
+
+
+def extent(file: BinaryIO) -> Extent | None:
+    """How far the audio of a file goes, by its header; None for a format that says nothing of it, or is not known here."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    start = file.read(40)
+    layout = layout_of(start)
+    if layout is not None:
+        return _extent_of_chunks(file, layout, size, start[:4] in (b"RF64", b"BW64"))
+    if start[:4] == b".snd" and len(start) >= 24:
+        at, promised = struct.unpack(">2I", start[4:12])
+        return _extent(promised, size - at, size, {8: struct.pack(">I", max(0, min(size - at, 2**32 - 1)))})
+    if start[4:8] == b"ftyp":
+        return _extent_of_boxes(file, size)
+    if start[:4] == b"\x1aE\xdf\xa3":
+        return _extent_of_segment(file, size)
+    return None
+
+
+def _extent(promised: int, there: int, size: int, repair: dict[int, bytes]) -> Extent:
+    """repair: for a file whose header does not know the length."""
+    known = 0 < promised <= there or there <= 0 or not is_no_length(promised, size)
+    return Extent(promised, there, {} if known else repair)
+
+
+def is_no_length(length: int, size: int) -> bool:
+    """Whether a length says that it was not known when it was written, or is that of the whole file, of `size` bytes."""
+    near_the_end_of_a_counter = any(abs(length - (1 << bits)) <= NEAR for bits in (31, 32, 63, 64))
+    # 2 GiB, or that less one or two, or less a header, of which none is as short as 7 bytes; any other number is a claim
+    is_a_claim = 2 < (1 << 31) - length < 8
+    return length <= 0 or (near_the_end_of_a_counter and not is_a_claim) or length in (size, size - 8)
+
+
+def _extent_of_chunks(file: BinaryIO, layout: Chunks, size: int, is_64_bit: bool) -> Extent | None:
+    at = layout.first
+    for _ in range(MOST_CHUNKS):
+        chunk = layout.chunk(file, at)
+        if chunk is None:
+            return None
+        name, length = chunk
+        if name == layout.audio:
+            break
+        at = layout.after(at, length)
+        if length < 0 or at > size:
+            return None
+    else:
+        return None
+    body = at + struct.calcsize(layout.header)
+    there = size - body
+    if layout is AVI:
+        return Extent(length, there, of_audio=False) if not is_no_length(length, 0) else None
+    repair = layout.size_field(at, min(there, 2**32 - 1)) if layout.header[-1] == "I" else layout.size_field(at, there)
+    if is_64_bit and length == 0xFFFFFFFF:
+        file.seek(12)
+        name, *_, length = struct.unpack("<4sIqq", file.read(24).ljust(24, b"\0"))
+        if name != b"ds64":
+            return None
+        repair = {28: struct.pack("<q", there)}
+    if length == 0 and _are_chunks(file, layout, body, size):
+        return Extent(0, there)
+    # the decoders want these right too
+    if layout is W64:
+        repair |= {16: struct.pack("<q", size)}
+    elif layout is AIFF:
+        repair |= {4: struct.pack(">I", min(size - 8, 2**32 - 1))}
+    return _extent(length, there, size - layout.counted, repair)
+
+
+def _are_chunks(file: BinaryIO, layout: Chunks, at: int, size: int) -> bool:
+    """Whether nothing but whole chunks follow: what stands before them is really empty."""
+    while at < size:
+        chunk = layout.chunk(file, at)
+        if chunk is None or chunk[1] < 0 or not chunk[0][:4].decode("latin1").isprintable():
+            return False
+        at = layout.after(at, chunk[1])
+    return at in (size, size + 1)  # a last odd chunk may lack its byte of padding
+
+
+def _extent_of_boxes(file: BinaryIO, size: int) -> Extent | None:
+    """The first box of an MP4 that is not all there."""
+    at = 0
+    for _ in range(MOST_CHUNKS):
+        file.seek(at)
+        head = file.read(16).ljust(16, b"\0")
+        length, _, longer = struct.unpack(">I4sQ", head)
+        length = longer if length == 1 else length
+        if length < 8 or at >= size:  # 0: to the end of the file
+            return None
+        if at + length > size:
+            return Extent(length, size - at, of_audio=False)
+        at += length
+    return None
+
+
+def _extent_of_segment(file: BinaryIO, size: int) -> Extent | None:
+    """Matroska and WebM: a header, then a segment with everything else, whose length a live recording does not know."""
+    at, length = 0, 0
+    for identity in (b"\x1aE\xdf\xa3", b"\x18S\x80g"):
+        at += length
+        file.seek(at)
+        head = file.read(12)
+        if head[:4] != identity or len(head) < 5 or not head[4]:
+            return None
+        octets = 9 - head[4].bit_length()
+        digits = 7 * octets
+        length = int.from_bytes(head[4 : 4 + octets], "big") & ((1 << digits) - 1)
+        at += 4 + octets
+        if length == (1 << digits) - 1:
+            return None
+    return Extent(length, size - at, of_audio=False)
+
+
+# FLAC's mark with the length of the block that must follow, and an Ogg page that begins a stream: the first one of it
+FLAC_START = re.compile(rb'fLaC[\x00\x80]\x00\x00"')
+OGG_START = re.compile(rb"OggS\x00[\x02\x03\x06\x07].{12}\0\0\0\0", re.DOTALL)
+LONGEST_JUNK = 1 << 16  # bytes
+
+
+def start_after_junk(path: Path) -> int:
+    """Where a FLAC or an Ogg begins in the first LONGEST_JUNK bytes of a file that begins with something else; 0 for nowhere."""
+    with open(path, "rb") as file:
+        head = file.read(LONGEST_JUNK)
+    found = FLAC_START.search(head) or OGG_START.search(head)
+    return found.start() if found else 0
+
+
+def next_start(content: bytes, start: int, read_to: int) -> int | None:
+    """Where in a file another one begins, after the one at `start`, of which no more than up to `read_to` was read; None where
+    none does.
+
+    Files that were written one after another are one file to whoever plays them: radio streams, voice recorders, `cat`.
+    """
+    head = content[start : start + 12]
+    if head[:4] == b".snd":
+        after = start + max(24, sum(struct.unpack(">2I", head[4:])))
+        return after if content[after : after + 4] == b".snd" else None
+    if head[:4] == b"fLaC":
+        found = FLAC_START.search(content, max(start + 4, read_to - FLAC_READ_AHEAD))
+    elif head[:4] == b"OggS":
+        found = OGG_START.search(content, max(start + 4, _first_page_of_data(content, start), read_to - READ_AHEAD))
+    else:
+        return None
+    return found.start() if found else None
+
+
+def ogg_page(head: bytes) -> int | None:
+    """How long the page is that begins with these bytes, of which 282 tell; None where they are no page or too few."""
+    if head[:4] != b"OggS" or len(head) < 27 or len(head) < 27 + head[26]:
+        return None
+    return 27 + head[26] + sum(head[27 : 27 + head[26]])
+
+
+def _first_page_of_data(content: bytes, at: int) -> int:
+    """Where the pages end that begin the streams of an Ogg file at this place (one each, before all others)."""
+    while (length := ogg_page(content[at : at + 282])) and content[at + 5] & 2:
+        at += length
+    return at
+
+
+def last_ogg_page_is_whole(file: BinaryIO) -> bool:
+    """Whether the last page of an Ogg file is all there. Ogg stores no length of the whole."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - OGG_LONGEST_PAGE))
+    end = file.read()
+    page = end[max(0, end.rfind(b"OggS")) :]
+    length = ogg_page(page)
+    return length is not None and len(page) >= length
+
+
+def id3_size(start: bytes) -> int:
+    """How many bytes an ID3v2 tag takes at the start of a file that begins with these 10 bytes; 0 where there is none."""
+    if start[:3] != b"ID3" or len(start) < 10 or max(start[6:10]) > 127:
+        return 0
+    size = functools.reduce(lambda sum, digit: sum << 7 | digit, start[6:10])
+    return 10 + size + (10 if start[5] & 16 else 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MpegPromise:
+    """What the Xing, Info or VBRI header of an MPEG stream says.
+
+    samples: per channel. is_exact: whether that is to the sample, without what the encoder padded, and of the whole file:
+    another stream may follow, or the end be missing.
+    """
+
+    samples: int
+    is_exact: bool
+
+
+def is_mpeg(start: bytes) -> bool:
+    """Whether MPEG audio may begin with these two bytes: layers I to III, or AAC in ADTS."""
+    return len(start) > 1 and start[0] == 0xFF and start[1] & 0xE0 == 0xE0
+
+
+def mpeg_promise(file: BinaryIO) -> MpegPromise | None:
+    """What the first frame of a file promises; None where it promises nothing: then all lengths are estimates."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    frame = file.read(4096)
+    if len(frame) < 64 or not is_mpeg(frame):
+        return None
+    version, layer, mono = frame[1] >> 3 & 3, frame[1] >> 1 & 3, frame[3] >> 6 == 3
+    if layer != 1 or version == 1:  # not layer III
+        return None
+    frame_samples = 1152 if version == 3 else 576
+    place = 4 + ((17 if mono else 32) if version == 3 else (9 if mono else 17))
+    if frame[36:40] == b"VBRI":
+        _, frames = struct.unpack(">2I", frame[46:54])
+        return MpegPromise(frames * frame_samples, is_exact=False)
+    if frame[place : place + 4] not in (b"Xing", b"Info"):
+        return None
+    flags, frames, length = struct.unpack(">3I", frame[place + 4 : place + 16])
+    if not flags & 1:
+        return None
+    tag = place + 8 + 4 * (1 + flags // 2 % 2 + flags // 8 % 2) + 100 * (flags // 4 % 2)
+    if frame[tag : tag + 4] not in (b"LAME", b"Lavc", b"Lavf"):
+        return MpegPromise(frames * frame_samples, is_exact=False)
+    padding = int.from_bytes(frame[tag + 21 : tag + 24], "big")
+    samples = max(0, frames * frame_samples - (padding >> 12) - (padding & 0xFFF))
+    return MpegPromise(samples, is_exact=bool(flags & 2) and _ends_at(file, length, size))
+
+
+def _ends_at(file: BinaryIO, at: int, size: int) -> bool:
+    """Whether the file ends there, but for a tag."""
+    if at == size:
+        return True
+    file.seek(min(at, size))
+    tail = file.read(4096)
+    return size - at == 128 and tail[:3] == b"TAG" or 0 < size - at < 4096 and tail[:8] == b"APETAGEX"
