@@ -267,7 +267,8 @@ def load_corpus(checkpoint: Checkpoint, request: Request) -> tuple[Corpus, bool]
     """(the corpus to evaluate on, whether it is the one that the model was trained on)."""
     trained_on, asked = checkpoint.trained_on.get("corpus"), request.corpus or {}
     cache, workers = Path(request.cache), processors()
-    if "name" in asked and asked != trained_on:
+    asked = {} if asked == trained_on else asked
+    if "name" in asked:
         return corpora.create(asked).load(cache, workers=workers), False
     if not isinstance(trained_on, dict) or not isinstance(trained_on.get("name"), str):
         raise UserError(f"{request.checkpoint} does not say what it was trained on: name a corpus with corpus=…")

@@ -201,6 +201,7 @@ class Ours:
         from asr.decoders import decoders
         from asr.fitting import fit, make_loggers
         from asr.processes import Alone
+        from asr.scoring.metric import choose_metric
         from asr.settings import plain
 
         self.runs += 1
@@ -211,6 +212,7 @@ class Ours:
         fit(
             config, run, copy.deepcopy(self.fresh), self.units, self.loss, decoders.create(plain(config.decoder)),
             self.splits, {}, self.plan, Alone(), None, make_loggers(config, run, None), Console(quiet=True),
+            choose_metric(config.metric, self.units.metric, self.splits["dev"].references),
         )  # fmt: skip
         with open(run / "metrics.csv", encoding="utf8", newline="") as file:
             return between(list(csv.DictReader(file)), self.audio)

@@ -96,12 +96,13 @@ def test_one_utterance_that_lacks_in_a_complete_set_is_named(complete, tmp_path)
     (speech,) = complete.rglob(f"{victim}.wv1")
     os.rename(speech, tmp_path / "away")
     try:
-        message = list_sets(Discs({"wsj0": complete, "wsj1": complete})).complaint("here")
+        listing = list_sets(Discs({"wsj0": complete, "wsj1": complete}))
     finally:
         os.rename(tmp_path / "away", speech)
-    assert "eval92: 332 of 333 utterances can be used." in message
-    assert f"no speech on disc 11-13.1: {victim} (wsj0/eval92/" in message
-    assert "si284" not in message
+    assert listing.complaint("here") is None and len(listing.sets["eval92"]) == 332
+    ((lost, reason),) = listing.lost["eval92"]
+    assert lost == victim and reason.startswith("missing audio: wsj0/eval92/") and "no speech on disc 11-13.1" in reason
+    assert not listing.lost["si284"]
 
 
 def test_the_indices_are_those_of_the_discs():
