@@ -130,15 +130,7 @@ def summarize_in(
 
 def as_data(score: Score, name: str, metric: Metric) -> dict[str, Any]:
     """A rate with its counts as plain data; of characters, also whether spaces are among them."""
-    data = {
-        "error_rate": score.error_rate,
-        "interval": list(score.interval),
-        "substitutions": score.substitutions,
-        "deletions": score.deletions,
-        "insertions": score.insertions,
-        "reference_length": score.reference_length,
-    }
-    return {**data, "spaces_counted": metric.spaces} if name == "cer" else data
+    return score.as_data() | ({"spaces_counted": metric.spaces} if name == "cer" else {})
 
 
 def rates_beside(scores: dict[str, Any]) -> dict[str, dict[str, Any]]:
