@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import (
+    NO_SPEAKER,
     SPLITS,
     MadeMeanwhile,
     check_fractions,
+    check_rate,
     continued,
     fingerprint,
     read_facts,
@@ -32,13 +34,12 @@ from asr.corpora.checks import (
 from asr.corpora.names import find_files, renamed
 from asr.corpora.recipes import in_parallel
 from asr.corpora.recordings import Conversion, convert_sound_recordings
-from asr.corpora.unusable import unusable_audio
+from asr.corpora.unusable import reasons_of, unusable_audio
 from asr.errors import UserError, listed
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
-NO_SPEAKER = "unknown"
 # With fewer speakers or recordings than this, one or two that are held out would say little.
 GROUPS_TO_SPLIT_BY = 10
 # As Kaldi's extract-segments: what ends up to this many seconds behind its audio is cut there, what is shorter is left out.
@@ -128,8 +129,8 @@ class ListedCorpus(CorpusSource):
 
         check_fractions(self.dev_fraction, self.test_fraction)
         rate = self.sample_rate
-        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int) or not 1000 <= rate <= 384000):
-            raise UserError(f"sample_rate={rate} is not a sample rate in Hz, such as 16000.")
+        if rate is not None:
+            check_rate(rate)
         places = self.given()
         listings = {split: found_nearly(self.read(place)) for split, place in places.items()}
         refuse_unusable(listings)
@@ -152,9 +153,9 @@ class ListedCorpus(CorpusSource):
                 dropped_in = {split: [name for name, _ in dropped[split]] for split in fixed}
                 facts = {"settings": settings, "sample_rate": audio.rate}
                 write_manifests(part, splits, rows, facts, left_out, dropped_in)
-        _, facts = read_facts(folder)
+        sample_rate = read_facts(folder)["sample_rate"]
         splits = {split: CutSet.from_cuts(read_cuts(folder / f"cuts_{split}.jsonl.gz")) for split in SPLITS}
-        corpus = with_dropped(Corpus(self.name, splits, facts["sample_rate"]), folder)
+        corpus = with_dropped(Corpus(self.name, splits, sample_rate), folder)
         # a file that was mended changes the fingerprint
         return dataclasses.replace(corpus, prepared_in=None)
 
@@ -373,9 +374,8 @@ def refuse_unusable(listings: dict[str, Listing]) -> None:
 
 
 def reasons(dropped: Sequence[tuple[str, str]]) -> str:
-    """A clause with the reasons for which something was dropped, and how often each."""
-    counts = collections.Counter(reason.partition(":")[0] for _, reason in dropped)
-    return f" ({'; '.join(f'{count} × {reason}' for reason, count in counts.most_common(5))})" if counts else ""
+    """The reasons why something was dropped, in brackets; empty where nothing was."""
+    return f" ({reasons_of(dropped)})" if dropped else ""
 
 
 def refuse_empty(splits: dict[str, list], places: dict[str, Path], dropped: Sequence[tuple[str, str]]) -> None:

@@ -48,11 +48,16 @@ def whats_in(file: Path) -> str | None:
     return None if LHOTSE & first.keys() else f"it begins with {what_it_is(first)}"
 
 
-def parsed_line(file: Path, number: int, line: str) -> list[tuple[int, Any]]:
+def json_in(file: Path, number: int, line: str) -> Any:
+    """The content of one line. Raises UserError, naming the line, if it is not whole JSON."""
     try:
-        data = json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}:{number}: this line is no whole JSON ({error}): make the file again.") from None
+
+
+def parsed_line(file: Path, number: int, line: str) -> list[tuple[int, Any]]:
+    data = json_in(file, number, line)
     return [(number, each) for each in data] if isinstance(data, list) else [(number, data)]
 
 

@@ -11,12 +11,12 @@ import collections
 import dataclasses
 import difflib
 import os
-import unicodedata
 import urllib.parse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from asr.errors import listed
+from asr.text_files import composed
 
 # Files with these endings are taken for audio.
 AUDIO_SUFFIXES = frozenset(
@@ -44,14 +44,6 @@ class Match:
     def question(self) -> str:
         """ " (did you mean u03b.wav?)", or nothing."""
         return f" (did you mean {' or '.join(self.resembling)}?)" if self.resembling else ""
-
-
-def find_file(root: Path, name: str) -> Path | None:
-    """The file that `name`, absolute or relative to `root`, stands for; None where there is none, or where several fit.
-
-    `find_files` also tells what to say about it.
-    """
-    return find_files(root, [name])[0].path
 
 
 def find_files(root: Path, names: Iterable[str]) -> list[Match]:
@@ -90,13 +82,8 @@ def renamed(names: Iterable[str], matches: Iterable[Match]) -> str | None:
     )
 
 
-def in_one_form(name: str) -> str:
-    """A name whose letters have one form, whichever they had: Unicode's NFC."""
-    return unicodedata.normalize("NFC", name)
-
-
 def _any_case(name: str) -> str:
-    return in_one_form(in_one_form(name).casefold())
+    return composed(composed(name).casefold())
 
 
 def _stem(name: str) -> str:
@@ -107,9 +94,9 @@ def _stem(name: str) -> str:
 
 # How the parts of two names are compared: folders, then files; from the strictest to the loosest.
 _STEPS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
-    (in_one_form, in_one_form),
+    (composed, composed),
     (_any_case, _any_case),
-    (in_one_form, lambda name: _stem(in_one_form(name))),
+    (composed, lambda name: _stem(composed(name))),
     (_any_case, lambda name: _stem(_any_case(name))),
 )
 
@@ -142,7 +129,7 @@ class _Finder:
                     return Match(None, resembling=tuple(map(self.below, found[:3])))
                 if found:
                     called = self.below(found[0])
-                    same = in_one_form(called) == in_one_form(os.path.normpath(name))
+                    same = composed(called) == composed(os.path.normpath(name))
                     return Match(found[0], "" if same else called)
         is_folder = name.strip() and "\0" not in name and os.path.isdir(self.root / name)
         return Match(self.root / name if is_folder else None)
@@ -179,7 +166,7 @@ class _Finder:
         return places
 
     def _with_key(self, folder: Path, part: str, key: Callable) -> list[str]:
-        if key in (in_one_form, _any_case) and os.path.lexists(folder / part):
+        if key in (composed, _any_case) and os.path.lexists(folder / part):
             return [part]
         by_key = self._keys.get((str(folder), key))
         if by_key is None:
@@ -187,7 +174,7 @@ class _Finder:
             for name in self._listing(folder):
                 by_key.setdefault(key(name), []).append(name)
         names = by_key.get(key(part), [])
-        if key in (in_one_form, _any_case):
+        if key in (composed, _any_case):
             return names
         # another ending has to be that of audio
         return [name for name in names if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES]

@@ -13,7 +13,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from asr.corpora.listed import NO_SPEAKER, ListedCorpus, Listing, Track, Utterance, found_among
+from asr.corpora.checks import NO_SPEAKER
+from asr.corpora.listed import ListedCorpus, Listing, Track, Utterance, found_among
 from asr.corpora.manifests import objects_in, what_it_is
 from asr.errors import UserError
 from asr.text_files import composed

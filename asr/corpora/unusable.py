@@ -25,10 +25,19 @@ def unusable_audio(path: Path | None, name: str, detail: str) -> str:
     return f"{kind}: {detail.replace(str(path), name)}"
 
 
+def kind_of(reason: str) -> str:
+    """A reason without the details after its colon."""
+    return reason.partition(":")[0]
+
+
+def kinds_of(dropped: Iterable[tuple[str, str]]) -> Counter[str]:
+    """How many utterances were dropped for each kind of reason."""
+    return Counter(kind_of(reason) for _, reason in dropped)
+
+
 def reasons_of(dropped: Iterable[tuple[str, str]]) -> str:
-    """The reasons with their counts, the details after the colon left out: "2 × missing audio; 1 × empty audio"."""
-    counted = Counter(reason.split(":")[0] for _, reason in dropped)
-    return "; ".join(f"{count} × {reason}" for reason, count in counted.most_common())
+    """The kinds of reasons with their counts: "2 × missing audio; 1 × empty audio"."""
+    return "; ".join(f"{count} × {kind}" for kind, count in kinds_of(dropped).most_common())
 
 
 def first_ones(dropped: Sequence[tuple[str, str]]) -> list[str]:
