@@ -163,12 +163,13 @@ def test_each_split_of_eval2000_can_be_scored_by_its_stm_and_glm(cache):
 def test_segments_that_were_not_recognized_count_as_silence(tree, cache):
     from asr.evaluation import Request, official_scores
     from asr.scoring import score_utterance
+    from asr.scoring.metric import Metric
 
     corpus = prepared(cache)
     segment = "en_4156-A_000050-" + min(name for name in tree.evaluated if "4156-A" in name).rpartition("-")[2]
     words = tree.evaluated[segment].split()
     recognized = [score_utterance(segment, words, words, "en_4156-A", 1.0)]
-    scores, _ = official_scores(recognized, corpus, Request("", "eval2000", sclite=False), "wer", 0)
+    scores, _ = official_scores(recognized, corpus, Request("", "eval2000", sclite=False), Metric("wer"), 0)
     assert {score.utterance for score in scores} == set(tree.evaluated)
     silent = [score for score in scores if score.utterance != segment]
     assert len(silent) == 15 and all(score.alignment.deletions and not score.hypothesis for score in silent)
