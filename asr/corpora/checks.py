@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from asr.corpora import Corpus
 from asr.errors import UserError
 from asr.run_folder import make_folder
+from asr.text_files import DAMAGED
 
 if TYPE_CHECKING:
     from lhotse import CutSet, MonoCut
@@ -253,7 +254,7 @@ def damage_as_a_sentence(folder: Path) -> Iterator[None]:
     """Raises UserError, which says what to do, for what a damaged prepared folder raises while it is read."""
     try:
         yield
-    except (OSError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+    except (*DAMAGED, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise UserError(
             f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
         ) from error

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import re
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.corpora import Corpus, CorpusSource
-from asr.corpora.checks import SPLITS, MadeMeanwhile, continued, corpus_in, write_manifests
+from asr.corpora.checks import SPLITS, MadeMeanwhile, continued, corpus_in, read_facts, write_manifests
 from asr.corpora.common_voice_tables import read_rows
 from asr.corpora.discs import prepared_place, recorded_sources
 from asr.corpora.names import find_files, renamed
@@ -294,7 +293,7 @@ def without_reported(corpus: Corpus, folder: Path) -> Corpus:
     """The corpus without the training utterances that corpus.json calls reported; they are named in `left_out`."""
     from lhotse import CutSet
 
-    reported = json.loads((folder / "corpus.json").read_text(encoding="utf8")).get("reported", {})
+    reported = read_facts(folder).get("reported", {})
     train = corpus.splits["train"]
     splits = {**corpus.splits, "train": CutSet.from_cuts(cut for cut in train if cut.id not in reported)}
     left_out = [(cut.id, f"sentence reported by readers: {reported[cut.id]}") for cut in train if cut.id in reported]
