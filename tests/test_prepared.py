@@ -1,5 +1,6 @@
 """Corpora that are prepared once: work that is continued, discs that are no longer needed, the lexicon that comes along."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -146,7 +147,8 @@ def test_damaged_cuts_are_said(read, tmp_path):
     (tmp_path / "discs").mkdir()
     cuts = prepare(tmp_path, {"wsj0": str(tmp_path / "discs")}) / "cuts_train.jsonl.gz"
     packed = cuts.read_bytes()
-    for damage in (packed[:-20], packed[:40] + bytes(20) + packed[60:], b"x"):
+    # cut short, changed, no deflated block, no gzip
+    for damage in (packed[:-20], packed[:40] + bytes(20) + packed[60:], gzip.compress(b"")[:10] + b"\x07", b"x"):
         cuts.write_bytes(damage)
         with pytest.raises(UserError, match="wsj/prepared is damaged .*: remove that folder; it is made anew"):
             read(cuts.parent)
