@@ -254,7 +254,7 @@ MANIFESTS = [
     ("half a line", manifest("x.jsonl", b'{"id": "x", "start": 0'), REFUSED, "x.jsonl:1: this line is no whole JSON"),
     ("half a gzip", half_a_gzip, REFUSED, "damaged or cut short"),
     ("one line of 50 MB", manifest("x.jsonl", b"[" * 50_000_000), REFUSED, "x.jsonl:1: "),
-    ("JSON of another kind", manifest("x.jsonl", b'{"utterance": "x"}'), REFUSED, "x.jsonl:1: a MonoCut or MultiCut"),
+    ("JSON of another kind", manifest("x.jsonl", b'{"utterance": "x"}'), REFUSED, "x.jsonl:1: a cut of lhotse was expected"),
     ("a manifest in Latin-1", manifest("x.jsonl", '{"id": "ü"}'.encode("latin1")), REFUSED, "x.jsonl, line 1: 0xfc is not UTF-8"),
     ("an empty manifest", manifest("x.jsonl", b""), REFUSED, "holds no cuts with a transcript"),
     ("a mixed cut", cut(type="MixedCut"), REFUSED, "train.jsonl:3: a MonoCut or MultiCut was expected, this is MixedCut"),

@@ -132,7 +132,7 @@ def run(config):
     shown = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")}
     print(json.dumps([torch.get_num_threads(), shown, "OMP_NUM_THREADS" in asr.processors.users_environment()]))
 
-asr.command.run_with_hydra = lambda name, function, program: function(None)
+asr.command.run_with_hydra = lambda name, function, program, arguments: function(None)
 sys.argv = ["program.py", "checkpoint=x"]
 asr.command.command("evaluate")(run)()
 """
