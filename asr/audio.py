@@ -24,7 +24,6 @@ from asr.audio_decoding import (
     SoundfileReader,
     SphereReader,
     Stretch,
-    TooLong,
     Unknown,
     cut_short,
 )
@@ -38,7 +37,7 @@ from asr.audio_headers import (
     next_start,
     start_after_junk,
 )
-from asr.errors import UserError
+from asr.errors import TooLong, UserError
 from asr.sphere import MAGIC as SPHERE_MAGIC
 from asr.sphere import OtherSamples
 

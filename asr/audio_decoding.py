@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy
 
-from asr.errors import UserError
+from asr.errors import TooLong, UserError
 from asr.sphere import read_sphere, read_sphere_header
 
 if TYPE_CHECKING:
@@ -38,14 +38,6 @@ Block = tuple[numpy.ndarray, int]  # (samples, channels) float32, and their samp
 
 class Unknown(Exception):
     """The decoder does not know the format."""
-
-
-class TooLong(UserError):
-    """Audio of more than the `longest` seconds that were asked for; `seconds` is how long it is, at least."""
-
-    def __init__(self, path: Path, seconds: float, longest: float):
-        super().__init__(f"{path} is longer than {longest:g} s: {seconds:.0f} s. Cut it into utterances first.")
-        self.seconds, self.longest = seconds, longest
 
 
 def cut_short(path: Path, promised: float, there: float) -> UserError:

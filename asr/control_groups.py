@@ -1,4 +1,4 @@
-"""The control groups that confine this process, version 1 or 2: what a container or a scheduler lets it have.
+"""The control groups of this process, version 1 or 2: how a container or a scheduler limits it.
 
 The kernel's documentation: admin-guide/cgroup-v1 and admin-guide/cgroup-v2.
 """
@@ -15,7 +15,7 @@ ROOT = Path("/")
 def control_groups(controller: str, root: Path = ROOT) -> Iterator[Path]:
     """The folders of this process's groups under a controller ("cpu", "memory"), each group before the one that holds it.
 
-    A limit may stand in any of them. root: where the file system begins. Yields nothing where there are no control groups.
+    Any of them may set a limit. root: of the file system. Yields nothing where there are no control groups.
     """
     memberships = lines_of(root / "proc/self/cgroup")
     mounts = [mount for mount in map(mount_of, lines_of(root / "proc/self/mountinfo")) if mount]
@@ -32,7 +32,7 @@ def control_groups(controller: str, root: Path = ROOT) -> Iterator[Path]:
 
 
 def mount_of(line: str) -> tuple[str, list[str], str, str] | None:
-    """(kind of file system, its options, which of its folders is mounted, where) of a line of mountinfo (proc(5))."""
+    """(type of file system, its options, the folder of it that is mounted, the mount point) in a line of mountinfo (proc(5))."""
     before, _, after = line.partition(" - ")
     fields, behind = before.split(), after.split()
     if len(fields) < 5 or len(behind) < 3 or not behind[0].startswith("cgroup"):
@@ -41,23 +41,23 @@ def mount_of(line: str) -> tuple[str, list[str], str, str] | None:
 
 
 def unescaped(path: str) -> str:
-    """A path of mountinfo, in which spaces and the like stand as octal numbers."""
+    """A path of mountinfo, where spaces and the like are octal escapes."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
 
 
 def inside(own: str, mounted: str) -> PurePosixPath:
-    """Where below the mounted group a process's own group lies; "." where that cannot be seen from in here."""
+    """A process's own group, relative to the mounted one; "." if it cannot be seen from here."""
     path = PurePosixPath(own)
     if ".." in path.parts:
         return PurePosixPath(".")
     if path.is_relative_to(mounted):
         return path.relative_to(mounted)
-    # a container that sees the host's name of its group and only its own folder of the hierarchy
+    # a container that sees the host's name of its group, but only its own part of the hierarchy
     return path.relative_to("/") if path.is_absolute() else PurePosixPath(".")
 
 
 def upwards(top: Path, below: PurePosixPath) -> Iterator[Path]:
-    """The folders from `top / below` up to `top`, those that there are."""
+    """The folders from `top / below` up to `top` that exist."""
     for folder in [below, *below.parents] if below.parts else [below]:
         if (top / folder).is_dir():
             yield top / folder
@@ -71,7 +71,7 @@ def lines_of(file: Path) -> list[str]:
 
 
 def number_in(file: Path, field: int = 0) -> float | None:
-    """A number in a group's file; None where the file is missing or holds a word, such as `max`."""
+    """A number in a group's file; None if the file is missing or holds a word such as `max`."""
     try:
         return float(file.read_text().split()[field])
     except (OSError, ValueError, IndexError):

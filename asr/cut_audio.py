@@ -1,4 +1,4 @@
-"""The audio of lhotse's cuts: read from files by `asr.audio` as everything else is, changed by lhotse as the manifest says."""
+"""The audio of lhotse's cuts: files are read by `asr.audio` like all others, and transformed by lhotse as the manifest says."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class AudioOfFiles(backend.AudioBackend):
-    """lhotse's reader of files, which is ours. What is kept in memory is left to lhotse."""
+    """Our reader of files in place of lhotse's; audio in memory is left to lhotse."""
 
     def read_audio(self, path_or_fd, offset=0.0, duration=None, force_opus_sampling_rate=None):
         """(channels, samples) float32, and the sample rate in Hz. offset, duration: seconds."""
@@ -65,7 +65,7 @@ def changes_of(recording: Recording) -> str:
 
 
 def rooms_of(recording: Recording) -> list[Recording]:
-    """The recordings that the transforms of a recording read besides: the responses of rooms."""
+    """Further recordings that the transforms of a recording read: impulse responses of rooms."""
     rooms = [getattr(transform, "rir", None) for transform in transforms_of(recording)]
     return [getattr(room, "recording", room) for room in rooms if room is not None]  # it may be a cut
 
@@ -87,7 +87,7 @@ def stored_stretch(recording: Recording, start: float, duration: float) -> tuple
 
 
 def refused_transform(recording: Recording) -> str | None:
-    """Why a transform of a recording cannot be applied here, in words: some need what no torchaudio has any more."""
+    """Why a transform of a recording cannot be applied: some need functions that torchaudio no longer has."""
     for transform in transforms_of(recording):
         kind = type(transform)
         if kind not in _tried:

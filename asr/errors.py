@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -11,6 +12,14 @@ class UserError(Exception):
 
     The message is shown as it is, so it says which file or field, what was expected and what to do about it.
     """
+
+
+class TooLong(UserError):
+    """Audio longer than the `longest` seconds that were asked for. seconds: its length, at least."""
+
+    def __init__(self, path: Path, seconds: float, longest: float):
+        super().__init__(f"{path} is longer than {longest:g} s: {seconds:.0f} s. Cut it into utterances first.")
+        self.seconds, self.longest = seconds, longest
 
 
 class ArgumentError(UserError, ValueError):

@@ -190,7 +190,7 @@ def fit(
 
 
 def data_workers(config) -> int:
-    """How many processes read audio beside this trainer."""
+    """How many processes read audio for this trainer."""
     asked = config.data.workers
     return reading_workers(on_gpu(config.trainer.accelerator)) if asked == "auto" else asked
 

@@ -1,4 +1,4 @@
-"""Libraries that cannot be loaded, alone or beside each other: the sentence with their versions and the command that mends it."""
+"""Libraries that do not load, alone or together: a sentence with their versions and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from asr.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
-# Whoever raises an error while one of these is being imported has a bug of ours, not of an installation.
+# An error raised while one of these is imported is a bug of ours, not a broken installation.
 OURS = {"asr", "kernels", "scripts", "tests", "__main__"}
 # The oldest torch that each torchaudio loads beside (tried with torch 2.11.0 to 2.14.1); torchaudio's own metadata do not say.
 TORCH_FOR_TORCHAUDIO = {"2.11.1": "2.13"}
 TORCHAUDIO_FOR_ANY_TORCH = "2.11.0"
-# What a library that does not load is most likely at odds with; the usual suspects for all others.
+# what a library most likely conflicts with; for all others torch, triton and numpy
 BESIDE = {"torchaudio": ("torch",)}
 
 
@@ -32,7 +32,7 @@ def check_libraries() -> None:
 
 
 def sentence_for(error: BaseException) -> str | None:
-    """What to tell the user about an error that a library raised while it was imported; None for every other error."""
+    """What to tell the user about an error raised while a library was imported; None for any other error."""
     library = failed_import(error)
     if library is None:
         return None
@@ -49,7 +49,7 @@ def sentence_for(error: BaseException) -> str | None:
 
 
 def failed_import(error: BaseException) -> str | None:
-    """The library whose import raised the error; None where none was being imported, or code of ours is to blame."""
+    """The library whose import raised the error; None if none was being imported, or if our own code failed."""
     missing = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
     if missing:
         return None if missing in OURS or missing in sys.stdlib_module_names else missing
@@ -58,7 +58,7 @@ def failed_import(error: BaseException) -> str | None:
 
 
 def modules_executed(traceback: TracebackType | None) -> Iterator[str]:
-    """The top-level names of the modules whose bodies were being run, as they are when first imported; the outermost first."""
+    """Top-level names of the modules that were being imported (their bodies were running), outermost first."""
     while traceback is not None:
         frame = traceback.tb_frame
         if frame.f_code.co_name == "<module>":
@@ -67,7 +67,7 @@ def modules_executed(traceback: TracebackType | None) -> Iterator[str]:
 
 
 def version_of(library: str) -> str | None:
-    """The installed version of the library that is imported by this name; None where there is none."""
+    """The installed version of the library with this import name; None if there is none."""
     distributions = [library]
     try:
         importlib.metadata.distribution(library)
@@ -77,7 +77,7 @@ def version_of(library: str) -> str | None:
 
 
 def mending_command(library: str) -> str:
-    """What to type so that `library` loads: the one version that is known to fit, or all that are known to work together."""
+    """The command that makes `library` load: the one version that fits, or all versions known to work together."""
     torch, needed = version_of("torch"), TORCH_FOR_TORCHAUDIO.get((version_of("torchaudio") or "").partition("+")[0])
     if library == "torchaudio" and torch and needed and release(torch) < release(needed):
         return f"{pip()} torchaudio=={TORCHAUDIO_FOR_ANY_TORCH}"

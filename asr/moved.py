@@ -1,4 +1,4 @@
-"""The corpus that a run was trained on, where it lies now: its places may change, its data may not."""
+"""Finds the corpus that a run was trained on: it may have moved, but its data must be the same."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from asr.run_folder import data_facts
 if TYPE_CHECKING:
     from lhotse import CutSet, MonoCut
 
-UNKNOWN = "utterances, or their durations, texts or speakers, are others"
+UNKNOWN = "utterances, or their durations, texts or speakers, differ"
 
 
 def places_of(settings: Mapping[str, Any]) -> list[str]:
-    """The settings of a corpus that say where it lies."""
+    """The settings of a corpus that are paths to it."""
     part = corpora.get(settings["name"])
     return [field.name for field in dataclasses.fields(part) if field.name in part.places]
 
@@ -28,7 +28,7 @@ def places_of(settings: Mapping[str, Any]) -> list[str]:
 def with_places(settings: Mapping[str, Any], given: Mapping[str, Any], whose: str) -> dict[str, Any]:
     """The settings of the corpus of `whose` (a run or a checkpoint), with the new places that are given.
 
-    Raises UserError for a setting that the corpus does not have, or that says something else than where it lies.
+    Raises UserError for a setting that the corpus does not have, and for a change of one that is not a place.
     """
     name, places = settings["name"], places_of(settings)
     known = [field.name for field in dataclasses.fields(corpora.get(name))]
@@ -47,9 +47,9 @@ def with_places(settings: Mapping[str, Any], given: Mapping[str, Any], whose: st
 
 
 def absolute_places(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The settings of a corpus, its places made absolute as far as they are there below `folder`.
+    """The settings of a corpus, with those of its places that exist below `folder` made absolute.
 
-    What lies within another place stays relative to it, such as the table in a folder of recordings.
+    A place within another, such as the table in a folder of recordings, stays relative.
     """
     places = given_places(settings)
 
@@ -66,17 +66,17 @@ def given_places(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def load_own(settings: Mapping[str, Any], cache: Path, workers: int, compared: bool) -> Corpus:
-    """The corpus that a run was trained on. compared: whether its data is compared with the run's afterwards.
+    """The corpus that a run was trained on. compared: whether the caller compares its data with the run's.
 
-    Then one that was prepared in the cache is found there though its discs have moved. Raises UserError as `CorpusSource.load`
-    does, with the settings that name the new place of what is not there any more.
+    If so, a corpus that was prepared in the cache is found there even if its discs have moved. Raises UserError as
+    `CorpusSource.load` does, and then names the settings for the new place of what is gone.
     """
     places = given_places(settings)
     try:
         return with_audio(load_or_find(settings, cache, workers, compared), [Path(place) for place in places.values()])
     except UserError as error:
         gone = [key for key, place in places.items() if not is_there(place, places.values())]
-        # the table within a folder that is gone is where it always is
+        # the table in a folder that is gone has moved with it
         defaults = {field.name: field.default for field in dataclasses.fields(corpora.get(settings["name"]))}
         gone = [key for key in gone if places[key] != defaults[key]]
         if not gone:
@@ -102,7 +102,7 @@ def is_there(place: str, others: Iterable[str]) -> bool:
 
 
 def with_audio(corpus: Corpus, places: list[Path]) -> Corpus:
-    """The corpus with its audio from below `places`, where that lies there under the same names as where it was prepared.
+    """The corpus with its audio taken from `places` if it lies below them under its old names.
 
     Raises UserError if it is neither there nor where it was.
     """
@@ -110,7 +110,7 @@ def with_audio(corpus: Corpus, places: list[Path]) -> Corpus:
     if first is None or first.exists() and any(first.is_relative_to(place.resolve()) for place in places):
         return corpus
     for new in places:
-        # the longest end of the path that is below the new place
+        # the longest tail of the path that exists below the new place
         for count in range(1, len(first.parts) - 1):
             if (new / Path(*first.parts[count:])).exists():
                 old = Path(*first.parts[:count])
@@ -118,7 +118,7 @@ def with_audio(corpus: Corpus, places: list[Path]) -> Corpus:
                 return dataclasses.replace(corpus, splits=splits)
     if first.exists():
         return corpus
-    raise UserError(f"The audio of the corpus {corpus.name} is not where it was: there is no {first}.")
+    raise UserError(f"The audio of the corpus {corpus.name} is not where it was: {first} is missing.")
 
 
 def audio_of(cut: MonoCut | None) -> list[Path]:
@@ -127,7 +127,7 @@ def audio_of(cut: MonoCut | None) -> list[Path]:
 
 
 def rebased(cuts: CutSet, old: Path, new: Path) -> CutSet:
-    """Cuts with audio below `old` taken from `new`. Raises UserError if some of it is not there."""
+    """The cuts with audio below `old` taken from `new`. Raises UserError if some is missing there."""
     from lhotse import CutSet
 
     def moved(source):
@@ -146,9 +146,9 @@ def rebased(cuts: CutSet, old: Path, new: Path) -> CutSet:
 
 
 def facts_of_run(run: Path) -> dict[str, Any]:
-    """What a run's `environment.json` says of its data: `data_fingerprint` and, of newer runs, `data`.
+    """The facts in a run's `environment.json`: `data_fingerprint` and, of newer runs, `data`.
 
-    Raises UserError if it does not say it.
+    Raises UserError if there is no fingerprint.
     """
     file = run / "environment.json"
     try:
@@ -162,7 +162,7 @@ def facts_of_run(run: Path) -> dict[str, Any]:
 
 
 def refuse_other_data(then: Mapping[str, Any], corpus: Corpus, sentence: str, advice: str) -> None:
-    """Raises UserError, `sentence` with what differs and `advice`, unless the corpus holds the data that there was `then`.
+    """Raises UserError (`sentence`, what differs, `advice`) unless the corpus still holds the data of `then`.
 
     then: `data_fingerprint` and, where it is known, `data`, as `asr.run_folder.data_facts` gives them.
     """

@@ -1,8 +1,8 @@
-"""What is typed on the command line, put as Hydra's grammar takes it: a path is a path, whatever signs are in it.
+"""Command lines in Hydra's grammar: a path is taken as it was typed, whatever characters it holds.
 
-Hydra reads `key=value` by a grammar of its own, in which `=`, `~`, `#`, quotes, brackets, commas and letters such as ü mean
-something or nothing at all (hydra.cc/docs/advanced/override_grammar). Here the value of a setting that takes text is kept as it
-was typed, and any other value where that grammar refuses it. Hydra's own parser decides, and its own quotes protect the text.
+Hydra parses `key=value` by a grammar of its own, in which `=`, `~`, `#`, quotes, brackets and commas are special and letters such
+as ü are errors (hydra.cc/docs/advanced/override_grammar). Here the values of settings that take text are kept as typed, and so is
+any other value that the grammar refuses. Hydra's own parser decides, and its own quotes protect the text.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from asr.settings import LISTS, compose, default_of, first_choices, is_text, key
 
 
 def as_hydra_takes(config_name: str, arguments: list[str]) -> list[str]:
-    """The arguments of a program with every value in the form that Hydra gives back as it was typed.
+    """The arguments of a program, each value written so that Hydra gives it back as it was typed.
 
-    `~` at the start of a text is the home folder. What keeps Hydra's meaning: values that are quoted as a whole
-    (`path="/data/a,b"`), interpolations that lead somewhere (`${cache}/x`), `null` where a setting may be null, sweeps by
-    commas with --multirun, and everything that Hydra takes for a setting that is no text. A setting of the corpus that
-    belongs to a run or a checkpoint, which conf/ does not know, is added (`++corpus.path=…`).
+    A leading `~` is the home folder. Hydra's meaning is kept for values that are quoted as a whole (`path="/data/a,b"`), valid
+    interpolations (`${cache}/x`), `null` for settings that may be null, sweeps by commas with --multirun, and every value of a
+    setting that is not text. Settings of the corpus of a run or a checkpoint, which conf/ does not know, are added
+    (`++corpus.path=…`).
     """
     several = any(argument in ("-m", "--multirun") for argument in arguments)
     typed = {key_of(argument) for argument in arguments}
@@ -46,24 +46,24 @@ def split_setting(argument: str) -> tuple[str, str | None]:
 
 
 def parted(argument: str) -> tuple[str, str, str]:
-    """`key=value` for programs without Hydra: (key, "=" or "", the value as it was typed, `~` at its start the home folder)."""
+    """`key=value` for programs without Hydra: (key, "=" or "", the value as typed but for a leading `~`)."""
     key, equals, value = argument.partition("=")
     return key, equals, os.path.expanduser(value)
 
 
 def shown(setting: str) -> tuple[str, str]:
-    """(key, value) of a setting as Hydra takes it, to be read by people: without signs that add a key and without quotes."""
+    """(key, value) of a setting in Hydra's form, made readable: without `+` and quotes."""
     key, value = split_setting(setting)
     return key.lstrip("+"), getattr(parsed(key, value), "text", value)
 
 
 def key_of(argument: str) -> str:
-    """The key of `key=value`, without the signs that add a key."""
+    """The key of `key=value`, without the `+` that adds one."""
     return argument.partition("=")[0].lstrip("+")
 
 
 def typed_text(value: str) -> str:
-    """The text that a value stands for, out of the quotes around the whole of it, `~` at its start the home folder."""
+    """The text of a value, without the quotes around all of it; a leading `~` is the home folder."""
     quoted = parsed("key", value)
     text = quoted.text if hasattr(quoted, "text") and not os.path.lexists(value) else value
     return os.path.expanduser(text)
@@ -89,7 +89,7 @@ REFUSED = object()
 
 
 def parsed(key: str, value: str) -> Any:
-    """What Hydra's grammar takes `key=value` for, in its own types where that is quoted text or a sweep; REFUSED for nothing."""
+    """What Hydra's grammar makes of `key=value`, in its own types for quoted text and sweeps; REFUSED if it refuses it."""
     from hydra.errors import HydraException
 
     try:
@@ -106,13 +106,13 @@ def quoted(key: str, text: str) -> str:
     value = QuotedString(text, Quote.double).with_quotes()
     given = parsed(key, value)
     if getattr(given, "text", None) != text:
-        # whatever stands in quotes is taken, so it is the key
+        # quotes make any value valid, so it is the key
         raise UserError(f"{key}={text}: there is no setting called {key!r}. --help lists the keys.")
     return value
 
 
 class Setting:
-    """A setting that a value was typed for. own: of the corpus that comes with a run. several: whether commas separate values."""
+    """A setting on the command line. own: of the corpus that comes with a run. several: whether commas separate values."""
 
     def __init__(self, key: str, config, own: bool, several: bool):
         name = key.lstrip("+")
@@ -132,7 +132,7 @@ class Setting:
         return self.one(value, taken)
 
     def each(self, values: str, taken: Any) -> str:
-        """Values with commas between, one by one. taken: the list that Hydra takes; what it divides otherwise stays as it is."""
+        """Values separated by commas, one by one. taken: Hydra's list; what Hydra splits differently stays as it is."""
         parts = [part.strip() for part in values.split(",")]
         if taken is not REFUSED and not (isinstance(taken, list) and len(taken) == len(parts)):
             return values
@@ -154,7 +154,7 @@ class Setting:
         return text if parsed(self.key, text) == text else quoted(self.key, text)
 
     def interpolates(self, text: str) -> bool:
-        """Whether `${…}` in a text leads to something in the configuration."""
+        """Whether `${…}` in a text refers to something in the configuration."""
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 

@@ -1,8 +1,8 @@
-"""The precision that a training is computed in, by the names that Lightning has for it.
+"""The precision of a training, by Lightning's names.
 
-`-mixed` computes products of matrices in a short format and keeps weights, gradients and moments in float32; `-true` keeps these
-in the format too. Waveforms, filter banks, losses and what decoders see are float32 or more in all of them, and a model that is
-opened to be scored, exported or transcribed with is float32.
+`-mixed` multiplies matrices in a short format and keeps weights, gradients and moments in float32; `-true` keeps those in the
+format, too. Waveforms, filter banks, losses and the decoders' input are always float32 or more, and a model opened to score,
+export or transcribe is float32.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHORT = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed
 
 
 class Precision(NamedTuple):
-    """weights: the dtype of weights, gradients and moments. products: of products of matrices, by autocast; None for theirs."""
+    """weights: dtype of weights, gradients and moments. products: autocast's dtype of matrix products, if it is another."""
 
     name: str
     weights: torch.dtype
@@ -28,14 +28,14 @@ class Precision(NamedTuple):
 
     @property
     def of_lightning(self) -> str:
-        """What Lightning's trainer is told. It would round the waveforms as well, so `-true` is done without it."""
+        """What Lightning's trainer gets. Its own `-true` would round the waveforms as well, so we do that ourselves."""
         return "32-true" if self.products is None else self.name
 
 
 def precision_of(name: str | int | None, accelerator: str) -> Precision:
     """The precision called `trainer.precision=<name>`; None: what suits the machine.
 
-    Raises UserError if there is none of that name, or if it cannot be trained in here.
+    Raises UserError for an unknown name, and for a precision that cannot be trained in on this machine.
     """
     name = default_precision(accelerator) if name is None else SHORT.get(str(name), str(name))
     if name not in ONE_OF["trainer.precision"]:
@@ -54,7 +54,7 @@ def precision_of(name: str | int | None, accelerator: str) -> Precision:
 
 
 def default_precision(accelerator: str) -> str:
-    """bfloat16 for products of matrices where the machine has units for it: a GPU's, or a CPU's AMX."""
+    """bfloat16 for matrix products if the hardware has units for it: a GPU's, or a CPU's AMX."""
     if on_gpu(accelerator):
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if torch.cpu.get_capabilities().get("amx_bf16") else "32-true"

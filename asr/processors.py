@@ -1,6 +1,6 @@
-"""How many processors this process has: those that it may run on, within the quota of its control groups.
+"""How many processors this process may use: those it is bound to, within the CPU quota of its control groups.
 
-A container with two of a machine's 64 cores has 64 in `os.cpu_count()`; 64 threads would wait there for the time of two.
+In a container with two of a machine's 64 cores `os.cpu_count()` says 64, and 64 threads would compete for the time of two.
 Nothing heavy is imported here: OpenMP must be told before torch is.
 """
 
@@ -13,18 +13,18 @@ from pathlib import Path
 
 from asr.control_groups import ROOT, control_groups, number_in
 
-# Where a thread waits for another whose processor somebody else has, it keeps its own busy for nothing: libgomp's 300,000 turns
-# slowed trainings beside other programs by a factor of 5 to 15 (results/2026-11-29_two_cores/shared_cores.txt)
+# How often an idle OpenMP thread polls before it sleeps. libgomp's 300,000 keep a processor busy that other programs need, and
+# slowed trainings beside them by a factor of 5 to 15 (results/2026-11-29_two_cores/shared_cores.txt)
 SPINS = "1000"
-# what `settle` has set in the environment, which is not a user's word
+# the variables that `settle` has set, not the user
 SETTLED: list[str] = []
 
 
 def processors(root: Path = ROOT) -> int:
-    """The processors that this process and those it starts may keep busy, 1 or more.
+    """How many processors this process and its children may keep busy, 1 or more.
 
-    The least of: the processors that it is bound to; the CPU quota of its control groups, rounded down; and OMP_NUM_THREADS,
-    where it is set, for each of the job's processes on this machine (LOCAL_WORLD_SIZE). root: where the file system begins.
+    The least of: the processors it is bound to; the CPU quota of its control groups, rounded down; and OMP_NUM_THREADS, if set,
+    times the job's processes on this machine (LOCAL_WORLD_SIZE). root: of the file system.
     """
     most = [len(os.sched_getaffinity(0)), *map(math.floor, quotas(root))]
     asked = threads_asked_for()
@@ -39,7 +39,7 @@ def threads() -> int:
 
 
 def reading_workers(on_gpu: bool) -> int:
-    """How many processes should read audio beside a trainer: a CPU's needs one, a GPU is fed by up to four."""
+    """How many processes should read audio for a trainer: one on a CPU, up to four on a GPU."""
     left = processors() // processes_here() - 1
     return max(0, min(4 if on_gpu else 1, left))
 
@@ -55,7 +55,7 @@ def quotas(root: Path = ROOT) -> Iterator[float]:
 
 
 def threads_asked_for() -> int | None:
-    """OMP_NUM_THREADS, for the outermost level if it names several; None where it is not set or no number."""
+    """OMP_NUM_THREADS, of the outermost level if there are several; None if it is unset or not a number."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) > 0 else None
 
@@ -67,12 +67,12 @@ def processes_here() -> int:
 
 
 def settle() -> None:
-    """Tells OpenMP, and with it torch and numpy, how many threads to take and how to wait. What the user has set is left alone.
+    """Tells OpenMP, and so torch and numpy, how many threads to use and how to wait. What the user has set stays.
 
-    It reads the environment once, when torch is imported: call this before.
+    OpenMP reads the environment once, when torch is imported: call this before.
     """
     wanted = {}
-    # with all processors, torch takes one thread for each core, which may be fewer
+    # with all processors torch itself takes one thread per core, which may be fewer
     if "OMP_NUM_THREADS" not in os.environ and threads() < len(os.sched_getaffinity(0)):
         wanted["OMP_NUM_THREADS"] = str(threads())
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
@@ -82,5 +82,5 @@ def settle() -> None:
 
 
 def users_environment() -> dict[str, str]:
-    """The environment without what `settle` has set, for processes that share this one's processors."""
+    """The environment without what `settle` has set, for other processes of the job, which settle it anew."""
     return {name: value for name, value in os.environ.items() if name not in SETTLED}

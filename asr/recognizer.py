@@ -389,7 +389,7 @@ class Recognizer(lightning.LightningModule):
 
     @property
     def beside(self) -> float | None:
-        """The last validation's rate beside the one that decides, if there is one."""
+        """The last validation's further rate, beside the one that decides, if there is one."""
         return next((rate for name, rate in self.error_rates.items() if name != self.metric.name), None)
 
     def is_better(self) -> bool:

@@ -19,7 +19,7 @@ CHANGEABLE = (
 )  # fmt: skip
 
 
-# settings of runs from before there was a choice, where today's default is another: their dev was scored in the units' own tokens
+# settings that older runs lack and whose default has changed since: their dev was scored in the units' own tokens
 BEFORE = {"metric": "own"}
 
 
@@ -99,7 +99,7 @@ def resumed_config(config, typed: list[str]):
 
 
 def own_places(saved: dict[str, Any]) -> list[str]:
-    """The settings that say where the corpus of a run lies, as they are typed."""
+    """The settings that are paths to the corpus of a run, as they are typed."""
     corpus = saved.get("corpus")
     if not isinstance(corpus, dict) or not isinstance(corpus.get("name"), str):
         return []
@@ -107,7 +107,7 @@ def own_places(saved: dict[str, Any]) -> list[str]:
 
 
 def take_places(saved: dict[str, Any], fresh: dict[str, Any], typed: list[str], run: str) -> list[str]:
-    """Puts the places of the corpus that were typed into `saved`, absolute; returns the settings that are done with.
+    """Puts the typed places of the corpus into `saved`, made absolute; returns the settings that this takes care of.
 
     Raises UserError for a setting that the run's corpus does not have.
     """

@@ -20,7 +20,7 @@ from asr.processors import processors
 
 
 def make_folder(folder: Path) -> bool:
-    """Makes a folder and those above it; False if it was there before. That it is made is known to one process only.
+    """Makes a folder and those above it; False if it exists already. Of several processes only one gets True.
 
     Raises OSError if it cannot be made.
     """
@@ -49,7 +49,7 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def folder_of_its_own(wanted: Path) -> Path:
-    """Makes the folder `wanted`, or with -2, -3, … behind its name the first that is not there yet.
+    """Makes the folder `wanted`, or the first of `wanted`-2, `wanted`-3, … that does not exist yet.
 
     Of several processes that ask at the same time each gets its own. Raises UserError if it cannot be made.
     """
@@ -119,7 +119,7 @@ def described(cut) -> dict[str, str]:
 
 
 def data_facts(splits) -> dict[str, Any]:
-    """What tells whether a corpus still holds the same: `data_fingerprint`, and `data`, what there is in each split.
+    """The facts that tell whether a corpus still holds the same data: `data_fingerprint`, and `data` about each split.
 
     Of each split: how many `utterances`, and digests of their `ids`, `durations`, `texts` and `speakers`.
     """

@@ -46,7 +46,7 @@ def all_knobs() -> list[str]:
 
 
 def first_choices(config_name: str, typed: dict[str, str | None]) -> list[str]:
-    """The `group=choice` of what was typed, as far as there are such; of several the first one. typed: values by key."""
+    """The `group=choice` settings among those typed; of several choices the first. typed: values by key."""
     defaults, chosen = default_choices(config_name), []
     for group, choices in groups().items():
         first = (typed.get(group) or "").split(",")[0]
@@ -148,7 +148,7 @@ def check_whole(config_name: str, config, values: list[tuple[str, Any]]) -> None
 
 
 def check_folder(folder: Path) -> None:
-    """Raises UserError if `folder` cannot be made; leaves no trace, and alone what other processes make meanwhile."""
+    """Raises UserError if `folder` cannot be made; leaves no trace, and does not touch what other processes make meanwhile."""
     missing = [parent for parent in folder.parents if not parent.exists()]
     made = False
     try:
@@ -170,7 +170,7 @@ def missing_keys(config) -> list[str]:
 
 
 def comment_of(config_name: str, config, key: str) -> str:
-    """What the comment beside a key in `conf/` says of it, in the file that was chosen."""
+    """The comment beside a key in `conf/`, in the file that was chosen."""
     *groups_above, name = key.split(".")
     chosen = default_of(config, f"{groups_above[0]}.name") if groups_above else config_name
     for path in CONF.glob("/".join([*groups_above, f"{chosen or '*'}.yaml"])):
@@ -245,7 +245,7 @@ NULLABLE = {
 }
 # settings that are chosen for the user unless they are given
 AUTOMATIC = {"max_epochs": int, "data.workers": int, "workers": int}
-# settings that are lists of text, and have no default that shows it
+# lists of text whose defaults do not show it
 LISTS = ("checkpoints", "attentions")
 ONE_OF = {
     "device": ("auto", "cpu", "cuda"),
@@ -309,26 +309,26 @@ def choices_with(key: str) -> list[str]:
 
 
 def default_of(config, key: str) -> Any:
-    """What a setting is in a configuration; None too where it is missing there."""
+    """The value of a setting in a configuration; None if it is missing there."""
     from omegaconf import OmegaConf
 
     return OmegaConf.select(config, key, throw_on_missing=False)
 
 
 def kind_of(config, key: str) -> type:
-    """The type that a setting takes; that of None where it is text, though its default does not show it."""
+    """The type of a setting; NoneType for text whose default is null."""
     return AUTOMATIC.get(key) or NULLABLE.get(key) or type(default_of(config, key))
 
 
 def is_text(config, key: str) -> bool:
-    """Whether a setting takes a text that stands for itself, such as a path: no number, no list and no choice."""
+    """Whether a setting takes free text such as a path: no number, no list and no choice."""
     if key in LISTS or key in ONE_OF or key not in keys_of(config):
         return False
     return kind_of(config, key) in (str, type(None))
 
 
 def may_be_null(config, key: str) -> bool:
-    """Whether a setting takes null, for nothing."""
+    """Whether a setting may be null."""
     from omegaconf import OmegaConf
 
     if key in NULLABLE:

@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.errors import UserError
+from asr.errors import TooLong, UserError
 from asr.shorten import MAGIC as SHORTEN_MAGIC
 from asr.shorten import Unsupported, decode_ulaw
 
@@ -125,7 +125,7 @@ def read_sphere(path: str | Path, longest_seconds: float | None = None) -> tuple
     """The samples in the SPHERE file `path`, bit for bit: (samples, channels) int16, and their sample rate in Hz.
 
     mu-law and A-law are expanded as G.711 says, to 14 and 13 bits at the left of 16.
-    longest_seconds: what is longer raises asr.audio.TooLong, before it is decoded. None: no bound.
+    longest_seconds: what is longer raises TooLong, before it is decoded. None: no bound.
 
     Raises UserError as `read_sphere_header` does, and if the samples cannot be decoded, are fewer than the header says (or more,
     where they are compressed), or do not add up to its checksum.
@@ -135,8 +135,6 @@ def read_sphere(path: str | Path, longest_seconds: float | None = None) -> tuple
     path = Path(path)
     header = read_sphere_header(path)
     if longest_seconds is not None and (header.samples or 0) / header.sample_rate > longest_seconds:
-        from asr.audio import TooLong
-
         raise TooLong(path, header.samples / header.sample_rate, longest_seconds)
     try:
         with open(path, "rb") as file:

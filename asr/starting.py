@@ -1,4 +1,4 @@
-"""What a training takes over from another run that it starts from: its units, and the weights that fit."""
+"""What a training takes from the run that it starts from: its units, and the weights that fit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from asr.units import Units, build_units
 def choose_units(config, corpus: Corpus, other: Checkpoint | None) -> tuple[Units, str | None]:
     """The units to train, and what to tell the user about those of the checkpoint that training starts from.
 
-    init_units=kept takes the checkpoint's units, fresh makes new ones of the training split, and auto keeps characters and pieces
-    where they can write it but for a share of data.max_dropped. Phonemes are made anew by `auto`, as their pronunciations are
-    those of the words of the corpus. Raises UserError where units cannot be kept that were to be.
+    init_units=kept takes the checkpoint's units, fresh makes new ones from the training split, and auto keeps characters and
+    pieces that can write all of it but a share of data.max_dropped. Phonemes are made anew by `auto`, as they come with the
+    pronunciations of the corpus's words. Raises UserError if units that were to be kept cannot be.
     """
     settings, wanted = plain(config.units), config.init_units
 
@@ -26,7 +26,7 @@ def choose_units(config, corpus: Corpus, other: Checkpoint | None) -> tuple[Unit
 
     if other is None:
         if wanted != "auto":
-            raise UserError(f"init_units={wanted} is about the units of another run: name it with init_from=…")
+            raise UserError(f"init_units={wanted} concerns the units of another run: name that run with init_from=…")
         return fresh(), None
     if other.units.name != settings["name"]:
         if wanted == "kept":
@@ -46,7 +46,7 @@ def choose_units(config, corpus: Corpus, other: Checkpoint | None) -> tuple[Unit
 
 
 def what_cannot_be_written(corpus: Corpus, other: Checkpoint, share: float) -> str | None:
-    """What a checkpoint's units lack for more than a `share` of the training split's utterances, in words; None if nothing."""
+    """A clause on what a checkpoint's units cannot write, if that is in more than a `share` of the training split; else None."""
     supervisions = [cut.supervisions[0] for cut in corpus.splits["train"]]
     lacking = [unwritable for unwritable in map(other.units.unwritable, supervisions) if unwritable]
     if len(lacking) <= share * len(supervisions):
@@ -63,7 +63,7 @@ def what_cannot_be_written(corpus: Corpus, other: Checkpoint, share: float) -> s
 def initialize(model: Model, units: Units, other: Checkpoint | None) -> str | None:
     """Copies the weights of another checkpoint; returns what to tell the user about it.
 
-    The layer to the units is copied where these are the same, in the same order. Raises UserError if another part does not fit.
+    The output layer is copied if the units are the same, in the same order. Raises UserError if another part does not fit.
     """
     if other is None:
         return None

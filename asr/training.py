@@ -255,7 +255,7 @@ def plan_training(config, model, loss, split: CheckedSplit, together, saved, con
 
 
 def dropped_rows(corpus: Corpus, splits) -> list[tuple[str, str, str]]:
-    """(split, utterance, reason) of all that is not used; "preparation" stands for the split where it is none of the three."""
+    """(split, utterance, reason) of everything unused; the split is "preparation" if it is none of the three."""
     rows = [("preparation", utterance, reason) for utterance, reason in [*corpus.dropped, *corpus.left_out]]
     checked = [(split.name, utterance, reason) for split in splits for utterance, reason in split.dropped]
     named = {utterance for _, utterance, _ in checked}

@@ -1,7 +1,7 @@
-"""Files that only save time: kept where there is room for them, and done without where there is none.
+"""Files that only save time: kept where they can be written, skipped where they cannot.
 
-A home folder may be read-only, full or missing, as in many containers. Nothing that is kept here is needed, so whoever cannot
-write it says so once and goes on.
+A home folder may be read-only, full or missing, as in many containers. Nothing kept here is needed, so a failure to write it is
+only a warning.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def user_cache() -> Path | None:
 def keep(path: Path | None, write: Callable[[Path], None], what: str, advice: str = "") -> bool:
     """Has `write(temporary)` write a file beside `path`, renames it to `path`, and returns whether that worked.
 
-    Where it did not, nothing is left behind and a warning says why. write: raises OSError if it cannot. what: as in "The search
-    graph cannot be kept". advice: a sentence that follows.
+    If not, nothing is left behind and a warning says why. write: raises OSError if it cannot. what: as in "The search graph
+    cannot be kept". advice: a sentence to follow it.
     """
     if path is None:
         problem = "you have no home folder"

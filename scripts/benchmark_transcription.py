@@ -33,6 +33,7 @@ def write_recording(folder: Path, arguments: argparse.Namespace) -> float:
     import soundfile
 
     from asr.checkpoint import open_checkpoint
+    from asr.cut_audio import load_audio
     from asr.evaluation import Request, load_split
 
     checkpoint = open_checkpoint(arguments.run)
@@ -40,7 +41,7 @@ def write_recording(folder: Path, arguments: argparse.Namespace) -> float:
     split, _, _ = load_split(checkpoint, request)
     rate = checkpoint.model.description["features"]["sample_rate"]
     utterances = [
-        (cut.supervisions[0].speaker, " ".join(checkpoint.units.words(cut.supervisions[0])), cut.load_audio()[0])
+        (cut.supervisions[0].speaker, " ".join(checkpoint.units.words(cut.supervisions[0])), load_audio(cut)[0])
         for cut in sorted(split.cuts, key=lambda cut: cut.supervisions[0].speaker)
     ]
     generator = numpy.random.default_rng(arguments.seed)

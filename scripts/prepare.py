@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import os
 import re
@@ -14,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.command import mistakes_as_sentences  # noqa: E402
 from asr.corpora import Corpus, corpora  # noqa: E402
+from asr.corpora.unusable import kinds_of  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
 from asr.overrides import parted  # noqa: E402
 from asr.processors import processors  # noqa: E402
@@ -144,7 +144,7 @@ def show_reasons(title: str, rows: list[tuple[str, str]], console) -> None:
     for utterance, reason in rows:
         kind, colon, detail = reason.partition(":")
         first.setdefault(kind, utterance + colon + detail)
-    for kind, count in collections.Counter(reason.split(":")[0] for _, reason in rows).most_common():
+    for kind, count in kinds_of(rows).most_common():
         reasons.add_row(escape(kind), str(count), escape(first[kind]))
     console.print(reasons)
 

@@ -122,23 +122,23 @@ HOSTILE = [
     ("rm -rf / |", "`rm` is none of sph2pipe"),
     ("touch marker |", "`touch` is none"),
     ("bash -c 'touch marker' |", "`bash` is none"),
-    ("sox `touch marker` -t wav - |", "a command of the shell"),
-    ("sox $(touch marker) -t wav - |", "`(` stands in it"),
-    ('sox "$(touch marker)" -t wav - |', "a variable of the shell"),
-    ("sox $HOME/x.wav -t wav - |", "a variable of the shell"),
-    ("cat x.wav; touch marker |", "`;` stands in it"),
-    ("cat x.wav && touch marker |", "`&&` stands in it"),
-    ("cat x.wav || touch marker |", "`||` stands in it"),
-    ("cat x.wav & touch marker |", "`&` stands in it"),
-    ("cat x.wav > marker |", "`>` stands in it"),
-    ("cat x.wav 2>marker |", "`>` stands in it"),
-    ("cat < x.wav |", "`<` stands in it"),
-    ("cat <(touch marker) |", "stands in it"),
+    ("sox `touch marker` -t wav - |", "command substitution"),
+    ("sox $(touch marker) -t wav - |", "it uses `(`"),
+    ('sox "$(touch marker)" -t wav - |', "a shell variable"),
+    ("sox $HOME/x.wav -t wav - |", "a shell variable"),
+    ("cat x.wav; touch marker |", "it uses `;`"),
+    ("cat x.wav && touch marker |", "it uses `&&`"),
+    ("cat x.wav || touch marker |", "it uses `||`"),
+    ("cat x.wav & touch marker |", "it uses `&`"),
+    ("cat x.wav > marker |", "it uses `>`"),
+    ("cat x.wav 2>marker |", "it uses `>`"),
+    ("cat < x.wav |", "it uses `<`"),
+    ("cat <(touch marker) |", "it uses"),
     ("touch marker | cat - |", "`touch` is none"),
     ("cat x.wav | touch marker |", "`touch` is none"),
     ("cat x.wav | tee marker |", "`tee` is none"),
     ("env X=1 sox x.wav -t wav - |", "`env` is none"),
-    ("| touch marker", "writes into a command"),
+    ("| touch marker", "writes to a command"),
     ("sox x.wav -t wav marker |", "does not write to standard output"),
     ("ffmpeg -i x.wav -f wav marker |", "does not write to standard output"),
     ("sph2pipe -f wav x.sph marker |", "names 2 files"),
@@ -171,7 +171,7 @@ def test_no_command_is_ever_run(entry, reason, place):
     [
         ("gunzip -c x.gz |", "`gunzip` is none"),
         ("wav-reverberate --duration=3 x.wav - |", "`wav-reverberate` is none"),
-        ("data/raw.1.ark:1234", "a place in an archive"),
+        ("data/raw.1.ark:1234", "points into an archive"),
         ("sox x.wav -t wav - speed 0.9 |", "give the folder that this one was made from"),
         ("sox -t wav x.wav -t wav - tempo 1.1 |", "the effect tempo changes the sound"),
         ("sox -v 0.5 x.wav -t wav - |", "sox: the option -v"),
@@ -193,7 +193,7 @@ def test_no_command_is_ever_run(entry, reason, place):
         ("sph2pipe -t 1:2 -f wav x.sph |", "the option -t"),
         ("sph2pipe -u -f wav x.sph |", "the option -u"),
         ("sph2pipe -c 0 x.sph |", "0 is not one channel"),
-        ("sph2pipe -c 1 x.sph | sox -t wav - -t wav - remix 2 |", "channel 2 of a single one"),
+        ("sph2pipe -c 1 x.sph | sox -t wav - -t wav - remix 2 |", "channel 2 of mono audio"),
         ("flac -s x.flac |", "does not decode to standard output"),
         ("flac -cd --until=9 x.flac |", "the option --until=9"),
         ("cat -n x.wav |", "options"),
@@ -371,7 +371,7 @@ def test_where_no_audio_is_found_it_is_said_where_it_was_looked_for(place):
     assert "None of the 4 audio files that " in str(caught.value) and "There is no audio file wavs/r00.wav" in str(
         caught.value
     )
-    assert f"looked for in {place}, {place}/data/train, {place}/data" in str(caught.value)
+    assert f"looked up in {place}, {place}/data/train, {place}/data" in str(caught.value)
     assert not Path("cache").exists()
 
 
@@ -431,7 +431,7 @@ def test_an_utterance_of_two_splits_is_refused():
     ("settings", "says"),
     [
         ({"path": None}, "needs corpus.path=…"),
-        ({"train": "data/train"}, "path and train name the same thing"),
+        ({"train": "data/train"}, "path and train both name the training data"),
         ({"path": "none"}, "none is not there: a data folder of Kaldi was expected"),
         ({"path": "wavs/r00.wav"}, "r00.wav is a file"),
         ({"path": "data"}, r"data has no wav.scp and no text: there are data folders in it: train. Name one of them"),

@@ -130,7 +130,7 @@ def test_audio_is_looked_for_beside_the_manifest_then_where_one_is(place):
     assert set(sources.values()) == {str(place / f"wavs/{number}.wav") for number in (1, 2, 3)}
     with pytest.raises(UserError) as caught:
         load(write([line(f"gone{number}.wav") for number in range(3)]))
-    assert "None of the 3 audio files that " in str(caught.value) and f"are looked for in {place}." in str(caught.value)
+    assert "None of the 3 audio files that " in str(caught.value) and f"are looked up in {place}." in str(caught.value)
 
 
 def test_lines_that_cannot_be_used_are_named():

@@ -1,5 +1,6 @@
 """Corpora that are prepared once: work that is continued, discs that are no longer needed, the lexicon that comes along."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from lhotse import SupervisionSegment
 from asr.corpora import Corpus
 from asr.corpora.checks import MadeMeanwhile, continued, corpus_in, segment_cut, utterance_cut, write_manifests
 from asr.corpora.discs import prepared_place, recorded_sources
+from asr.corpora.long_recordings import read_cuts
 from asr.corpora.pronunciations import pronounced, write_lexicon
 from asr.errors import UserError
 from asr.units import build_units, load_units
@@ -136,6 +138,20 @@ def test_other_discs_than_it_was_prepared_from_are_refused(tmp_path):
     (tmp_path / "cache/wsj/prepared/corpus.json").write_text("{")
     with pytest.raises(UserError, match="is damaged"):
         prepared_place(tmp_path / "cache", "wsj", {"wsj0": None})
+
+
+@pytest.mark.parametrize(
+    "read", [lambda folder: corpus_in(folder, "wsj"), lambda folder: read_cuts(folder / "cuts_train.jsonl.gz")]
+)
+def test_damaged_cuts_are_said(read, tmp_path):
+    (tmp_path / "discs").mkdir()
+    cuts = prepare(tmp_path, {"wsj0": str(tmp_path / "discs")}) / "cuts_train.jsonl.gz"
+    packed = cuts.read_bytes()
+    # cut short, changed, no deflated block, no gzip
+    for damage in (packed[:-20], packed[:40] + bytes(20) + packed[60:], gzip.compress(b"")[:10] + b"\x07", b"x"):
+        cuts.write_bytes(damage)
+        with pytest.raises(UserError, match="wsj/prepared is damaged .*: remove that folder; it is made anew"):
+            read(cuts.parent)
 
 
 def test_without_discs_the_command_that_prepares_is_named(tmp_path):

@@ -98,7 +98,7 @@ def test_a_few_utterances_that_the_kept_units_cannot_write_are_dropped_by_name(w
             ["units=bpe", "init_units=kept"],
             "has units=characters, not units=bpe. Give units=characters, or init_units=fresh",
         ),
-        ([*CHARACTERS, "init_units=fresh", "init_from=null"], "name it with init_from="),
+        ([*CHARACTERS, "init_units=fresh", "init_from=null"], "name that run with init_from="),
     ],
 )
 def test_what_cannot_be_kept_is_refused_with_a_way_out_before_anything_is_written(work, tmp_path, typed, sentence):

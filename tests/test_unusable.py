@@ -13,7 +13,7 @@ from test_timit import DEV, TEST, TRAIN
 from wsj_tree import small_sets, write_wsj
 
 from asr.corpora import corpora, librispeech, mini_librispeech, switchboard_discs, timit
-from asr.corpora.names import find_file, find_files
+from asr.corpora.names import find_files
 from asr.data.dropped import refuse_unusable
 from asr.errors import UserError
 
@@ -172,7 +172,10 @@ def test_what_an_earlier_version_prepared_is_read_and_counted_by_nothing(tmp_pat
     assert (corpus.dropped, corpus.left_out) == ([], [("x", "longer than 600 s: 700 s")])
 
 
-def test_a_file_is_found_by_a_plain_function_too(tmp_path):
+def test_only_one_file_below_the_root_stands_for_a_name(tmp_path):
+    def find_file(root, name):
+        return find_files(root, [name])[0].path
+
     tone(tmp_path / "Dir/ONE.wav", 1)
     assert find_file(tmp_path, "dir\\one") == tmp_path / "Dir/ONE.wav"
     assert find_file(tmp_path, "Dir") == tmp_path / "Dir" and find_file(tmp_path, "two.wav") is None

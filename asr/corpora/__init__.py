@@ -30,13 +30,12 @@ class Corpus:
         on disk and exactly one supervision with `text` (words, not yet normalized), `speaker`, `language` and, where the
         corpus has gold times, `alignment` tiers `phoneme` and `word` (seconds from the start of the cut).
     sample_rate: of every recording, in Hz.
-    dropped: what cannot be used, found while preparing, as (utterance id, reason); a reason is a kind, such as "missing
-        audio", then a colon and what differs. `data.max_dropped` decides over these and what later checks drop.
-    left_out: what was left out on purpose, likewise: no damage, and counted by nothing.
-    dropped_in: ids of `dropped` by the split they belong to, where the corpus itself says which. An id may be in several splits;
-        where splits are chosen here, of what can be used, it is in none, and is held against the whole corpus.
-    prepared_in: the prepared folder that has to be removed before files that were mended are looked at again; None where
-        that happens by itself.
+    dropped: what preparing found unusable, as (utterance id, reason); a reason is a kind, such as "missing audio", a colon
+        and details. `data.max_dropped` limits these together with what later checks drop.
+    left_out: what was left out on purpose, in the same form; it is not damage and counts nowhere.
+    dropped_in: ids of `dropped` by split, if the corpus itself defines the splits. An id may be in several. Splits that are
+        chosen here are made of usable utterances: then it is in none, and counts against the whole corpus.
+    prepared_in: the prepared folder to remove so that repaired files are read again; None if that happens by itself.
     incomplete: sentences about parts that are smaller than they were published, such as "eval92: 330 of 333 utterances".
     aliases: what splits are called besides, as in {"eval92": "test"}.
     lexicon: where the corpus comes with the pronunciation of every word in it: a file in Kaldi's format, whose words stand in
@@ -61,7 +60,7 @@ class Corpus:
     prepared_in: Path | None = None
 
     def dropped_of(self, split: str | None) -> list[tuple[str, str]]:
-        """What `dropped` names of a split; None: of no split that is known."""
+        """The part of `dropped` that belongs to a split; None: to no known split."""
         if split is None:
             elsewhere = {utterance for ids in self.dropped_in.values() for utterance in ids}
             return [row for row in self.dropped if row[0] not in elsewhere]
@@ -89,7 +88,7 @@ class Corpus:
 class CorpusSource(abc.ABC):
     """Base class of all corpora.
 
-    places: the settings that say where the corpus lies. They may change while its data stays the same.
+    places: the settings that are paths to the corpus. They may change while its data stays the same.
     """
 
     name: ClassVar[str]

@@ -79,7 +79,7 @@ class AsteriskCorpus(CorpusSource):
         corpus = corpus_in(folder, self.name)
         if prepared and self.packages is not None:
             with unpacked_prompts(self.packages, self.language) as prompts:
-                if content_hash(prompts) != read_facts(folder)[1]["content"]:
+                if content_hash(prompts) != read_facts(folder)["content"]:
                     raise UserError(
                         f"{folder} was prepared from other packages than those in {self.packages}: "
                         "remove that folder, or choose another cache=FOLDER."

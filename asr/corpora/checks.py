@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 from asr.corpora import Corpus
 from asr.errors import UserError
 from asr.run_folder import make_folder
+from asr.text_files import DAMAGED
 
 if TYPE_CHECKING:
     from lhotse import CutSet, MonoCut
 
 SPLITS = ("train", "dev", "test")
+NO_SPEAKER = "unknown"
+RATES = range(1000, 384_001)  # Hz
 # in a folder that is being prepared: the fingerprint of what it is made from
 ORIGIN = ".made_from"
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -34,6 +37,12 @@ def fingerprint(*parts: Any) -> str:
     """Ten hexadecimal digits that change whenever one of the parts (plain data, put in JSON) changes."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def check_rate(rate: Any) -> None:
+    """Raises UserError if a setting is no sample rate in Hz."""
+    if isinstance(rate, bool) or not isinstance(rate, int) or rate not in RATES:
+        raise UserError(f"sample_rate={rate} is not a sample rate in Hz, such as 16000.")
 
 
 def check_fractions(dev_fraction: float, test_fraction: float) -> None:
@@ -240,50 +249,46 @@ def _write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, 
         table.writerows(rows)
 
 
-def read_manifests(folder: Path) -> tuple[dict[str, CutSet], list[tuple[str, str]], dict[str, Any]]:
-    """What `write_manifests` wrote, with relative audio paths made absolute, so that the folder may be moved.
+@contextlib.contextmanager
+def damage_as_a_sentence(folder: Path) -> Iterator[None]:
+    """Raises UserError, which says what to do, for what a damaged prepared folder raises while it is read."""
+    try:
+        yield
+    except (*DAMAGED, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
+        ) from error
 
-    Train, dev and test come first, as far as they are there. Raises UserError for a damaged folder.
+
+def read_splits(folder: Path) -> dict[str, CutSet]:
+    """The cuts that `write_manifests` wrote, with relative audio paths made absolute, so that the folder may be moved.
+
+    Train, dev and test come first. Raises UserError for a damaged folder.
     """
     from lhotse import CutSet
 
-    try:
-        dropped, facts = read_facts(folder)
-        splits = {}
+    splits = {}
+    with damage_as_a_sentence(folder):
         there = [file.name[len("cuts_") : -len(".jsonl.gz")] for file in sorted(folder.glob("cuts_*.jsonl.gz"))]
         if not there:
             raise ValueError("there are no cuts_*.jsonl.gz")
         for split in sorted(there, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS)):
-            # None for a split of which nothing can be used
+            # None for a split without any usable utterance
             cuts = CutSet.from_file(folder / f"cuts_{split}.jsonl.gz") or []
             splits[split] = CutSet.from_cuts([cut.with_recording_path_prefix(folder.resolve()) for cut in cuts])
-    except (OSError, EOFError, ValueError, LookupError) as error:
-        raise UserError(
-            f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
-        ) from error
-    return splits, dropped, facts
+    return splits
 
 
-def read_facts(folder: Path) -> tuple[list[tuple[str, str]], dict[str, Any]]:
-    """(what was dropped, the facts) of a prepared folder, without its cuts. Raises UserError for a damaged folder."""
-    try:
-        facts = json.loads((folder / "corpus.json").read_text(encoding="utf8"))
-        rows, _, _ = _read_dropped(folder)
-        return rows, facts
-    except (OSError, ValueError, LookupError) as error:
-        raise UserError(
-            f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
-        ) from error
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The facts that `write_manifests` was given. Raises UserError for a damaged folder."""
+    with damage_as_a_sentence(folder):
+        return json.loads((folder / "corpus.json").read_text(encoding="utf8"))
 
 
 def with_dropped(corpus: Corpus, folder: Path) -> Corpus:
-    """The corpus with what its prepared folder says of utterances that are not in it. Raises UserError for a damaged folder."""
-    try:
+    """The corpus with what its prepared folder lists as dropped and as left out. Raises UserError for a damaged folder."""
+    with damage_as_a_sentence(folder):
         dropped, left_out, dropped_in = _read_dropped(folder)
-    except (OSError, ValueError, LookupError) as error:
-        raise UserError(
-            f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
-        ) from error
     return dataclasses.replace(corpus, dropped=dropped, left_out=left_out, dropped_in=dropped_in, prepared_in=folder)
 
 
@@ -291,7 +296,7 @@ def _read_dropped(folder: Path) -> tuple[list[tuple[str, str]], list[tuple[str, 
     """(dropped, left_out, dropped_in) as in `Corpus`."""
     header, *rows = _read_table(folder / "dropped.tsv")
     if "splits" not in header:
-        # an earlier version prepared it, which did not tell damage from what is left out on purpose
+        # prepared by an earlier version, which did not tell damage from what is left out on purpose
         return [], [(row[0], row[1]) for row in rows], {}
     dropped_in: dict[str, list[str]] = {}
     for utterance, _, splits in rows:
@@ -309,17 +314,17 @@ def _read_table(path: Path) -> list[list[str]]:
 def corpus_in(folder: Path, name: str) -> Corpus:
     """The corpus prepared in `folder` by `write_manifests`, with the facts that it was given.
 
-    Read are `sample_rate` (Hz) and, where they are, `incomplete`, `aliases`, `lexicon`, `normalization` and `scoring` (split →
+    Reads `sample_rate` (Hz) and, where they are given, `incomplete`, `aliases`, `lexicon`, `normalization` and `scoring` (split →
     folder below this one); and `lexicon.txt` if there is one. Raises UserError for a damaged folder.
     """
-    splits, dropped, facts = read_manifests(folder)
+    facts, splits = read_facts(folder), read_splits(folder)
     lexicon = folder / "lexicon.txt"
-    try:
+    with damage_as_a_sentence(folder):
         corpus = Corpus(
             name,
             splits,
             facts["sample_rate"],
-            dropped,
+            [],
             list(facts.get("incomplete", [])),
             dict(facts.get("aliases", {})),
             lexicon if lexicon.is_file() else None,
@@ -327,8 +332,4 @@ def corpus_in(folder: Path, name: str) -> Corpus:
             dict(facts.get("normalization", {})),
             {split: folder / place for split, place in facts.get("scoring", {}).items()},
         )
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
-        ) from error
     return with_dropped(corpus, folder)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import re
 import shutil
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.corpora import Corpus, CorpusSource
-from asr.corpora.checks import SPLITS, MadeMeanwhile, continued, corpus_in, write_manifests
+from asr.corpora.checks import SPLITS, MadeMeanwhile, continued, corpus_in, read_facts, write_manifests
 from asr.corpora.common_voice_tables import read_rows
 from asr.corpora.discs import prepared_place, recorded_sources
 from asr.corpora.names import find_files, renamed
@@ -43,7 +42,7 @@ RECIPE_COLUMNS = (*NEEDED, "gender", "age", "accents", "variant")
 # A decoder's priming samples and rounding: by so much (seconds) a whole clip may be shorter than clip_durations.tsv says.
 DURATION_TOLERANCE = 0.3
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]+)*")
-# What ends a line for one program or another, with the blanks around it.
+# whatever some program takes for the end of a line, with the blanks around it
 LINE_BREAK = re.compile(r"[ \t]*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 # Raised whenever the same folder would be prepared differently.
 FORMAT = 1
@@ -54,8 +53,8 @@ class CommonVoiceCorpus(CorpusSource):
     """path: the folder of one language, cv-corpus-…/<language>; None once it has been prepared.
     language: Common Voice's code, such as de or zh-CN; None: the name of that folder, or the only language prepared.
     use_reported: trains on clips whose sentence readers have reported (reported.tsv), too. Dev and test are the release's.
-    allow_missing: changes nothing, and is kept for settings that were written down: clips that are missing or broken, and lines
-        whose sentence is not known, are in `Corpus.dropped` in any case.
+    allow_missing: no longer used, and accepted for the sake of older settings: clips that are missing or broken, and lines whose
+        sentence is not known, are always in `Corpus.dropped`.
     """
 
     name = "common_voice"
@@ -212,7 +211,7 @@ def is_clip_name(name: str) -> bool:
 
 
 def one_line(sentence: str) -> str:
-    """A sentence on one line: a space for every line break, and none around it."""
+    """A sentence on one line: line breaks become spaces inside, and nothing at the ends."""
     return LINE_BREAK.sub(" ", sentence.strip())
 
 
@@ -233,7 +232,7 @@ def find_clips(folder: Path, tables: dict[str, dict[str, dict[str, str]]], findi
 
 
 def refuse_empty(path: Path, split_of: dict[str, str], rows: dict[str, dict[str, str]], findings: Findings) -> None:
-    """Raises UserError for a split of which nothing can be used. rows: what can be."""
+    """Raises UserError for a split without any usable clip. rows: the usable ones."""
     used = {split_of[name] for name in rows}
     for split in SPLITS:
         if split not in used:
@@ -281,7 +280,7 @@ def write_layout(folder: Path, rows: dict[str, dict[str, str]], audio: Path) -> 
 
 
 def reported_sentences(table: Path) -> dict[str, str]:
-    """The reason by sentence in reported.tsv; {} where there is no table. Lines that are not whole are said and passed over."""
+    """The reason by sentence in reported.tsv; {} if there is no table. Broken lines are reported and skipped."""
     if not table.is_file():
         return {}
     rows = list(read_rows(table, ("sentence",)))
@@ -294,7 +293,7 @@ def without_reported(corpus: Corpus, folder: Path) -> Corpus:
     """The corpus without the training utterances that corpus.json calls reported; they are named in `left_out`."""
     from lhotse import CutSet
 
-    reported = json.loads((folder / "corpus.json").read_text(encoding="utf8")).get("reported", {})
+    reported = read_facts(folder).get("reported", {})
     train = corpus.splits["train"]
     splits = {**corpus.splits, "train": CutSet.from_cuts(cut for cut in train if cut.id not in reported)}
     left_out = [(cut.id, f"sentence reported by readers: {reported[cut.id]}") for cut in train if cut.id in reported]

@@ -1,7 +1,7 @@
-"""The tables of Common Voice: tab-separated, not quoted, and with lines that are not whole, which are told apart from others.
+"""The tables of Common Voice: tab-separated, without quoting, and with broken rows that are told apart from sound ones.
 
-A sentence may hold what belongs to the table: a line break or a tab, which somebody pasted. A line break inside a row is seen by
-the number of cells and joined again; a tab is not, for nobody knows which column it is in.
+A sentence may hold a pasted line break or tab. A line break inside a row is recognized by the number of cells and mended; a tab
+is not, because nothing tells which column it is in.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from asr.corpora.names import AUDIO_SUFFIXES
 from asr.errors import UserError, listed
 from asr.text_files import byte_lines, composed, open_unpacked, utf8
 
-# Columns of numbers: where they do not hold any, the cells of a row are not in their columns.
+# Columns of numbers: if they hold anything else, the cells of a row have shifted.
 NUMBERS = ("up_votes", "down_votes")
 
 

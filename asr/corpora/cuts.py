@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import io
-import json
 import logging
 import math
 import os
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.corpora import Corpus, CorpusSource
-from asr.corpora.checks import SPLITS
-from asr.corpora.manifests import LHOTSE, kaldi_hint, what_it_is, whats_in
+from asr.corpora.checks import NO_SPEAKER, SPLITS, check_rate
+from asr.corpora.manifests import LHOTSE, json_in, kaldi_hint, what_it_is, whats_in
 from asr.corpora.names import find_files, renamed
 from asr.corpora.unusable import nothing_usable, unusable_audio
 from asr.errors import UserError
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from lhotse import MonoCut
     from lhotse.cut import Cut
 
-NO_SPEAKER = "unknown"
 LONGEST_TIME = 1e9  # seconds, thirty years: beyond it times are no times
 log = logging.getLogger(__name__)
 
@@ -59,8 +57,8 @@ class CutsCorpus(CorpusSource):
         from lhotse import CutSet
 
         rate = self.sample_rate
-        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int) or rate <= 0):
-            raise UserError(f"sample_rate={rate} is not a sample rate in Hz, such as 16000.")
+        if rate is not None:
+            check_rate(rate)
         dropped: dict[str, list[tuple[str, str]]] = {}
         left_out: list[tuple[str, str]] = []
         cuts = {}
@@ -198,10 +196,7 @@ def _json_lines(file: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in iterate_lines(file, compose=False):
         if not line.strip():
             continue
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{file}:{number}: this line is no whole JSON ({error}): make the file again.") from None
+        data = json_in(file, number, line)
         if not isinstance(data, dict):
             raise UserError(f"{file}:{number}: a JSON object (one cut) was expected.")
         yield number, data

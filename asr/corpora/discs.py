@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from asr.corpora.checks import damage_as_a_sentence, read_facts
 from asr.errors import UserError
 
 
@@ -20,14 +20,10 @@ def prepared_place(cache: Path, corpus: str, sources: Mapping[str, str | None], 
     folder = Path(cache) / corpus / "prepared"
     given = recorded_sources(sources)
     if folder.is_dir():
-        try:
-            facts = json.loads((folder / "corpus.json").read_text(encoding="utf8"))
+        facts = read_facts(folder)
+        with damage_as_a_sentence(folder):
             recorded, made_by = facts["sources"], facts.get("format", 1)
             differing = [key for key, path in given.items() if path is not None and recorded.get(key) != path]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
-            ) from error
         if made_by != version:
             raise UserError(
                 f"{folder} was prepared by rules of another version ({made_by}; now {version}): remove that folder and prepare "

@@ -14,15 +14,15 @@ import collections
 import dataclasses
 import logging
 import os
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import (
+    NO_SPEAKER,
     SPLITS,
     check_fractions,
+    check_rate,
     corpus_in,
     fingerprint,
     split_by_hash,
@@ -32,9 +32,9 @@ from asr.corpora.checks import (
 )
 from asr.corpora.manifests import whats_in
 from asr.corpora.names import AUDIO_SUFFIXES, Match, find_files, renamed
-from asr.corpora.recipes import looks_like
+from asr.corpora.recipes import in_parallel, looks_like
 from asr.corpora.unusable import NO_TRANSCRIPT, nothing_usable, unusable_audio
-from asr.errors import UserError, nearest
+from asr.errors import TooLong, UserError, nearest
 from asr.text_files import iterate_lines
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 COLUMNS = ("file", "text", "speaker", "split")
-NO_SPEAKER = "unknown"
 # With fewer speakers than this, a held-out speaker or two would say little: utterances are held out instead.
 SPEAKERS_TO_SPLIT_BY = 10
 # Raised whenever the same folder would be prepared differently.
@@ -91,9 +90,7 @@ class FolderCorpus(CorpusSource):
         whose audio lies outside the folder or is listed twice, and where no audio can be used.
         """
         check_fractions(self.dev_fraction, self.test_fraction)
-        rate = self.sample_rate
-        if isinstance(rate, bool) or not isinstance(rate, int) or not 1000 <= rate <= 384000:
-            raise UserError(f"sample_rate={rate} is not a sample rate in Hz, such as 16000.")
+        check_rate(self.sample_rate)
         root = Path(self.path).expanduser().resolve()
         if not root.is_dir():
             other = whats_in(root) if root.is_file() else None
@@ -130,7 +127,7 @@ class FolderCorpus(CorpusSource):
                 }
                 left_out += [(name, NO_TRANSCRIPT) for name in untranscribed]
                 write_manifests(
-                    part, splits, dropped, {"settings": settings, "sample_rate": rate}, left_out, dropped_in
+                    part, splits, dropped, {"settings": settings, "sample_rate": self.sample_rate}, left_out, dropped_in
                 )
         # a file that was mended changes the fingerprint
         return dataclasses.replace(corpus_in(folder, self.name), prepared_in=None)
@@ -186,25 +183,15 @@ class FolderCorpus(CorpusSource):
 
         The latter two with reasons.
         """
-        from rich.console import Console
-        from rich.progress import track
-
-        from asr.audio import TooLong
-
         stems = [Path(transcript.file).with_suffix("").as_posix() for transcript in transcripts]
         count = collections.Counter(stems)
         names = [stem if count[stem] == 1 else transcript.file for stem, transcript in zip(stems, transcripts)]
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            results = list(
-                track(
-                    pool.map(self._convert_one, transcripts, matches, names, [part] * len(names)),
-                    description=f"reading {len(names)} audio files",
-                    total=len(names),
-                    console=Console(stderr=True),
-                    transient=True,
-                    disable=not sys.stderr.isatty(),
-                )
-            )
+        results = in_parallel(
+            lambda each: self._convert_one(*each, part),
+            list(zip(transcripts, matches, names)),
+            workers,
+            f"reading {len(names)} audio files",
+        )
         dropped, left_out = [], []
         for transcript, match, result in zip(transcripts, matches, results):
             if isinstance(result, TooLong):

@@ -12,8 +12,9 @@ import math
 import re
 from pathlib import Path
 
+from asr.corpora.checks import NO_SPEAKER
 from asr.corpora.kaldi_pipes import NotRead, Reading, reading_of
-from asr.corpora.listed import NO_SPEAKER, ListedCorpus, Listing, Track, Utterance, found_among
+from asr.corpora.listed import ListedCorpus, Listing, Track, Utterance, found_among
 from asr.corpora.recipes import resembling
 from asr.errors import UserError, listed
 from asr.text_files import read_lines

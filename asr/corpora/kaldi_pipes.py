@@ -1,8 +1,7 @@
-"""What an entry of Kaldi's wav.scp reads, told from its words alone: a file, its channel and its rate. Nothing is ever run.
+"""What an entry of Kaldi's wav.scp reads, by its words alone: a file, a channel and a sample rate. Nothing is ever run.
 
-An entry that ends in `|` is a shell command. Where it is sph2pipe, sox, ffmpeg, flac or cat that decodes one file, or several
-of them in a row, its options say what our own readers have to do. Any other command, and any option that would change the
-sound, is refused by name: https://kaldi-asr.org/doc/data_prep.html#data_prep_data_yours
+An entry that ends in `|` is a shell command. If it is a pipeline of sph2pipe, sox, ffmpeg, flac or cat that decodes one file, its
+options say what our own readers have to do. Any other command, and any option that would change the sound, is refused by name: https://kaldi-asr.org/doc/data_prep.html#data_prep_data_yours
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator
 KNOWN = "sph2pipe, sox, ffmpeg, flac and cat"
 STANDARD_INPUT = {"-", "pipe:", "pipe:0", "/dev/stdin"}
 STANDARD_OUTPUT = {"-", "pipe:", "pipe:1", "/dev/stdout"}
-# formats that say their rate and channels themselves; of any other one the command would have to tell them
+# formats that store their rate and channels; for any other the command would have to give them
 DESCRIBED = set(
     "aac aif aifc aiff amr-nb amr-wb au caf flac m4a matroska mov mp2 mp3 mp4 nist ogg opus sph vorbis".split()
 )
@@ -31,8 +30,8 @@ class NotRead(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """file: as the entry names it; `-` for what the command before it gives. channel: from 0; None for the mean of all.
-    rate: Hz that it is resampled to; None for that of the file."""
+    """file: as the entry names it; `-` for the output of the command before. channel: from 0; None for the mean of all.
+    rate: Hz to resample to; None for that of the file."""
 
     file: str
     channel: int | None = None
@@ -43,9 +42,9 @@ def reading_of(entry: str) -> Reading:
     """What an entry of wav.scp reads. Raises NotRead."""
     if not entry.endswith("|"):
         if entry.startswith("|"):
-            raise NotRead("it writes into a command")
+            raise NotRead("it writes to a command")
         if re.search(r"\.ark:\d+(\[.*\])?$", entry):
-            raise NotRead("it is a place in an archive: write the recordings as files of their own")
+            raise NotRead("it points into an archive: write the recordings to files of their own")
         return Reading(entry)
     reading = None
     for words in commands(entry.removesuffix("|")):
@@ -53,7 +52,7 @@ def reading_of(entry: str) -> Reading:
         if program not in PROGRAMS:
             raise NotRead(f"`{program}` is none of {KNOWN}")
         if any("$" in word for word in arguments):
-            raise NotRead("a variable of the shell stands in it")
+            raise NotRead("it uses a shell variable")
         try:
             stage = PROGRAMS[program](arguments)
         except NotRead as reason:
@@ -65,10 +64,10 @@ def reading_of(entry: str) -> Reading:
 
 
 def commands(line: str) -> Iterator[list[str]]:
-    """The words of every command of a pipeline. Raises NotRead for anything else that a shell can do."""
+    """The words of each command in a pipeline. Raises NotRead for any other shell syntax."""
     line = re.sub(r"\s2>\s*/dev/null(?=\s|$)", " ", line)
     if "`" in line:
-        raise NotRead("a command of the shell stands in it (`)")
+        raise NotRead("it uses command substitution (`)")
     lexer = shlex.shlex(line, posix=True, punctuation_chars="".join(SHELL))
     lexer.whitespace_split, lexer.commenters = True, ""
     try:
@@ -83,7 +82,7 @@ def commands(line: str) -> Iterator[list[str]]:
             yield command
             command = []
         elif set(word) <= SHELL:
-            raise NotRead(f"`{word}` stands in it")
+            raise NotRead(f"it uses `{word}`")
         else:
             command.append(word)
 
@@ -91,7 +90,7 @@ def commands(line: str) -> Iterator[list[str]]:
 def joined(first: Reading, second: Reading) -> Reading:
     """The reading of two commands in a row."""
     if first.channel is not None and second.channel:
-        raise NotRead(f"channel {second.channel + 1} of a single one is asked for")
+        raise NotRead(f"it asks for channel {second.channel + 1} of mono audio")
     channel = second.channel if first.channel is None else first.channel
     return Reading(first.file, channel, second.rate or first.rate)
 

@@ -1,7 +1,7 @@
-"""Corpora that another toolkit has listed: utterances that are stretches of recordings, prepared as mono audio of one rate.
+"""Corpora listed by another toolkit: utterances that are stretches of recordings, prepared as mono audio at one sample rate.
 
-Kaldi's data folders and NeMo's manifests say the same things in different words. Each has a reader that gives a `Listing`; what
-becomes of a listing is here.
+Kaldi's data folders and NeMo's manifests hold the same facts in different forms. Each has a reader that returns a `Listing`; this
+module makes a corpus of it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import (
+    NO_SPEAKER,
     SPLITS,
     MadeMeanwhile,
     check_fractions,
+    check_rate,
     continued,
     fingerprint,
     read_facts,
@@ -32,16 +34,15 @@ from asr.corpora.checks import (
 from asr.corpora.names import find_files, renamed
 from asr.corpora.recipes import in_parallel
 from asr.corpora.recordings import Conversion, convert_sound_recordings
-from asr.corpora.unusable import unusable_audio
+from asr.corpora.unusable import reasons_of, unusable_audio
 from asr.errors import UserError, listed
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
-NO_SPEAKER = "unknown"
-# With fewer speakers or recordings than this, one or two that are held out would say little.
+# With fewer speakers or recordings than this, the one or two held out would tell little.
 GROUPS_TO_SPLIT_BY = 10
-# As Kaldi's extract-segments: what ends up to this many seconds behind its audio is cut there, what is shorter is left out.
+# As in Kaldi's extract-segments (seconds): a segment may end this much after its audio, and is dropped if shorter than that.
 OVERSHOOT = 0.5
 SHORTEST = 0.1
 # Raised whenever the same listing would be prepared differently.
@@ -51,8 +52,8 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """What is heard of an audio file. file: its absolute path, or as it is named where it is not there. channel: from 0; None
-    for the mean of all. rate: Hz that its user wants; None for that of the file."""
+    """One channel of an audio file. file: its absolute path, or the given name if there is no such file. channel: from 0; None
+    for the mean of all. rate: wanted sample rate in Hz; None for that of the file."""
 
     file: str
     channel: int | None = None
@@ -76,9 +77,9 @@ class Utterance:
 class Listing:
     """What one folder or manifest lists.
 
-    place: it. tracks: by recording. utterances: with unique names. dropped: (utterance, reason) of what it lists that cannot
-    be used. left_out: (utterance or recording, reason) of what is not meant to be, such as audio without a transcript.
-    searched: where relative paths were looked for.
+    place: the folder or manifest. tracks: by recording. utterances: with unique names. dropped: (utterance, reason) of listed
+    utterances that cannot be used. left_out: (utterance or recording, reason) of what is not meant to be used, such as audio
+    without a transcript. searched: where relative paths were looked up.
     """
 
     place: Path
@@ -91,12 +92,12 @@ class Listing:
 
 @dataclasses.dataclass
 class ListedCorpus(CorpusSource):
-    """path: what is listed, of which parts are held out to develop and to test on.
-    train, dev, test: the same, listed apart; what is not given is held out of train.
+    """path: the listing; dev and test are held out of it.
+    train, dev, test: a listing each, instead of path; what is not given is held out of train.
     sample_rate: Hz; mono WAV and FLAC files at this rate are used in place, all others are converted to FLAC in the cache. None:
-        the rate of most recordings.
-    dev_fraction, test_fraction: held out by a stable hash of (seed, speaker) where there are ten speakers or more, else of the
-        recording where there are ten of them, else of the utterance.
+        the most common rate.
+    dev_fraction, test_fraction: held out by a stable hash of (seed, speaker) if there are ten speakers or more, else of the
+        recording if there are ten, else of the utterance.
     language: of all utterances, an eSpeak code such as "en-us"; None: as the listing says.
     """
 
@@ -119,8 +120,8 @@ class ListedCorpus(CorpusSource):
     def load(self, cache: Path, workers: int = 2) -> Corpus:
         """Reads what is listed and every audio file once, by `workers` processes; made anew when a file or a line changed.
 
-        What cannot be used is named in `Corpus.dropped`, and what has no transcript in `Corpus.left_out`. Raises UserError where
-        nothing can be used, where an utterance is in two splits, and what `read` raises.
+        What cannot be used is named in `Corpus.dropped`, and what has no transcript in `Corpus.left_out`. Raises UserError if
+        nothing can be used, if an utterance is in two splits, and as `read` does.
         """
         from lhotse import CutSet
 
@@ -128,8 +129,8 @@ class ListedCorpus(CorpusSource):
 
         check_fractions(self.dev_fraction, self.test_fraction)
         rate = self.sample_rate
-        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int) or not 1000 <= rate <= 384000):
-            raise UserError(f"sample_rate={rate} is not a sample rate in Hz, such as 16000.")
+        if rate is not None:
+            check_rate(rate)
         places = self.given()
         listings = {split: found_nearly(self.read(place)) for split, place in places.items()}
         refuse_unusable(listings)
@@ -147,25 +148,25 @@ class ListedCorpus(CorpusSource):
                 rows = [row for split in listings for row in dropped[split]]
                 refuse_empty(splits, places, rows)
                 left_out = [row for listing in listings.values() for row in listing.left_out]
-                # where splits are chosen here, what is dropped belongs to none of them
+                # splits that are chosen here are made of what can be used
                 fixed = [split for split in listings if split != "train" or len(listings) == len(SPLITS)]
                 dropped_in = {split: [name for name, _ in dropped[split]] for split in fixed}
                 facts = {"settings": settings, "sample_rate": audio.rate}
                 write_manifests(part, splits, rows, facts, left_out, dropped_in)
-        _, facts = read_facts(folder)
+        sample_rate = read_facts(folder)["sample_rate"]
         splits = {split: CutSet.from_cuts(read_cuts(folder / f"cuts_{split}.jsonl.gz")) for split in SPLITS}
-        corpus = with_dropped(Corpus(self.name, splits, facts["sample_rate"]), folder)
-        # a file that was mended changes the fingerprint
+        corpus = with_dropped(Corpus(self.name, splits, sample_rate), folder)
+        # repairing a file changes the fingerprint
         return dataclasses.replace(corpus, prepared_in=None)
 
     def given(self) -> dict[str, Path]:
-        """What is read for each split that is not held out: absolute paths, train first."""
+        """The listing of each split that is not held out: absolute paths, train first."""
         if self.path is not None and self.train is not None:
-            raise UserError("path and train name the same thing, what is trained on: give one of them.")
+            raise UserError("path and train both name the training data: give one of them.")
         given = {"train": self.train if self.path is None else self.path, "dev": self.dev, "test": self.test}
         if given["train"] is None:
             raise UserError(
-                f"The corpus {self.name} needs corpus.path=…, of which parts are held out, or corpus.train=… with corpus.dev=… "
+                f"The corpus {self.name} needs corpus.path=… to hold dev and test out of, or corpus.train=… with corpus.dev=… "
                 "and corpus.test=…"
             )
         return {
@@ -175,7 +176,7 @@ class ListedCorpus(CorpusSource):
         }
 
     def held_out(self, cuts: dict[str, list[MonoCut]]) -> dict[str, list[MonoCut]]:
-        """The cuts of each split; what is not listed apart is held out of those of train."""
+        """The cuts of each split; splits without a listing are held out of train."""
         missing = [split for split in SPLITS if split not in cuts]
         if not missing or len(cuts["train"]) < 3:
             return cuts | {split: [] for split in missing}
@@ -193,7 +194,7 @@ class ListedCorpus(CorpusSource):
 
 
 class Audio:
-    """The audio of some listings: looked at when it is made, converted by `prepare`, and then cut.
+    """The audio of some listings: the constructor reads the headers, `prepare` converts, `cuts` cuts.
 
     rate: Hz. Raises UserError if none of the files can be read.
     """
@@ -202,7 +203,7 @@ class Audio:
         self.tracks = list(dict.fromkeys(track for listing in listings for track in listing.tracks.values()))
         found = in_parallel(rate_of, files, workers, f"looking at {len(files)} audio files")
         rates = {file: each for file, each in zip(files, found) if not isinstance(each, UserError)}
-        # why a file cannot be used, and of the others how many samples each track has and where it lies
+        # why files cannot be used; for the tracks of the others, (path, number of samples)
         self.broken = {file: each for file, each in zip(files, found) if isinstance(each, UserError)}
         self.audio: dict[Track, tuple[str, int]] = {}
         if not rates:
@@ -211,7 +212,7 @@ class Audio:
         self.rate = rate or counts.most_common(1)[0][0]
 
     def prepare(self, folder: Path, workers: int) -> None:
-        """Reads what can be used in place, and converts all else to FLAC below `folder`."""
+        """Reads what can be used in place, and converts the rest to FLAC below `folder`."""
         from asr.audio import is_mono_wav_or_flac
 
         conversions: dict[str, Conversion] = {}
@@ -249,7 +250,7 @@ class Audio:
     def cuts(
         self, listings: dict[str, Listing], language: str | None
     ) -> tuple[dict[str, list[MonoCut]], dict[str, list[tuple[str, str]]]]:
-        """By split: the cuts of the utterances that can be used, and all others with the reason, as they are listed."""
+        """By split: the cuts of the usable utterances, and the others with their reasons, in listed order."""
         cuts: dict[str, list[MonoCut]] = {split: [] for split in listings}
         dropped = {split: list(listing.dropped) for split, listing in listings.items()}
         for split, listing in listings.items():
@@ -277,7 +278,7 @@ class Audio:
 
 
 def unusable(first: int, last: int, total: int, rate: int) -> str | None:
-    """Why a stretch, in samples, of a recording of `total` samples is left out; None where it is used."""
+    """Why a stretch, in samples, of a recording of `total` samples cannot be used; None if it can."""
     if first >= total or last > total + OVERSHOOT * rate:
         return f"ends after its audio: {last / rate:.3f} s of {total / rate:.3f}"
     if min(last, total) - first < SHORTEST * rate:
@@ -315,13 +316,13 @@ def size_and_time(file: str) -> tuple[int, int] | None:
 
 
 def found_among(name: str, folders: Sequence[Path]) -> str:
-    """The absolute path of the file that is called `name` in the first of some folders where there is one, else `name`."""
+    """The absolute path of `name` in the first folder that holds such a file, else `name`."""
     paths = (os.path.join(folder, name) for folder in folders)
     return next((os.path.abspath(path) for path in paths if os.path.isfile(path)), name)
 
 
 def found_nearly(listing: Listing) -> Listing:
-    """The listing with the files that are called nearly as it says: other forms of letters, other case, another ending."""
+    """The listing with its missing files replaced by those that `asr.corpora.names` finds for them."""
     missing = sorted({track.file for track in listing.tracks.values() if not os.path.lexists(track.file)})
     called: dict[str, str] = {}
     for folder in listing.searched if missing else ():
@@ -345,12 +346,12 @@ def none_usable(listings: Sequence[Listing], broken: dict[str, UserError]) -> st
         return f"{places} lists no audio that can be used{reasons(unused)}."
     return (
         f"None of the {len(broken)} audio files that {places} lists can be read. The first: {next(iter(broken.values()))} "
-        f"Relative paths are looked for in {searched}."
+        f"Relative paths are looked up in {searched}."
     )
 
 
 def refuse_unusable(listings: dict[str, Listing]) -> None:
-    """Raises UserError for an utterance that is listed for two splits, and where too little is listed to go on."""
+    """Raises UserError for an utterance that is listed for two splits, and if too few are listed."""
     split_of: dict[str, str] = {}
     for split, listing in listings.items():
         for utterance in listing.utterances:
@@ -373,9 +374,8 @@ def refuse_unusable(listings: dict[str, Listing]) -> None:
 
 
 def reasons(dropped: Sequence[tuple[str, str]]) -> str:
-    """A clause with the reasons for which something was dropped, and how often each."""
-    counts = collections.Counter(reason.partition(":")[0] for _, reason in dropped)
-    return f" ({'; '.join(f'{count} × {reason}' for reason, count in counts.most_common(5))})" if counts else ""
+    """The reasons why something was dropped, in brackets; empty where nothing was."""
+    return f" ({reasons_of(dropped)})" if dropped else ""
 
 
 def refuse_empty(splits: dict[str, list], places: dict[str, Path], dropped: Sequence[tuple[str, str]]) -> None:

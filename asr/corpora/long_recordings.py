@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.errors import UserError
+from asr.corpora.checks import damage_as_a_sentence
 
 if TYPE_CHECKING:
     from lhotse import MonoCut
@@ -23,7 +23,7 @@ def read_cuts(manifest: Path) -> list[MonoCut]:
     folder = manifest.parent.resolve()
     recordings: dict[str, Recording] = {}
     cuts = []
-    try:
+    with damage_as_a_sentence(manifest.parent):
         with gzip.open(manifest, "rt", encoding="utf8") as lines:
             for line in lines:
                 fields = json.loads(line)
@@ -50,9 +50,4 @@ def read_cuts(manifest: Path) -> list[MonoCut]:
                         recording=recording,
                     )
                 )
-    except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
-        raise UserError(
-            f"The prepared corpus in {manifest.parent} is damaged ({manifest.name}: {error}): remove that folder; it is made "
-            "anew."
-        ) from error
     return cuts

@@ -1,4 +1,4 @@
-"""Manifests of JSON: the objects in a file, and whose they are, for a user who gave one kind for another."""
+"""JSON manifests: the objects in a file, and which toolkit's they are, for users who gave one kind for another."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 from asr.errors import UserError
 from asr.text_files import read_lines
 
-# fields of which every object of lhotse's has one
+# every object of lhotse has one of these fields
 LHOTSE = {"type", "sources", "recording_id"}
 
 
 def objects_in(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, object) of every object in a file: one a line, or one document that is an object or a list of them; plain or
-    gzipped. Raises UserError, naming the line, where that is not so."""
+    """(line, object) of every object in a file, plain or compressed: one per line, or one document that is an object or a list.
+
+    Raises UserError, naming the line, for anything else.
+    """
     if file.is_dir():
         raise UserError(f"{file} is a folder; a manifest of JSON was expected." + kaldi_hint(file))
     if not file.is_file():
@@ -40,7 +42,7 @@ def objects_in(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def whats_in(file: Path) -> str | None:
-    """A clause about a file that is a manifest, but none of lhotse's; None for any other file."""
+    """A clause about a manifest that is not one of lhotse; None for any other file."""
     try:
         _, first = next(objects_in(file))
     except (UserError, StopIteration):
@@ -48,11 +50,16 @@ def whats_in(file: Path) -> str | None:
     return None if LHOTSE & first.keys() else f"it begins with {what_it_is(first)}"
 
 
-def parsed_line(file: Path, number: int, line: str) -> list[tuple[int, Any]]:
+def json_in(file: Path, number: int, line: str) -> Any:
+    """The content of one line. Raises UserError, naming the line, if it is not whole JSON."""
     try:
-        data = json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}:{number}: this line is no whole JSON ({error}): make the file again.") from None
+
+
+def parsed_line(file: Path, number: int, line: str) -> list[tuple[int, Any]]:
+    data = json_in(file, number, line)
     return [(number, each) for each in data] if isinstance(data, list) else [(number, data)]
 
 
@@ -67,7 +74,7 @@ def what_it_is(data: dict[str, Any]) -> str:
     kind = "a recording" if "sources" in data else "a supervision" if "recording_id" in data else None
     if kind:
         return f"{kind} of lhotse: `lhotse cut simple -r RECORDINGS -s SUPERVISIONS CUTS.jsonl.gz` makes cuts, for corpus=cuts"
-    return "an object with " + (", ".join(list(data)[:5]) or "nothing in it")
+    return "an object with " + (", ".join(list(data)[:5]) or "no fields")
 
 
 def kaldi_hint(folder: Path) -> str:

@@ -1,8 +1,8 @@
-"""Finding the file that a table names, where the table was written on another system than the one it is read on.
+"""Finds the files that a table names when the table was written on another system.
 
-A Mac writes é as e and an accent (NFD) where others write one letter (NFC), Windows takes u03.wav for u03.WAV and separates
-folders by backslashes, and many tables leave out the ending. Such a name is looked for part by part, in steps from what is only
-another form of the same letters to what is another ending; the first step that fits decides, and only if one file fits.
+macOS splits é into e and an accent (NFD) where others write one letter (NFC), Windows does not tell u03.wav from u03.WAV and
+separates folders by backslashes, and many tables leave out the suffix. A name is matched part by part, in steps that get looser:
+first other forms of the same letters, last another suffix. The first step with a match decides, and only if one file matches.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ import collections
 import dataclasses
 import difflib
 import os
-import unicodedata
 import urllib.parse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from asr.errors import listed
+from asr.text_files import composed
 
-# Files with these endings are taken for audio.
+# Files with these suffixes count as audio.
 AUDIO_SUFFIXES = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .m4a .mp4 .aac .wma .webm .mka .aif .aiff .aifc .au .caf .w64 .rf64 .amr .g722 .3gp "
     ".sph .wv1 .wv2 .nist".split()
 )
-# A folder with more files than this is not searched for names that resemble another one.
+# Folders with more files than this are not searched for similar names.
 MOST_COMPARED = 5000
-MOST_HELPED = 5  # names for which resembling ones are looked for
+MOST_HELPED = 5  # names for which similar ones are suggested
 
 
 @dataclasses.dataclass(frozen=True)
 class Match:
     """What was found for a name.
 
-    path: the file; None where none fits, or several do. called: what it is called below the root, where that differs from the
-    name by more than the form of its letters. resembling: what may be meant where path is None, below the root.
+    path: the file; None if no file matches, or several do. called: its real name below the root, if that differs from the given
+    one by more than the form of its letters. resembling: names below the root that may be meant if path is None.
     """
 
     path: Path | None
@@ -46,19 +46,11 @@ class Match:
         return f" (did you mean {' or '.join(self.resembling)}?)" if self.resembling else ""
 
 
-def find_file(root: Path, name: str) -> Path | None:
-    """The file that `name`, absolute or relative to `root`, stands for; None where there is none, or where several fit.
-
-    `find_files` also tells what to say about it.
-    """
-    return find_files(root, [name])[0].path
-
-
 def find_files(root: Path, names: Iterable[str]) -> list[Match]:
-    """A match for each name, absolute or relative to `root`. A file that is named exactly is never taken for another name.
+    """A match for each name, absolute or relative to `root`.
 
-    Two names that would be taken for the same file match nothing. Nothing above `root` is found by a relative name that is not
-    exact.
+    A file that one name gives exactly never matches another name, and two inexact names of one file match nothing. Outside `root`
+    a relative name matches only exactly.
     """
     finder = _Finder(Path(root))
     names = list(names)
@@ -79,37 +71,29 @@ def find_files(root: Path, names: Iterable[str]) -> list[Match]:
 
 
 def renamed(names: Iterable[str], matches: Iterable[Match]) -> str | None:
-    """A sentence about the files that are called otherwise than their names; None where there are none."""
+    """A sentence about files found under other names than those given; None if there are none."""
     others = [f"{name} is {match.called}" for name, match in zip(names, matches) if match.path and match.called]
     if not others:
         return None
-    one = len(others) == 1
-    return (
-        f"{len(others)} audio {'file is' if one else 'files are'} called otherwise than the table says, and "
-        f"{'was' if one else 'were'} found: {listed(others, most=5)}."
-    )
-
-
-def in_one_form(name: str) -> str:
-    """A name whose letters have one form, whichever they had: Unicode's NFC."""
-    return unicodedata.normalize("NFC", name)
+    found = "1 audio file was" if len(others) == 1 else f"{len(others)} audio files were"
+    return f"{found} found under other names than those given: {listed(others, most=5)}."
 
 
 def _any_case(name: str) -> str:
-    return in_one_form(in_one_form(name).casefold())
+    return composed(composed(name).casefold())
 
 
 def _stem(name: str) -> str:
-    """The name without the ending of an audio file, if it has one."""
+    """The name without its suffix, if that is one of audio."""
     stem, ending = os.path.splitext(name)
     return stem if ending.lower() in AUDIO_SUFFIXES else name
 
 
-# How the parts of two names are compared: folders, then files; from the strictest to the loosest.
+# How the parts of two names are compared (folders, files), from the strictest to the loosest.
 _STEPS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
-    (in_one_form, in_one_form),
+    (composed, composed),
     (_any_case, _any_case),
-    (in_one_form, lambda name: _stem(in_one_form(name))),
+    (composed, lambda name: _stem(composed(name))),
     (_any_case, lambda name: _stem(_any_case(name))),
 )
 
@@ -125,13 +109,13 @@ class _Finder:
     def exact(self, name: str) -> Path | None:
         path = self.root / name
         try:
-            # a folder may bear the name of a file without its ending
+            # a folder may have the name of a file without its suffix
             return path if os.path.lexists(path) and not os.path.isdir(path) else None
         except ValueError:  # a NUL character
             return None
 
     def search(self, name: str, taken: set[str]) -> Match:
-        """The file of which `name` is another spelling. taken: real paths of files that are not it."""
+        """The file that `name` spells differently. taken: real paths of files that other names stand for."""
         for spelt in _spellings(name):
             start, parts = self._start(spelt)
             if not parts or ".." in parts:
@@ -142,13 +126,13 @@ class _Finder:
                     return Match(None, resembling=tuple(map(self.below, found[:3])))
                 if found:
                     called = self.below(found[0])
-                    same = in_one_form(called) == in_one_form(os.path.normpath(name))
+                    same = composed(called) == composed(os.path.normpath(name))
                     return Match(found[0], "" if same else called)
         is_folder = name.strip() and "\0" not in name and os.path.isdir(self.root / name)
         return Match(self.root / name if is_folder else None)
 
     def resembling(self, name: str, taken: set[str]) -> tuple[str, ...]:
-        """Audio files in the folder of a name that are called nearly so. taken: real paths of files that are not it."""
+        """Audio files with similar names in the same folder. taken: real paths of files that other names stand for."""
         start, parts = self._start((_spellings(name) or ["."])[-1])
         if not parts or ".." in parts:
             return ()
@@ -161,7 +145,7 @@ class _Finder:
         return ()
 
     def below(self, path: Path) -> str:
-        """How a file is called from the root on."""
+        """The path of a file relative to the root."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
     def _start(self, name: str) -> tuple[Path, list[str]]:
@@ -179,7 +163,7 @@ class _Finder:
         return places
 
     def _with_key(self, folder: Path, part: str, key: Callable) -> list[str]:
-        if key in (in_one_form, _any_case) and os.path.lexists(folder / part):
+        if key in (composed, _any_case) and os.path.lexists(folder / part):
             return [part]
         by_key = self._keys.get((str(folder), key))
         if by_key is None:
@@ -187,9 +171,9 @@ class _Finder:
             for name in self._listing(folder):
                 by_key.setdefault(key(name), []).append(name)
         names = by_key.get(key(part), [])
-        if key in (in_one_form, _any_case):
+        if key in (composed, _any_case):
             return names
-        # another ending has to be that of audio
+        # another suffix has to be one of audio
         return [name for name in names if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES]
 
     def _listing(self, folder: Path) -> list[str]:

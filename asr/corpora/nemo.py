@@ -1,4 +1,4 @@
-"""NeMo's manifests, one JSON object an utterance, and ESPnet's data.json where it names audio.
+"""NeMo's manifests, one JSON object per utterance, and ESPnet's data.json if it names audio.
 
     {"audio_filepath": "wavs/one.wav", "duration": 2.5, "text": "hello there", "offset": 0.0, "speaker": "ann", "lang": "en"}
 
@@ -13,12 +13,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from asr.corpora.listed import NO_SPEAKER, ListedCorpus, Listing, Track, Utterance, found_among
+from asr.corpora.checks import NO_SPEAKER
+from asr.corpora.listed import ListedCorpus, Listing, Track, Utterance, found_among
 from asr.corpora.manifests import objects_in, what_it_is
 from asr.errors import UserError
 from asr.text_files import composed
 
-# What an ESPnet input may name that is audio; all others are features.
+# names of ESPnet inputs that are audio; all others are features
 SOUND = ("sound", "wav", "audio")
 NO_TEXT = "no text"
 
@@ -27,14 +28,14 @@ NO_TEXT = "no text"
 class NemoCorpus(ListedCorpus):
     """path, train, dev, test: manifests, plain or .gz. The settings are those of `ListedCorpus`.
 
-    Relative paths are taken from the manifest's folder, then from the working directory. A line is called as its file is, below
-    the folder that holds all manifests; with its offset in milliseconds where several are of one file.
+    Relative paths are looked up in the manifest's folder, then in the working directory. An utterance is named after its file,
+    relative to the folder that holds all manifests; its offset in milliseconds is appended if the file has several utterances.
     """
 
     name = "nemo"
 
     def read(self, place: Path) -> Listing:
-        """Raises UserError, naming the line, for what is no such manifest."""
+        """Raises UserError, naming the line, if it is not such a manifest."""
         listing = Listing(place, searched=list(dict.fromkeys([place.parent, Path.cwd()])))
         utterances: list[tuple[int, str, dict[str, Any]]] = []
         for number, data in objects_in(place):
@@ -101,7 +102,7 @@ def problem_of(data: dict[str, Any]) -> str | None:
 
 
 def recording_names(files: set[str], root: str) -> dict[str, str]:
-    """What each file is called: its path, below `root` if it lies there, without its ending unless that tells two apart."""
+    """The recording name of each file: its path, from `root` if below it, without the suffix unless that tells two apart."""
     below = {file: file.removeprefix(root + "/").lstrip("/") for file in files}
     stems = {file: os.path.splitext(path)[0] for file, path in below.items()}
     alike = collections.Counter(stems.values())

@@ -60,15 +60,15 @@ class Findings:
         self.dropped_in.setdefault(part, []).append(utterance)
 
     def leave_out(self, utterance: str, reason: str) -> None:
-        """What is no part of the corpus."""
+        """Notes what is not part of the corpus."""
         self.left_out.append((utterance, reason))
 
     def named_in(self, part: str) -> int:
-        """How many utterances of a part are known although they cannot be used."""
+        """How many utterances of a part are named but cannot be used."""
         return len(self.dropped_in.get(part, ()))
 
     def refuse_empty(self, root: Path, part: str) -> None:
-        """Raises UserError that says why nothing of a part can be used."""
+        """Raises UserError, which says why nothing of a part can be used."""
         ids = set(self.dropped_in.get(part, ()))
         dropped = [row for row in self.dropped if row[0] in ids]
         raise UserError(nothing_usable(f"{root}: the {part} set has", dropped))
@@ -86,7 +86,7 @@ class Findings:
         self.sentences.append(f"{part}: {there:,} of {published:,} utterances, {why}.")
 
     def settle(self, root: Path, allow_missing: bool, advice: str) -> list[str]:
-        """The sentences about parts. Raises UserError unless there are none, or `allow_missing` goes on without.
+        """The sentences about parts. Raises UserError if there are any, unless `allow_missing` accepts them.
 
         Single utterances that cannot be used refuse nothing here: `data.max_dropped` decides over them.
         """
@@ -107,7 +107,7 @@ class Findings:
 
 
 def looks_like(root: Path, corpus: str) -> str | None:
-    """A clause naming the other corpus that `root` holds, by what lies at its top; None where it is none that is known."""
+    """A clause naming the other corpus that `root` holds, by its top-level names; None if it is none that we know."""
     names = {path.name.lower() for path in root.iterdir()}
     return next(
         (f"it looks like {other} (corpus={other})" for other, marks in MARKS if other != corpus and marks & names), None
@@ -216,7 +216,7 @@ def converted(
 def paired(
     manifests: Mapping[str, Any], expected: Mapping[str, str], findings: Findings
 ) -> list[tuple[Recording, SupervisionSegment]]:
-    """What a recipe made of each utterance, sorted by id; those that it left out without a word go to the findings.
+    """What a recipe made of each utterance, sorted by id; those that it silently left out go to the findings.
 
     expected: the part of each utterance.
     """

@@ -88,7 +88,7 @@ class SwitchboardCorpus(CorpusSource):
             )
 
     def _check_complete(self, folder: Path) -> None:
-        allowed = read_facts(folder)[1].get("allowed")
+        allowed = read_facts(folder).get("allowed")
         if allowed:
             raise UserError(
                 f"{folder} was prepared with --allow-missing, and not all was there: {allowed[0]}\nRemove that folder to "
@@ -102,7 +102,7 @@ class SwitchboardCorpus(CorpusSource):
         from asr.corpora.long_recordings import read_cuts
         from asr.corpora.switchboard_splits import as_kaldi, by_conversations
 
-        _, facts = read_facts(folder)
+        facts = read_facts(folder)
         cuts = read_cuts(folder / "cuts_swb1.jsonl.gz")
         supervisions = [cut.supervisions[0] for cut in cuts]
         said = [supervision.custom["said"] if supervision.custom else supervision.text for supervision in supervisions]

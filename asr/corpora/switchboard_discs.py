@@ -23,7 +23,7 @@ DISCS = ("swb1_d1", "swb1_d2", "swb1_d3", "swb1_d4")
 DISC_TABLE = "swb1_all.dvd.tbl"
 DICTIONARY = "sw-ms98-dict.text"
 NAMED_AT_MOST = 12
-# Where more of the conversations lack, a disc does: there are four.
+# If more conversations than this are missing, a disc is: there are four.
 MOST_LOST = 0.2
 
 _AUDIO = re.compile(r"sw0?(\d{4})\.sph", re.IGNORECASE)

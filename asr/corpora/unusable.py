@@ -1,4 +1,4 @@
-"""Reasons why audio cannot be used, in the same words for every corpus."""
+"""Why audio cannot be used, in the same words for every corpus."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 MOST_NAMED = 5
-# The reason to leave out audio that no table names.
+# the reason for audio that no table names
 NO_TRANSCRIPT = "audio without transcript"
 
 
 def unusable_audio(path: Path | None, name: str, detail: str) -> str:
     """The reason for a file that cannot be used: a kind ("missing", "empty" or "unreadable audio"), a colon, what is wrong.
 
-    path: where it was looked for; None where nothing is there. name: what the corpus's own table calls it, which takes the
-    path's place in `detail`, a sentence.
+    path: where it should be; None if it was not found. name: what the corpus's own table calls it, which replaces the path in
+    `detail`, a sentence.
     """
     detail = detail.rstrip(".")
     if path is None or not os.path.lexists(path):
@@ -25,19 +25,28 @@ def unusable_audio(path: Path | None, name: str, detail: str) -> str:
     return f"{kind}: {detail.replace(str(path), name)}"
 
 
+def kind_of(reason: str) -> str:
+    """A reason without the details after its colon."""
+    return reason.partition(":")[0]
+
+
+def kinds_of(dropped: Iterable[tuple[str, str]]) -> Counter[str]:
+    """How many utterances were dropped for each kind of reason."""
+    return Counter(kind_of(reason) for _, reason in dropped)
+
+
 def reasons_of(dropped: Iterable[tuple[str, str]]) -> str:
-    """The reasons with their counts, the details after the colon left out: "2 × missing audio; 1 × empty audio"."""
-    counted = Counter(reason.split(":")[0] for _, reason in dropped)
-    return "; ".join(f"{count} × {reason}" for reason, count in counted.most_common())
+    """The kinds of reasons with their counts: "2 × missing audio; 1 × empty audio"."""
+    return "; ".join(f"{count} × {kind}" for kind, count in kinds_of(dropped).most_common())
 
 
 def first_ones(dropped: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines that name the first ones with their reasons, and count the others."""
+    """Lines that name the first few with their reasons, and count the rest."""
     named = [f"  {utterance}: {reason}" for utterance, reason in dropped[:MOST_NAMED]]
     return named + ([f"  and {len(dropped) - MOST_NAMED} more"] if len(dropped) > MOST_NAMED else [])
 
 
 def nothing_usable(what: str, dropped: Sequence[tuple[str, str]]) -> str:
-    """A sentence for when not one utterance is left. what: such as "transcripts.tsv names". dropped: (utterance, reason)."""
+    """A message for when no utterance is left. what: such as "transcripts.tsv names". dropped: (utterance, reason)."""
     count = f"{what} {len(dropped)} audio files, and none of them can be used"
     return "\n".join([f"{count} ({reasons_of(dropped)}):", *first_ones(dropped)])

@@ -9,12 +9,20 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.corpora import Corpus, CorpusSource
-from asr.corpora.checks import SPLITS, MadeMeanwhile, continued, corpus_in, utterance_cut, write_manifests
+from asr.corpora.checks import (
+    SPLITS,
+    MadeMeanwhile,
+    continued,
+    corpus_in,
+    damage_as_a_sentence,
+    read_facts,
+    utterance_cut,
+    write_manifests,
+)
 from asr.corpora.discs import prepared_place, recorded_sources
 from asr.corpora.unusable import nothing_usable, unusable_audio
 from asr.corpora.wsj_discs import Discs
@@ -95,10 +103,9 @@ class WsjCorpus(CorpusSource):
         return chosen
 
     def _check_complete(self, folder: Path) -> None:
-        try:
-            missing = json.loads((folder / "corpus.json").read_text(encoding="utf8"))["missing"]
-        except (OSError, ValueError, LookupError) as error:
-            raise UserError(f"The prepared corpus in {folder} is damaged ({error}): remove that folder.") from error
+        facts = read_facts(folder)
+        with damage_as_a_sentence(folder):
+            missing = facts["missing"]
         if missing:
             raise UserError(
                 f"{folder} was prepared with --allow-missing and {', '.join(missing)} are not complete: remove that folder to "

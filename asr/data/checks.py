@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from asr.corpora.unusable import kinds_of
 from asr.data.dropped import refuse_many
 from asr.errors import UserError
 from asr.units import UnknownUnit
@@ -33,8 +34,8 @@ class CheckedSplit:
         return sum(cut.duration for cut in self.cuts)
 
     def reasons(self) -> Counter:
-        """How many utterances were dropped for each reason, the details after the colon left out."""
-        return Counter(reason.split(":")[0] for _, reason in self.dropped)
+        """How many utterances were dropped for each kind of reason."""
+        return kinds_of(self.dropped)
 
 
 def check_split(

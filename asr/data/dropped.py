@@ -1,4 +1,4 @@
-"""One rule for what cannot be used: it is named and counted, and above the share that a setting allows it is refused."""
+"""One rule for what cannot be used: it is named and counted, and refused above the share that a setting allows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def refuse_many(
     setting: str,
     prepared_in: Path | None = None,
 ) -> None:
-    """Raises UserError if more than `share` of some utterances are dropped, or none is left.
+    """Raises UserError if more than a `share` of some utterances is dropped, or none is left.
 
     dropped: (utterance, reason). used: how many others there are. what: names all of them, such as "utterances of the train
     split". setting: the key by which the user sets the share. prepared_in: as in `Corpus`.
@@ -38,8 +38,8 @@ def refuse_many(
 def refuse_unusable(corpus: Corpus, splits: Iterable[str], share: float, setting: str) -> None:
     """Raises UserError if preparing the corpus dropped too many utterances of one of these splits.
 
-    What was dropped of no split that is known is held against the whole corpus. `asr.data.checks.refuse_if_many` counts again
-    when the utterances that were prepared have been checked, too.
+    What was dropped from no known split counts against the whole corpus. `asr.data.checks.refuse_if_many` counts again after the
+    prepared utterances have been checked, too.
     """
     for name in splits:
         split = corpus.split_called(name)

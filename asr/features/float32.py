@@ -1,4 +1,4 @@
-"""Tables and statistics of features keep their digits whatever precision a model is trained in."""
+"""Keeps tables and statistics of features in full precision whatever a model is trained in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What errors are counted in: phonemes, words or characters. Which of them is decided here and nowhere else."""
+"""What errors are counted in: phonemes, words or characters. This is the one place that decides."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ WITHOUT_SPACES = (
 class Metric:
     """What errors are counted in.
 
-    name: "per", "wer" or "cer". spaces: whether a space between two words is a character: it is, as jiwer and ESPnet count,
-    unless the script is written without them, where it says nothing of what was heard.
+    name: "per", "wer" or "cer". spaces: whether the space between two words counts as a character: it does, as in jiwer and
+    ESPnet, unless the script is written without spaces, where they say nothing about what was heard.
     Characters are the code points of the text in NFC.
     """
 
@@ -51,7 +51,7 @@ class Metric:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The names of the rates to show, this one first: of texts in characters too, in words where these can be told."""
+        """The names of the rates to show, this one first: for texts also in characters, and in words if these can be told."""
         if self.name == "per":
             return ("per",)
         if self.name == "wer":
@@ -59,14 +59,14 @@ class Metric:
         return ("cer", "wer") if self.spaces else ("cer",)
 
     def characters(self, words: Iterable[str]) -> list[str]:
-        """The characters of words in a line."""
+        """The characters of some words, with the spaces between them if these count."""
         return list(composed((" " if self.spaces else "").join(words)))
 
     def counted(self, utterances: Sequence[UtteranceScore], name: str | None = None) -> list[UtteranceScore]:
         """Utterances that were aligned in their own tokens, counted in this metric or in `name`.
 
-        Of several readings that a reference allows, the one that its words were aligned with is counted in characters; what
-        counts as the right word there, such as one for a fragment, has the right characters.
+        If a reference allows several readings, characters are counted in the one that was aligned by words; what counts as a
+        right word there, such as one for a fragment, has the right characters.
         """
         return [self.in_characters(one) for one in utterances] if (name or self.name) == "cer" else list(utterances)
 
@@ -84,9 +84,9 @@ class Metric:
 def choose_metric(asked: str, own: str, references: Iterable[Sequence[str]]) -> Metric:
     """The metric for references whose tokens are `own`: "per" (phonemes) or "wer" (words).
 
-    asked: "per", "wer", "cer", "auto" (characters where most letters are of scripts written without spaces, else the tokens
-    themselves), or "own" (the tokens themselves, whatever the script). Raises UserError where phonemes are to be counted
-    as words or characters, or the other way round.
+    asked: "per", "wer", "cer", "auto" (characters if most letters are of scripts without spaces, else the tokens themselves), or
+    "own" (the tokens themselves, whatever the script). Raises UserError if phonemes are to be counted as words or characters, or
+    the other way round.
     """
     if asked not in ("auto", "own", own) and "per" in (asked, own):
         raise UserError(
@@ -111,17 +111,17 @@ def has_spaces(words: Iterable[str]) -> bool:
 
 
 def key_of(name: str) -> str:
-    """What a rate beside the main one is called in `scores.json`, and behind `dev/` in `metrics.csv`: `word_error_rate`."""
+    """The key of a further rate in `scores.json`, and after `dev/` in `metrics.csv`, such as `word_error_rate`."""
     return METRICS[name][0].lower().replace(" ", "_")
 
 
 def summarize_in(
     metric: Metric, utterances: Sequence[UtteranceScore], resamples: int = 2000
 ) -> tuple[Score, dict[str, dict[str, Any]]]:
-    """(the summary of utterances in a metric; what is shown beside it, by its key in `scores.json`).
+    """(the summary of utterances in a metric; the further rates, by their keys in `scores.json`).
 
-    utterances: aligned in their own tokens. Characters have a block of their own even where they are the metric: it says
-    whether spaces are counted.
+    utterances: aligned in their own tokens. Characters are among the further rates even if they are the metric, to say whether
+    spaces are counted.
     """
     scores = {name: summarize(metric.counted(utterances, name), resamples) for name in metric.shown}
     beside = {name for name in metric.shown if name == "cer" or name != metric.name}
@@ -129,31 +129,23 @@ def summarize_in(
 
 
 def as_data(score: Score, name: str, metric: Metric) -> dict[str, Any]:
-    """A rate with its counts as plain data; of characters, also whether spaces are among them."""
-    data = {
-        "error_rate": score.error_rate,
-        "interval": list(score.interval),
-        "substitutions": score.substitutions,
-        "deletions": score.deletions,
-        "insertions": score.insertions,
-        "reference_length": score.reference_length,
-    }
-    return {**data, "spaces_counted": metric.spaces} if name == "cer" else data
+    """A rate with its counts as plain data; for characters, also whether spaces count."""
+    return score.as_data() | ({"spaces_counted": metric.spaces} if name == "cer" else {})
 
 
 def rates_beside(scores: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The rates beside the main one, by name, from the content of `scores.json`; older ones hold none."""
+    """The further rates by name, from the content of `scores.json`; older ones have none."""
     others = {name: scores.get(key_of(name)) for name in METRICS if name != scores.get("metric")}
     return {name: rate for name, rate in others.items() if isinstance(rate, dict)}
 
 
 def said_beside(scores: dict[str, Any]) -> str:
-    """The rates beside the main one in few words, `CER 3.21%`; "" where there is none."""
+    """The further rates in short, `CER 3.21%`; "" if there are none."""
     return ", ".join(f"{name.upper()} {rate['error_rate']:.2%}" for name, rate in rates_beside(scores).items())
 
 
 def spaces_note(scores: dict[str, Any], name: str) -> str:
-    """How spaces are counted, to stand behind a rate: empty unless it is of characters."""
+    """A note on whether spaces are counted, to follow a rate; empty unless it is of characters."""
     if name != "cer" or "character_error_rate" not in scores:
         return ""
     return "spaces counted" if scores["character_error_rate"]["spaces_counted"] else "spaces not counted"
@@ -170,9 +162,9 @@ def from_line(line: str, name: str) -> list[str]:
 
 
 def recounted(evaluation: ReadEvaluation, asked: str) -> ReadEvaluation:
-    """An evaluation that was read from its folder, its texts counted in words ("wer") or characters ("cer"); "auto" as it is.
+    """An evaluation read from its folder, with its texts counted in words ("wer") or characters ("cer"); "auto": as it is.
 
-    Raises UserError where the texts do not tell: phonemes, alternatives of an STM, characters without spaces.
+    Raises UserError if the texts do not allow it: phonemes, alternatives of an STM, characters without spaces.
     """
     own = evaluation.scores.get("metric")
     if asked in ("auto", own):

@@ -22,7 +22,7 @@ def check_choice(choice: str) -> None:
 
 
 def refuse_missing(choice: str, names: Collection[str], what: str, hypothesis: Path | str) -> None:
-    """Raises UserError where the choice is "error" and something is missing. what: one of the names, such as "utterance"."""
+    """Raises UserError if the choice is "error" and something is missing. what: the kind of thing named, such as "utterance"."""
     if choice == "error" and names:
         raise UserError(
             f"{hypothesis} has no hypothesis for {shown(names, what)}. Recognize the rest too, or choose missing=deletions (all "
@@ -31,7 +31,7 @@ def refuse_missing(choice: str, names: Collection[str], what: str, hypothesis: P
 
 
 def note_on_missing(choice: str, names: Collection[str], what: str, deletions: int) -> str:
-    """What a score says of what is missing. deletions: how many it was counted as."""
+    """A note on missing hypotheses. deletions: how many they were counted as."""
     counted = f"counted as {deletions} deletions (missing=skip leaves them out)"
     return f"no hypothesis for {shown(names, what)}: {'not scored (missing=skip)' if choice == 'skip' else counted}."
 

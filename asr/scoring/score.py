@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from asr.errors import UserError
 from asr.scoring.alignment import Alignment, align
@@ -63,6 +64,17 @@ class Score:
     utterances: list[UtteranceScore]
     speakers: list[SpeakerScore]
     confusions: list[tuple[tuple[str | None, str | None], int]]
+
+    def as_data(self) -> dict[str, Any]:
+        """The rate and its counts as plain data."""
+        return {
+            "error_rate": self.error_rate,
+            "interval": list(self.interval),
+            "substitutions": self.substitutions,
+            "deletions": self.deletions,
+            "insertions": self.insertions,
+            "reference_length": self.reference_length,
+        }
 
 
 def score_utterance(

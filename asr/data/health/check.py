@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from asr.corpora import Corpus
-from asr.corpora.unusable import reasons_of
+from asr.corpora.unusable import kind_of, kinds_of, reasons_of
 from asr.data.health.audio import Measured, measure, recordings_of
 from asr.data.health.leaks import QuickFindings, agree, compared, quick_check
 from asr.data.health.text import (
@@ -163,7 +163,7 @@ def facts_of(split: SplitText, leaks: QuickFindings) -> dict[str, Any]:
         "words": sum(split.words),
         "units": sum(labels or 0 for labels in split.labels),
         "distinct texts": len(set(split.texts)),
-        "unusable": dict(Counter(reason.split(":")[0] for _, reason in split.dropped)),
+        "unusable": dict(kinds_of(split.dropped)),
         "seconds": quantiles(split.durations),
         "words a second": quantiles(split.rates("words").values()),
         "units a second": quantiles(split.rates("labels").values()),
@@ -229,7 +229,7 @@ def unusable_findings(
     dropped: list[tuple[str, str]], of: int, where: str, splits: tuple[str, ...], max_dropped: float
 ) -> list[Finding]:
     """What cannot be used: a remark for each reason, or one problem where it is so much that training refuses."""
-    reasons = Counter(reason.split(":")[0] for _, reason in dropped)
+    reasons = kinds_of(dropped)
     if len(dropped) > max_dropped * of:
         sentence = (
             f"{len(dropped)} of the {of} utterances of {where} cannot be used ({reasons_of(dropped)}), more than "
@@ -239,7 +239,7 @@ def unusable_findings(
         return [Finding("too many unusable", PROBLEM, splits, len(dropped), of, sentence, examples)]
     found = []
     for reason, count in reasons.items():
-        examples = [f"{each}: {why}" for each, why in dropped if why.split(":")[0] == reason]
+        examples = [f"{each}: {why}" for each, why in dropped if kind_of(why) == reason]
         sentence = f"{count} of the {of} utterances of {where} cannot be used: {reason}."
         found.append(Finding(reason, REMARK, splits, count, of, sentence, examples))
     return found
