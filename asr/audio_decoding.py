@@ -218,7 +218,7 @@ class FFmpegReader:
         """
         import av
 
-        self.path, self.cut, self.repaired = source.path, is_cut, bool(source.repair)
+        self.source, self.path, self.cut = source, source.path, is_cut
         self.stack = contextlib.ExitStack()
         self.stack.enter_context(source)
         source.seek(0)
@@ -303,7 +303,7 @@ class FFmpegReader:
                     yield frame
             except av.error.InvalidDataError as error:
                 # where the length is not known, less than a block may follow the last
-                if self.kind not in JOINED_ANYWHERE and not self.repaired:
+                if self.kind not in JOINED_ANYWHERE and not self.source.repair:
                     raise
                 broken = error
         if broken and not frames:

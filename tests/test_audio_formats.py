@@ -235,6 +235,27 @@ def test_the_links_of_a_chain_may_have_any_rate_and_channels(tmp_path, container
     assert max(loudness) < 1.1 * min(loudness)
 
 
+@pytest.mark.parametrize("container", ["matroska", "ogg"])
+@pytest.mark.parametrize("length_known", [True, False])
+def test_flac_in_another_container_is_read_to_the_end(tmp_path, container, length_known):
+    """Its own header, fLaC, stands somewhere in there; and nothing but that would say that a further link begins."""
+    data = by_soundfile("FLAC", "PCM_16", 16000)
+    plain = write(tmp_path / "a.flac", data if length_known else with_length("FLAC", data, 0))
+    path = tmp_path / "in.container"
+    with av.open(str(plain)) as source, av.open(str(path), "w", format=container) as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    once, _ = read_audio(plain)
+    assert numpy.array_equal(read_audio(path)[0], once)
+    if container == "ogg":
+        links = write(tmp_path / "links.oga", path.read_bytes() * 3)
+        assert numpy.array_equal(read_audio(links)[0], numpy.tile(once, 3))
+        assert audio_duration(links) == 3 * len(once) / 16000
+
+
 @pytest.mark.parametrize("links", [2, 40])
 def test_the_parts_of_a_file_in_blocks_are_those_read_at_once(tmp_path, links):
     data = by_soundfile("FLAC", "PCM_16", 16000)
@@ -286,6 +307,9 @@ def test_an_mp3_is_believed_only_where_its_xing_header_agrees_with_its_end(tmp_p
     without[place : place + 4] = b"\0\0\0\0"
     assert read_header(write(tmp_path / "b.mp3", bytes(without))).samples is None
     assert seconds_of(tmp_path / "b.mp3") == pytest.approx(decoded_by_ffmpeg(tmp_path / "b.mp3"), abs=EXACT)
+    for frames in (0, 0xFFFFFFFF):  # not written
+        counted = data[: place + 8] + frames.to_bytes(4, "big") + data[place + 12 :]
+        assert seconds_of(write(tmp_path / "counted.mp3", counted)) == pytest.approx(SECONDS, abs=0.1)
     place = data.index(b"LAME")  # how much the encoder padded stands here
     path = write(tmp_path / "padded.mp3", data[:place] + bytes(36) + data[place + 36 :])
     assert seconds_of(path) == pytest.approx(decoded_by_ffmpeg(path), abs=EXACT)
