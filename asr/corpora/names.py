@@ -17,12 +17,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from asr.errors import listed
+from asr.transcription.inputs import SUFFIXES
 
-# Files with these endings are taken for audio.
-AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .m4a .mp4 .aac .wma .webm .mka .aif .aiff .aifc .au .caf .w64 .rf64 .amr .g722 .3gp "
-    ".sph .wv1 .wv2 .nist".split()
-)
+# Files with these endings are taken for audio: those of `asr.transcription.inputs`, and the LDC's.
+AUDIO_SUFFIXES = SUFFIXES | {".wv1", ".wv2"}
 # A folder with more files than this is not searched for names that resemble another one.
 MOST_COMPARED = 5000
 MOST_HELPED = 5  # names for which resembling ones are looked for
