@@ -6,6 +6,7 @@ compared to the sample, but for what stands in TOLERANCE.
 
 import functools
 import io
+from fractions import Fraction
 
 import av
 import numpy
@@ -195,7 +196,9 @@ def write(path, data):
     return path
 
 
-def test_a_video_that_goes_on_after_its_audio_is_whole(tmp_path):
+@pytest.mark.parametrize("delay", [0, 1])
+def test_a_video_that_goes_on_after_its_audio_or_begins_before_it_is_whole(tmp_path, delay):
+    """delay: seconds from the first picture to the first sound. What is silent there keeps the film's times."""
     for name in ("film.mkv", "film.mp4", "film.mov"):
         with av.open(str(tmp_path / name), "w") as file:
             pictures = file.add_stream("mpeg4", rate=5)
@@ -206,12 +209,14 @@ def test_a_video_that_goes_on_after_its_audio_is_whole(tmp_path):
                 file.mux(pictures.encode(picture))
             file.mux(pictures.encode(None))
             frame = av.AudioFrame.from_ndarray((tone(16000).T * 32767).astype(numpy.int16), format="s16", layout="mono")
-            frame.sample_rate = 16000
+            frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), 16000 * delay
             resampler = av.AudioResampler(speech.format, "mono", 16000, speech.frame_size)
             for piece in (*resampler.resample(frame), *resampler.resample(None), None):
                 file.mux(speech.encode(piece))
         waveform, rate = read_audio(tmp_path / name)
-        assert len(waveform) / rate == pytest.approx(SECONDS, abs=0.15)
+        assert len(waveform) / rate == pytest.approx(delay + SECONDS, abs=0.15)
+        assert not numpy.any(waveform[: int(0.9 * delay * rate)]) and numpy.any(waveform[-int(SECONDS * rate) :])
+        assert audio_duration(tmp_path / name) == len(waveform) / rate
         data = (tmp_path / name).read_bytes()
         with pytest.raises(UserError, match="cut short"):
             read_audio(write(tmp_path / f"cut-{name}", data[: len(data) // 2]))
