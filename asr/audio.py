@@ -193,6 +193,10 @@ def _reader_of(source: Stretch) -> Reader:
         if source.is_whole and (junk := start_after_junk(path)):
             source.close()
             return _reader(path, junk)
+        if head[:4] == b"OggS" and (end := _next_start(source, 0)):
+            # FFmpeg takes some codecs' next header for sound
+            source.close()
+            source = Stretch(path, source.start, end)
         return FFmpegReader(source, is_cut=bool(length and length.is_cut))
     if reader.kind == "FLAC" and reader.samples is None and (end := _next_part(reader)):
         # libFLAC would lose its way where the next one begins
@@ -246,12 +250,19 @@ def _blocks(path: Path, longest: float, block_seconds: float) -> Iterator[Block]
 
 def _next_part(reader: Reader) -> int | None:
     """Where in a file another part begins after that of this reader; what it has decoded need not be searched."""
+    if isinstance(reader, FFmpegReader):
+        return reader.source.end
     if not isinstance(reader, SoundfileReader) or reader.kind not in PARTED:
         return None
     if reader.kind == "AU" and not reader.is_exact:  # libsndfile reads all of the file as G.721
         return None
-    with mmap.mmap(reader.source.file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return next_start(content, reader.source.start, reader.read_to())
+    return _next_start(reader.source, reader.read_to())
+
+
+def _next_start(source: Stretch, read_to: int) -> int | None:
+    """Where in a file another part begins after that of `source`, of which no more than up to `read_to` was read."""
+    with mmap.mmap(source.file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return next_start(content, source.start, read_to)
 
 
 def _alike(blocks: Iterator[Block]) -> Iterator[Block]:

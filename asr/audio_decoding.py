@@ -200,7 +200,10 @@ class SoundfileReader:
 
 
 class FFmpegReader:
-    """A file by FFmpeg: its first stream of audio. samples: what its own header promises, None where that is an estimate."""
+    """A file by FFmpeg: its first stream of audio, behind silence where a film begins earlier: times are the film's.
+
+    samples: what its own header promises, None where that is an estimate.
+    """
 
     is_exact = False
 
@@ -210,7 +213,7 @@ class FFmpegReader:
         """
         import av
 
-        self.path, self.cut, self.repaired = source.path, is_cut, bool(source.repair)
+        self.source, self.path, self.cut = source, source.path, is_cut
         self.stack = contextlib.ExitStack()
         self.stack.enter_context(source)
         source.seek(0)
@@ -242,7 +245,10 @@ class FFmpegReader:
     def blocks(self, seconds: float, longest: float) -> Iterator[Block]:
         import av
 
-        held, waiting, total = [], 0, 0.0
+        held, waiting, total, delay = [], 0, 0.0, self._delay()
+        if delay > longest:
+            raise TooLong(self.path, delay, longest)
+        yield from self._silence(delay)
         try:
             for frame in self._frames():
                 rate = frame.sample_rate
@@ -252,8 +258,8 @@ class FFmpegReader:
                 held.append(frame)
                 waiting += frame.samples
                 total += frame.samples / rate
-                if total > longest:
-                    raise TooLong(self.path, max(total, (self.container.duration or 0) / 1e6), longest)
+                if delay + total > longest:
+                    raise TooLong(self.path, max(delay + total, (self.container.duration or 0) / 1e6), longest)
                 if waiting >= seconds * rate:
                     yield _joined(held)
                     held, waiting = [], 0
@@ -264,11 +270,24 @@ class FFmpegReader:
         promised = self.samples / self.sample_rate if self.samples is not None else 0.0
         if self.cut:
             own = float(self.stream.duration * self.stream.time_base) if self.stream.duration else 0.0
-            promised = max(promised, own or (self.container.duration or 0) / 1e6)
+            promised = max(promised, own or (self.container.duration or 0) / 1e6 - delay)
             if not promised:
                 raise UserError(f"{self.path} is cut short: its header promises more than is there. Copy it again.")
         if promised - total > LENGTH_TOLERANCE:
             raise cut_short(self.path, promised, total)
+
+    def _delay(self) -> float:
+        """Seconds from the beginning of the file to that of its audio; 0 where it has no pictures before, or says nonsense."""
+        start, first, duration = self.stream.start_time, self.container.start_time, self.container.duration
+        if start is None or first is None or not duration:
+            return 0.0
+        delay = float(start * self.stream.time_base) - first / 1e6
+        return delay if LENGTH_TOLERANCE < delay < duration / 1e6 else 0.0
+
+    def _silence(self, seconds: float) -> Iterator[Block]:
+        count, step = round(seconds * self.sample_rate), 60 * self.sample_rate
+        for start in range(0, count, step):
+            yield numpy.zeros((min(step, count - start), self.stream.channels), numpy.float32), self.sample_rate
 
     def _frames(self) -> Iterator[av.AudioFrame]:
         """The frames of the stream in float32, at whatever rate and of however many channels each is.
@@ -295,7 +314,7 @@ class FFmpegReader:
                     yield frame
             except av.error.InvalidDataError as error:
                 # where the length is not known, less than a block may follow the last
-                if self.kind not in JOINED_ANYWHERE and not self.repaired:
+                if self.kind not in JOINED_ANYWHERE and not self.source.repair:
                     raise
                 broken = error
         if broken and not frames:

@@ -19,6 +19,12 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+# Files in a folder with these suffixes count as audio; a file that is named itself may have any name.
+AUDIO_SUFFIXES = frozenset(
+    ".3gp .aac .ac3 .adts .aif .aifc .aiff .amr .ape .au .avi .caf .flac .g722 .gsm .m4a .m4b .mka .mkv .mov .mp2 .mp3 .mp4 "
+    ".mpeg .mpg .nist .oga .ogg .ogv .opus .ra .rf64 .snd .sph .spx .tta .voc .w64 .wav .wave .webm .wma .wmv .wv .wv1 "
+    ".wv2".split()
+)
 # A length this near to a power of two, where a counter of 31, 32, 63 or 64 bits ends, is none: sox writes 0x7ffff000, arecord
 # 0x80000000, FFmpeg 0xffffffff, others 0xffffffff less the header.
 NEAR = 1 << 16
@@ -226,9 +232,14 @@ LONGEST_JUNK = 1 << 16  # bytes
 
 
 def start_after_junk(path: Path) -> int:
-    """Where a FLAC or an Ogg begins in the first LONGEST_JUNK bytes of a file that begins with something else; 0 for nowhere."""
+    """Where a FLAC or an Ogg begins in the first LONGEST_JUNK bytes of a file that begins with something else; 0 for nowhere.
+
+    Ogg and Matroska carry FLAC's own header, which is no beginning there.
+    """
     with open(path, "rb") as file:
         head = file.read(LONGEST_JUNK)
+    if head[:4] in (b"OggS", b"\x1aE\xdf\xa3"):
+        return 0
     found = FLAC_START.search(head) or OGG_START.search(head)
     return found.start() if found else 0
 
@@ -315,11 +326,13 @@ def mpeg_promise(file: BinaryIO) -> MpegPromise | None:
     place = 4 + ((17 if mono else 32) if version == 3 else (9 if mono else 17))
     if frame[36:40] == b"VBRI":
         _, frames = struct.unpack(">2I", frame[46:54])
+        if is_no_length(frames, size):
+            return None
         return MpegPromise(frames * frame_samples, is_exact=False)
     if frame[place : place + 4] not in (b"Xing", b"Info"):
         return None
     flags, frames, length = struct.unpack(">3I", frame[place + 4 : place + 16])
-    if not flags & 1:
+    if not flags & 1 or is_no_length(frames, size):
         return None
     tag = place + 8 + 4 * (1 + flags // 2 % 2 + flags // 8 % 2) + 100 * (flags // 4 % 2)
     if frame[tag : tag + 4] not in (b"LAME", b"Lavc", b"Lavf"):

@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.audio_headers import is_no_length
 from asr.errors import TooLong, UserError
 from asr.shorten import MAGIC as SHORTEN_MAGIC
 from asr.shorten import Unsupported, decode_ulaw
@@ -176,7 +177,7 @@ def _header_size(path: Path, start: bytes) -> int:
     if not start.startswith(MAGIC):
         raise UserError(f"{path} is no NIST SPHERE file: it does not begin with NIST_1A.")
     line = start[8:16]
-    if start[7:8] != b"\n" or not re.fullmatch(rb" *\d+\n", line):
+    if start[7:8] != b"\n" or not re.fullmatch(rb" *\d+ *\n", line):
         raise UserError(
             f"{path} has no size in the second line of its SPHERE header, such as `   1024`: it is damaged."
         )
@@ -282,7 +283,11 @@ def _coding(path: Path, fields: dict[str, int | float | str]) -> tuple[str, str]
 
 
 def _sample_count(path: Path, fields: dict) -> int | None:
-    return _whole(path, fields, "sample_count", range(0, 1 << 40)) if "sample_count" in fields else None
+    """None where the header does not count them, or says that nobody did."""
+    if "sample_count" not in fields:
+        return None
+    count = _whole(path, fields, "sample_count", range(-1, 1 << 40))
+    return None if count and is_no_length(count, 0) else count
 
 
 def _whole(path: Path, fields: dict, name: str, allowed: range, default: int | None = None) -> int:
@@ -291,6 +296,8 @@ def _whole(path: Path, fields: dict, name: str, allowed: range, default: int | N
         raise UserError(f"{path} has no {name} in its SPHERE header: it is damaged.")
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value):
         value = int(value)  # libsndfile writes the sample_n_bytes of mu-law as text
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # `-r 8000.0`
     if not isinstance(value, int) or value not in allowed:
         raise UserError(
             f"{path} has {name}={value} in its SPHERE header; a whole number from {allowed.start} to {allowed.stop - 1} was "

@@ -6,6 +6,7 @@ compared to the sample, but for what stands in TOLERANCE.
 
 import functools
 import io
+from fractions import Fraction
 
 import av
 import numpy
@@ -195,7 +196,9 @@ def write(path, data):
     return path
 
 
-def test_a_video_that_goes_on_after_its_audio_is_whole(tmp_path):
+@pytest.mark.parametrize("delay", [0, 1])
+def test_a_video_that_goes_on_after_its_audio_or_begins_before_it_is_whole(tmp_path, delay):
+    """delay: seconds from the first picture to the first sound. What is silent there keeps the film's times."""
     for name in ("film.mkv", "film.mp4", "film.mov"):
         with av.open(str(tmp_path / name), "w") as file:
             pictures = file.add_stream("mpeg4", rate=5)
@@ -206,12 +209,14 @@ def test_a_video_that_goes_on_after_its_audio_is_whole(tmp_path):
                 file.mux(pictures.encode(picture))
             file.mux(pictures.encode(None))
             frame = av.AudioFrame.from_ndarray((tone(16000).T * 32767).astype(numpy.int16), format="s16", layout="mono")
-            frame.sample_rate = 16000
+            frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), 16000 * delay
             resampler = av.AudioResampler(speech.format, "mono", 16000, speech.frame_size)
             for piece in (*resampler.resample(frame), *resampler.resample(None), None):
                 file.mux(speech.encode(piece))
         waveform, rate = read_audio(tmp_path / name)
-        assert len(waveform) / rate == pytest.approx(SECONDS, abs=0.15)
+        assert len(waveform) / rate == pytest.approx(delay + SECONDS, abs=0.15)
+        assert not numpy.any(waveform[: int(0.9 * delay * rate)]) and numpy.any(waveform[-int(SECONDS * rate) :])
+        assert audio_duration(tmp_path / name) == len(waveform) / rate
         data = (tmp_path / name).read_bytes()
         with pytest.raises(UserError, match="cut short"):
             read_audio(write(tmp_path / f"cut-{name}", data[: len(data) // 2]))
@@ -233,6 +238,27 @@ def test_the_links_of_a_chain_may_have_any_rate_and_channels(tmp_path, container
     assert (channels.shape[1], rate) == (1, 16000) and len(channels) == 3 * 8000
     loudness = [numpy.sqrt(numpy.mean(part**2)) for part in numpy.split(channels, 3)]
     assert max(loudness) < 1.1 * min(loudness)
+
+
+@pytest.mark.parametrize("container", ["matroska", "ogg"])
+@pytest.mark.parametrize("length_known", [True, False])
+def test_flac_in_another_container_is_read_to_the_end(tmp_path, container, length_known):
+    """Its own header, fLaC, stands somewhere in there; and nothing but that would say that a further link begins."""
+    data = by_soundfile("FLAC", "PCM_16", 16000)
+    plain = write(tmp_path / "a.flac", data if length_known else with_length("FLAC", data, 0))
+    path = tmp_path / "in.container"
+    with av.open(str(plain)) as source, av.open(str(path), "w", format=container) as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    once, _ = read_audio(plain)
+    assert numpy.array_equal(read_audio(path)[0], once)
+    if container == "ogg":
+        links = write(tmp_path / "links.oga", path.read_bytes() * 3)
+        assert numpy.array_equal(read_audio(links)[0], numpy.tile(once, 3))
+        assert audio_duration(links) == 3 * len(once) / 16000
 
 
 @pytest.mark.parametrize("links", [2, 40])
@@ -286,6 +312,9 @@ def test_an_mp3_is_believed_only_where_its_xing_header_agrees_with_its_end(tmp_p
     without[place : place + 4] = b"\0\0\0\0"
     assert read_header(write(tmp_path / "b.mp3", bytes(without))).samples is None
     assert seconds_of(tmp_path / "b.mp3") == pytest.approx(decoded_by_ffmpeg(tmp_path / "b.mp3"), abs=EXACT)
+    for frames in (0, 0xFFFFFFFF):  # not written
+        counted = data[: place + 8] + frames.to_bytes(4, "big") + data[place + 12 :]
+        assert seconds_of(write(tmp_path / "counted.mp3", counted)) == pytest.approx(SECONDS, abs=0.1)
     place = data.index(b"LAME")  # how much the encoder padded stands here
     path = write(tmp_path / "padded.mp3", data[:place] + bytes(36) + data[place + 36 :])
     assert seconds_of(path) == pytest.approx(decoded_by_ffmpeg(path), abs=EXACT)

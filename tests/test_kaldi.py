@@ -93,6 +93,7 @@ def level(cut):
         ("sox x.wav -t wav -r 16k -c 1 -b 16 - |", ("x.wav", None, 16000)),
         ('sox "my talk.wav" -t wav - remix 2 |', ("my talk.wav", 1)),
         ("sox x.wav -t .wav - remix - rate -v 8k dither |", ("x.wav", None, 8000)),
+        ("sox -G x.wav -r 16k -t wav - dither -S |", ("x.wav", None, 16000)),
         ("sox -c 1 -t wavpcm -e signed-integer x.wav -t wavpcm - |", ("x.wav",)),
         ("sox -G -V1 x.au -b 16 -t wav - channels 1 |", ("x.au",)),
         ("ffmpeg -i x.mp3 -f wav -ar 16000 -ac 1 - |", ("x.mp3", None, 16000)),

@@ -311,11 +311,19 @@ def test_fields_may_be_parted_by_tabs_and_numbers_written_as_text(tmp_path):
     samples = sound("tone", 300, 1)
     for coding in ("pcm", "ulaw"):
         path = write_sphere(tmp_path / "a.sph", samples, 8000, coding)
-        for name, kind in (("sample_rate", b"-i"), ("channel_count", b"-i"), ("sample_count", b"-i")):
+        changed_header(path, b"   1024\n", b"1024   \n")
+        changed_header(path, b"sample_rate -i 8000", b"sample_rate -r 8000.0")
+        for name, kind in (("channel_count", b"-i"), ("sample_rate", b"-r"), ("sample_count", b"-i")):
             changed_header(path, b"%s %s " % (name.encode(), kind), b"%s\t%s\t" % (name.encode(), kind))
         width = b"2" if coding == "pcm" else b"1"
         changed_header(path, b"sample_n_bytes -i " + width, b"sample_n_bytes -s1 " + width)
         assert numpy.array_equal(read_sphere(path)[0], expected(samples, coding))
+
+
+@pytest.mark.parametrize("nobody_counted", [-1, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_count_that_is_none_is_not_believed(tmp_path, nobody_counted):
+    path = write_sphere(tmp_path / "a.sph", sound("tone", 3000, 1), 8000, "pcm", sample_count=nobody_counted)
+    assert audio_duration(path) == 3000 / 8000 and len(read_sphere(path)[0]) == 3000
 
 
 @pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW"])

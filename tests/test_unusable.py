@@ -181,6 +181,9 @@ def test_only_one_file_below_the_root_stands_for_a_name(tmp_path):
     assert find_file(tmp_path, "Dir") == tmp_path / "Dir" and find_file(tmp_path, "two.wav") is None
     assert find_file(tmp_path, str(tmp_path / "dir/one.flac")) == tmp_path / "Dir/ONE.wav"
     assert find_file(tmp_path / "Dir", "../dir/ONE.wav") is None and find_file(tmp_path, "a\0b") is None
+    # whatever transcribe.py takes for audio
+    shutil.copy(tmp_path / "Dir/ONE.wav", tmp_path / "film.mkv")
+    assert find_file(tmp_path, "film") == tmp_path / "film.mkv"
     # two names of one file: neither is it
     assert [match.path for match in find_files(tmp_path, ["Dir/one.wav", "dir/ONE.wav"])] == [None, None]
     shutil.rmtree(tmp_path / "Dir")

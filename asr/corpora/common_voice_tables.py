@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from asr.corpora.names import AUDIO_SUFFIXES
+from asr.audio_headers import AUDIO_SUFFIXES
 from asr.errors import UserError, listed
 from asr.text_files import byte_lines, composed, open_unpacked, utf8
 

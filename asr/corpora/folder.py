@@ -17,6 +17,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.audio_headers import AUDIO_SUFFIXES
 from asr.corpora import Corpus, CorpusSource
 from asr.corpora.checks import (
     NO_SPEAKER,
@@ -31,7 +32,7 @@ from asr.corpora.checks import (
     write_manifests,
 )
 from asr.corpora.manifests import whats_in
-from asr.corpora.names import AUDIO_SUFFIXES, Match, find_files, renamed
+from asr.corpora.names import Match, find_files, renamed
 from asr.corpora.recipes import in_parallel, looks_like
 from asr.corpora.unusable import NO_TRANSCRIPT, nothing_usable, unusable_audio
 from asr.errors import TooLong, UserError, nearest

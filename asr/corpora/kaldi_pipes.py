@@ -177,7 +177,7 @@ def effects(words: Iterator[str]) -> tuple[int | None, int | None]:
                 "it changes the speed, as utils/perturb_data_dir_speed.sh does: give the folder that this one was made from, and "
                 "features.speed_perturbation=[0.9,1.0,1.1]"
             )
-        elif effect != "dither":
+        elif effect not in ("dither", "-s", "-S", "-a"):  # the options of dither
             raise NotRead(f"the effect {effect} changes the sound")
     return channel, rate
 

@@ -15,14 +15,10 @@ import urllib.parse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from asr.audio_headers import AUDIO_SUFFIXES
 from asr.errors import listed
 from asr.text_files import composed
 
-# Files with these suffixes count as audio.
-AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .m4a .mp4 .aac .wma .webm .mka .aif .aiff .aifc .au .caf .w64 .rf64 .amr .g722 .3gp "
-    ".sph .wv1 .wv2 .nist".split()
-)
 # Folders with more files than this are not searched for similar names.
 MOST_COMPARED = 5000
 MOST_HELPED = 5  # names for which similar ones are suggested

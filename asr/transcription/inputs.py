@@ -15,14 +15,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from asr.alignment.ctm import in_one_field
+from asr.audio_headers import AUDIO_SUFFIXES
 from asr.errors import UserError
 
 STANDARD_INPUT = "-"
-# Names of files in a folder that are taken for audio; a file that is named itself may have any name.
-SUFFIXES = frozenset(
-    ".3gp .aac .ac3 .adts .aif .aifc .aiff .amr .ape .au .avi .caf .flac .g722 .gsm .m4a .m4b .mka .mkv .mov .mp2 .mp3 .mp4 "
-    ".mpeg .mpg .nist .oga .ogg .ogv .opus .ra .rf64 .snd .sph .spx .tta .voc .w64 .wav .wave .webm .wma .wmv .wv".split()
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +142,7 @@ def audio_below(folder: Path) -> list[str]:
         os.path.join(where, name)
         for where, _, files in os.walk(folder)
         for name in files
-        if Path(name).suffix.lower() in SUFFIXES
+        if Path(name).suffix.lower() in AUDIO_SUFFIXES
     )
 
 
