@@ -48,7 +48,7 @@ def split_setting(argument: str) -> tuple[str, str | None]:
 def parted(argument: str) -> tuple[str, str, str]:
     """`key=value` for programs without Hydra: (key, "=" or "", the value as it was typed, `~` at its start the home folder)."""
     key, equals, value = argument.partition("=")
-    return key, equals, os.path.expanduser(value)
+    return key, equals, at_home(value)
 
 
 def shown(setting: str) -> tuple[str, str]:
@@ -66,7 +66,23 @@ def typed_text(value: str) -> str:
     """The text that a value stands for, out of the quotes around the whole of it, `~` at its start the home folder."""
     quoted = parsed("key", value)
     text = quoted.text if hasattr(quoted, "text") and not os.path.lexists(value) else value
-    return os.path.expanduser(text)
+    return at_home(text)
+
+
+def at_home(text: str) -> str:
+    """`~` and `~user` at the start of a text as the home folder; a file whose own name begins with `~` by its whole path.
+
+    Raises UserError where there is neither such a user nor such a file.
+    """
+    path = os.path.expanduser(text)
+    if not os.path.normpath(path).startswith("~"):
+        return path
+    if path.startswith("./") or os.path.lexists(text):
+        # pathlib drops the `./` that keeps a `~` from meaning a home folder
+        return os.path.abspath(text)
+    user = text[1:].partition("/")[0]
+    whose = f"there is no user {user!r}" if user else "you have no home folder"
+    raise UserError(f"{text}: {whose}. A file whose name begins with ~ is typed ./{text}")
 
 
 def escaped(plain: Any) -> Any:
@@ -149,7 +165,7 @@ class Setting:
         return value if "${" in inside else self.literal(inside)
 
     def literal(self, text: str, interpolate: bool = True) -> str:
-        text = os.path.expanduser(text)
+        text = at_home(text)
         text = text if interpolate and self.interpolates(text) else escaped(text)
         return text if parsed(self.key, text) == text else quoted(self.key, text)
 

@@ -140,7 +140,13 @@ def check_whole(config_name: str, config, values: list[tuple[str, Any]]) -> None
     try:
         OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"The configuration does not resolve: {str(error).splitlines()[0]}.") from None
+        reason = f"{str(error).splitlines()[0]}."
+        typed = [f"{key}={value}" for key, value in values if isinstance(value, str) and "${" in value]
+        if not typed:
+            raise UserError(f"The configuration does not resolve: {reason}") from None
+        raise UserError(
+            f"{', '.join(typed)}: ${{…}} leads nowhere: {reason} Where a name holds these very signs, type \\${{ for ${{."
+        ) from None
     if "run" in config:
         if "${" in str(config.run):
             raise UserError(f"run={config.run}: the name of a run's folder cannot hold ${{.")
