@@ -102,6 +102,8 @@ def parser():
 
 
 REFUSED = object()
+# what stands between commas; a comma in quotes around the whole of a part is its own
+PARTS = re.compile(r"""(?:^|,)(\s*(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')\s*(?=,|$)|[^,]*)""")
 
 
 def parsed(key: str, value: str) -> Any:
@@ -149,7 +151,7 @@ class Setting:
 
     def each(self, values: str, taken: Any) -> str:
         """Values with commas between, one by one. taken: the list that Hydra takes; what it divides otherwise stays as it is."""
-        parts = [part.strip() for part in values.split(",")]
+        parts = [part.strip() for part in PARTS.findall(values)]
         if taken is not REFUSED and not (isinstance(taken, list) and len(taken) == len(parts)):
             return values
         return ",".join(self.one(part, parsed(self.key, part)) for part in parts)

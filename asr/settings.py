@@ -100,12 +100,12 @@ def known_attention(key: str, value: Any) -> bool:
 def check_combination(config_name: str, overrides: Iterable[tuple[str, Any]], read: Iterable[str] = ()) -> None:
     """read: knobs that an attention of the same sweep reads."""
     available, defaults = groups(), default_choices(config_name)
-    chosen, values = [], []
+    chosen, values, added = [], [], []
     for key, value in overrides:
         if key.split(".")[0] == "hydra":
             continue
         if key.startswith("+"):
-            check_addition(compose(config_name, []), key[1:])
+            added.append(key[1:])
             continue
         if key in available and key in defaults:
             allowed = available[key] + (["null"] if defaults[key] == "null" else [])
@@ -116,6 +116,8 @@ def check_combination(config_name: str, overrides: Iterable[tuple[str, Any]], re
         else:
             values.append((key, value))
     default = compose(config_name, chosen)
+    for key in added:
+        check_addition(default, key)
     typed = {key.lstrip("+") for key, _ in overrides}
     for key, value in values:
         if not of_own_corpus(config_name, key, typed):

@@ -13,10 +13,9 @@ from torch.utils.checkpoint import checkpoint
 from asr import calibration
 from asr.attention import attentions, auto
 from asr.calibration import Crossover, find_crossover, remembered
+from asr.user_cache import user_cache
 
 CLUSTERS = {"clusters": 4, "topk": 3, "bits": 31, "iterations": 2}
-
-from asr.user_cache import user_cache
 
 
 @pytest.fixture(autouse=True)

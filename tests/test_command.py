@@ -57,6 +57,12 @@ MISTAKES = {
     ("train.py", "attention=null"): "There is no attention called 'null'",
     ("train.py", "~attention"): "nothing can be taken out",
     ("train.py", "+x=1"): "There is no setting called 'x'",
+    (
+        "train.py",
+        "corpus=folder",
+        "corpus.path=x",
+        "+corpus.pathh=1",
+    ): "no setting called 'corpus.pathh': did you mean corpus.path",
     ("train.py", "++clusters=3"): "attention=full does not read 'clusters'",
     ("train.py", "attention=clustered", "clusters=${nope}"): "clusters=${nope}: ${…} leads nowhere: Interpolation key",
     ("train.py", "run=/proc/nowhere"): "run=/proc/nowhere: the folder cannot be made",

@@ -146,6 +146,8 @@ def test_a_list_of_paths_holds_them_as_they_were_typed():
     ("typed", "taken"),
     [
         ("corpus.path=~/a,/data/lang=en,2024", f'corpus.path={HOME}/a,"/data/lang=en","2024"'),
+        ('corpus.path="/a,b",/lang=en', 'corpus.path="/a,b","/lang=en"'),
+        ("corpus.path=it's,=b's", 'corpus.path="it\'s","=b\'s"'),
         ('corpus.path="/data/a,b",c', 'corpus.path="/data/a,b",c'),
         ("corpus.path=a, b", "corpus.path=a,b"),
         ("seed=1,2", "seed=1,2"),
