@@ -33,6 +33,8 @@ def with_places(settings: Mapping[str, Any], given: Mapping[str, Any], whose: st
     name, places = settings["name"], places_of(settings)
     known = [field.name for field in dataclasses.fields(corpora.get(name))]
     for key, value in given.items():
+        if key == "name" and value == name:
+            continue
         if key not in known:
             raise UserError(
                 f"corpus={name}, which {whose} was trained on, has no setting {key!r}: {nearest(key, known)}."

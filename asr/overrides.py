@@ -48,7 +48,7 @@ def split_setting(argument: str) -> tuple[str, str | None]:
 def parted(argument: str) -> tuple[str, str, str]:
     """`key=value` for programs without Hydra: (key, "=" or "", the value as typed but for a leading `~`)."""
     key, equals, value = argument.partition("=")
-    return key, equals, os.path.expanduser(value)
+    return key, equals, at_home(value)
 
 
 def shown(setting: str) -> tuple[str, str]:
@@ -66,7 +66,23 @@ def typed_text(value: str) -> str:
     """The text of a value, without the quotes around all of it; a leading `~` is the home folder."""
     quoted = parsed("key", value)
     text = quoted.text if hasattr(quoted, "text") and not os.path.lexists(value) else value
-    return os.path.expanduser(text)
+    return at_home(text)
+
+
+def at_home(text: str) -> str:
+    """`~` and `~user` at the start of a text as the home folder; a file whose own name begins with `~` by its whole path.
+
+    Raises UserError where there is neither such a user nor such a file.
+    """
+    path = os.path.expanduser(text)
+    if not os.path.normpath(path).startswith("~"):
+        return path
+    if path.startswith("./") or os.path.lexists(text):
+        # pathlib drops the `./` that keeps a `~` from meaning a home folder
+        return os.path.abspath(text)
+    user = text[1:].partition("/")[0]
+    whose = f"there is no user {user!r}" if user else "you have no home folder"
+    raise UserError(f"{text}: {whose}. A file whose name begins with ~ is typed ./{text}")
 
 
 def escaped(plain: Any) -> Any:
@@ -86,6 +102,8 @@ def parser():
 
 
 REFUSED = object()
+# what stands between commas; a comma in quotes around the whole of a part is its own
+PARTS = re.compile(r"""(?:^|,)(\s*(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')\s*(?=,|$)|[^,]*)""")
 
 
 def parsed(key: str, value: str) -> Any:
@@ -133,7 +151,7 @@ class Setting:
 
     def each(self, values: str, taken: Any) -> str:
         """Values separated by commas, one by one. taken: Hydra's list; what Hydra splits differently stays as it is."""
-        parts = [part.strip() for part in values.split(",")]
+        parts = [part.strip() for part in PARTS.findall(values)]
         if taken is not REFUSED and not (isinstance(taken, list) and len(taken) == len(parts)):
             return values
         return ",".join(self.one(part, parsed(self.key, part)) for part in parts)
@@ -149,7 +167,7 @@ class Setting:
         return value if "${" in inside else self.literal(inside)
 
     def literal(self, text: str, interpolate: bool = True) -> str:
-        text = os.path.expanduser(text)
+        text = at_home(text)
         text = text if interpolate and self.interpolates(text) else escaped(text)
         return text if parsed(self.key, text) == text else quoted(self.key, text)
 

@@ -7,7 +7,6 @@ from a checkpoint can only reach classes that ship in the family's folder.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -44,14 +43,15 @@ class Registry:
         raise LookupError(f"{module.__name__} defines no class with name = {name!r}")
 
     def create(self, settings: dict[str, Any], **more: Any) -> Any:
-        """Builds the part `settings["name"]` from the other settings. Raises UserError for a setting it does not take."""
+        """Builds the part `settings["name"]` from the other settings. Raises UserError for one it does not take or lacks."""
         settings = dict(settings)
         part = self.get(settings.pop("name"))
-        if dataclasses.is_dataclass(part):
-            accepted = {field.name for field in dataclasses.fields(part) if field.init}
-        else:
-            accepted = set(inspect.signature(part.__init__).parameters) - {"self"}
+        accepted = inspect.signature(part).parameters
         for key in settings:
             if key not in accepted:
                 raise UserError(f"The {self.kind} {part.name} takes no setting {key!r}: {nearest(key, accepted)}.")
+        for key, parameter in accepted.items():
+            variadic = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            if parameter.default is parameter.empty and not variadic and key not in {*settings, *more}:
+                raise UserError(f"The {self.kind} {part.name} needs {self.kind.lower()}.{key}=…")
         return part(**settings, **more)

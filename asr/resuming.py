@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -144,10 +145,11 @@ def move(saved: dict[str, Any], run: str, started_in: Path, given: set[str]) -> 
 
     if isinstance(saved.get("logger"), dict) and "logger" not in given:
         saved["logger"] = moved(saved["logger"])
-    if started_in.absolute() == Path.cwd():
+    # where that is gone, all of it has moved here: nothing is made in the old place again
+    if started_in.absolute() == Path.cwd() or not started_in.is_dir():
         return
     if "cache" not in given and isinstance(saved.get("cache"), str):
-        saved["cache"] = str(started_in / saved["cache"])
+        saved["cache"] = os.path.abspath(started_in / saved["cache"])
     if own_places(saved):
         there = absolute_places(saved["corpus"], started_in)
         saved["corpus"] |= {key: there[key] for key in there if f"corpus.{key}" not in given}

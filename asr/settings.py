@@ -100,12 +100,12 @@ def known_attention(key: str, value: Any) -> bool:
 def check_combination(config_name: str, overrides: Iterable[tuple[str, Any]], read: Iterable[str] = ()) -> None:
     """read: knobs that an attention of the same sweep reads."""
     available, defaults = groups(), default_choices(config_name)
-    chosen, values = [], []
+    chosen, values, added = [], [], []
     for key, value in overrides:
         if key.split(".")[0] == "hydra":
             continue
         if key.startswith("+"):
-            check_addition(compose(config_name, []), key[1:])
+            added.append(key[1:])
             continue
         if key in available and key in defaults:
             allowed = available[key] + (["null"] if defaults[key] == "null" else [])
@@ -116,6 +116,8 @@ def check_combination(config_name: str, overrides: Iterable[tuple[str, Any]], re
         else:
             values.append((key, value))
     default = compose(config_name, chosen)
+    for key in added:
+        check_addition(default, key)
     typed = {key.lstrip("+") for key, _ in overrides}
     for key, value in values:
         if not of_own_corpus(config_name, key, typed):
@@ -140,7 +142,13 @@ def check_whole(config_name: str, config, values: list[tuple[str, Any]]) -> None
     try:
         OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"The configuration does not resolve: {str(error).splitlines()[0]}.") from None
+        reason = f"{str(error).splitlines()[0]}."
+        typed = [f"{key}={value}" for key, value in values if isinstance(value, str) and "${" in value]
+        if not typed:
+            raise UserError(f"The configuration does not resolve: {reason}") from None
+        raise UserError(
+            f"{', '.join(typed)}: ${{…}} leads nowhere: {reason} Where a name holds these very signs, type \\${{ for ${{."
+        ) from None
     if "run" in config:
         if "${" in str(config.run):
             raise UserError(f"run={config.run}: the name of a run's folder cannot hold ${{.")

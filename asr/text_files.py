@@ -72,8 +72,8 @@ def opener_of(first: bytes, path: Path | str):
 def byte_lines(file: BinaryIO, path: Path | str) -> Iterator[bytes]:
     """The lines of a file that `open_unpacked` opened, with their ends, without byte order marks.
 
-    A mark is dropped from the start of any line, as files with marks are sometimes joined. Raises UserError for UTF-16 and
-    for a file that is damaged or cut short.
+    Marks are dropped from the start of any line: joined files have them in the middle, and some editors add one at each
+    saving. Raises UserError for UTF-16 and for a file that is damaged or cut short.
     """
     number = 0
     try:
@@ -82,7 +82,8 @@ def byte_lines(file: BinaryIO, path: Path | str) -> Iterator[bytes]:
                 raise UserError(
                     f"{path} is UTF-16 or UTF-32. Save it as UTF-8: iconv -f utf-16 -t utf-8 {path} > {path}.utf8"
                 )
-            line = line.removeprefix(codecs.BOM_UTF8)
+            while line.startswith(codecs.BOM_UTF8):
+                line = line.removeprefix(codecs.BOM_UTF8)
             if number == 1 and b"\r" in line and not line.endswith(b"\n"):
                 # no LF in the whole file: lines end as on classic Mac OS
                 yield from line.removesuffix(b"\r").split(b"\r")

@@ -16,9 +16,13 @@ log = logging.getLogger(__name__)
 
 
 def user_cache() -> Path | None:
-    """`$XDG_CACHE_HOME/asr`, or `~/.cache/asr`; None for a user without a home folder."""
+    """`$XDG_CACHE_HOME/asr`, or `~/.cache/asr`; None for a user without a home folder.
+
+    A relative `$XDG_CACHE_HOME` is ignored, as the XDG Base Directory Specification asks for.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
     with contextlib.suppress(RuntimeError):
-        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "asr"
+        return Path(given if os.path.isabs(given) else "~/.cache").expanduser() / "asr"
     return None
 
 

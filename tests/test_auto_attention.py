@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from asr import calibration
 from asr.attention import attentions, auto
 from asr.calibration import Crossover, find_crossover, remembered
+from asr.user_cache import user_cache
 
 CLUSTERS = {"clusters": 4, "topk": 3, "bits": 31, "iterations": 2}
 
@@ -227,6 +228,13 @@ def test_other_cases_in_the_file_stay():
     remembered("first", lambda: first)
     remembered("second", lambda: second)
     assert remembered("first", pytest.fail) == first and remembered("second", pytest.fail) == second
+
+
+@pytest.mark.parametrize("given", ["", "relative", "./here"])
+def test_a_relative_cache_folder_is_ignored(given, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", given)
+    assert user_cache() == tmp_path / ".cache/asr"
 
 
 def test_where_nothing_can_be_written_it_measures_all_the_same(monkeypatch, tmp_path):

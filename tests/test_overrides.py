@@ -40,7 +40,7 @@ PATHS = [
     "/home/büro/speech", "/data/模型", "/data/lang=en", "/data/it's", "take(1)", "a&b", "x#1", "v[2]", "[2]", "[2", "{a", "(",
     "{a: b}", "a b", " a ", "  ", "a,b", "a\\,b", "\\t", "\\", "a\\", 'a"b', '"a', "a'", "'", "50%", "%(x)s", "$HOME", "$", "a${",
     "🙂", "a;b", "a: b", "a|b", "<a>", "!a", "*", "-", "--x", "+a", "@a", "^", "`a`", "2024", "007", "1e3", "nan", "inf", "true",
-    "off", "null", "range(1,3)", "choice(a,b)", "str(1)", "a~b", "~nobody-has-this-name", "${", "}", "a\tb", "é",
+    "off", "null", "range(1,3)", "choice(a,b)", "str(1)", "a~b", "${", "}", "a\tb", "é",
     "e\u0301", "a=b=c",
 ]  # fmt: skip
 
@@ -66,13 +66,19 @@ def kept_by_hydra(text):
     return quoted or "${" in text or text in ("", "???")
 
 
+def begins_with_a_home(text):
+    return os.path.normpath(text).startswith("~")
+
+
 LETTERS = st.one_of(
     st.sampled_from(string.punctuation), st.characters(blacklist_categories=["Cs"], blacklist_characters="\n\r\0")
 )
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.text(LETTERS, min_size=1, max_size=12).filter(lambda text: not kept_by_hydra(text)))
+@given(
+    st.text(LETTERS, min_size=1, max_size=12).filter(lambda text: not (kept_by_hydra(text) or begins_with_a_home(text)))
+)
 def test_any_text_arrives_as_it_was_typed(text):
     assert path_of(text) == os.path.expanduser(text)
 
@@ -93,6 +99,16 @@ def test_a_text_put_into_a_configuration_is_never_interpolated(text):
 )  # fmt: skip
 def test_quotes_around_the_whole_interpolations_and_the_home_folder_mean_what_they_do_in_hydra_or_a_shell(typed, meant):
     assert path_of(typed) == meant
+
+
+@pytest.mark.parametrize("typed", ["~no-such-user", "~no-such-user/speech", '"~no-such-user"'])
+def test_the_home_of_nobody_is_refused_unless_a_file_has_that_name(typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no user 'no-such-user'.* typed \./~no-such-user"):
+        path_of(typed)
+    (tmp_path / "~no-such-user/speech").mkdir(parents=True)
+    assert path_of(typed) == str(tmp_path / typed.strip('"'))
+    assert path_of("./~new") == typed_text("./~new") == parted("output=./~new")[2] == str(tmp_path / "~new")
 
 
 @pytest.mark.parametrize("name", ["'a'", '"a"', "${cache}", "\\${cache}", "${nothing}", "null"])
@@ -130,6 +146,8 @@ def test_a_list_of_paths_holds_them_as_they_were_typed():
     ("typed", "taken"),
     [
         ("corpus.path=~/a,/data/lang=en,2024", f'corpus.path={HOME}/a,"/data/lang=en","2024"'),
+        ('corpus.path="/a,b",/lang=en', 'corpus.path="/a,b","/lang=en"'),
+        ("corpus.path=it's,=b's", 'corpus.path="it\'s","=b\'s"'),
         ('corpus.path="/data/a,b",c', 'corpus.path="/data/a,b",c'),
         ("corpus.path=a, b", "corpus.path=a,b"),
         ("seed=1,2", "seed=1,2"),

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from asr.errors import UserError
 from asr.overrides import as_hydra_takes
-from asr.resuming import CHANGEABLE, check_same, refuse_foreign_code, resumed_config, with_run
+from asr.resuming import CHANGEABLE, check_same, move, refuse_foreign_code, resumed_config, with_run
 from asr.settings import compose
 
 
@@ -48,6 +48,14 @@ def resumed(folder, *typed):
     config = copy.deepcopy(composed(*typed))
     config.resume = config.run = str(folder)
     return resumed_config(config, [*typed, f"resume={folder}", f"run={folder}"])
+
+
+def test_the_cache_is_where_the_run_was_started_or_here_where_that_is_gone(tmp_path):
+    (tmp_path / "there").mkdir()
+    for folder, cache in (("there", str(tmp_path / "c")), ("gone", "../c")):
+        saved = {"cache": "../c"}
+        move(saved, "runs/x", tmp_path / folder, set())
+        assert saved["cache"] == cache
 
 
 def test_without_resume_the_arguments_are_left_alone(run):

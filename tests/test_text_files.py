@@ -153,6 +153,7 @@ READERS = {
 # how else the same text may lie on a disk
 WRITTEN = {
     "with a byte order mark": lambda data: b"\xef\xbb\xbf" + data,
+    "with two byte order marks": lambda data: 2 * b"\xef\xbb\xbf" + data,
     "with CRLF": lambda data: data.replace(b"\n", b"\r\n"),
     "with CR": lambda data: data.replace(b"\n", b"\r"),
     "decomposed": lambda data: unicodedata.normalize("NFD", data.decode()).encode(),
