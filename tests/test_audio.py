@@ -8,6 +8,8 @@ import soundfile
 from asr.audio import audio_duration, is_mono_wav_or_flac, read_audio, write_flac
 from asr.errors import UserError
 
+pytestmark = pytest.mark.smoke
+
 
 def tone(seconds=1.0, sample_rate=16000, hertz=440.0):
     time = numpy.arange(int(seconds * sample_rate)) / sample_rate

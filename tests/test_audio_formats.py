@@ -93,7 +93,7 @@ def compare(tmp_path):
     return compare_one
 
 
-every_container = pytest.mark.parametrize(("writer", "container"), CONTAINERS, ids="-".join)
+every_container = pytest.mark.parametrize(("writer", "container"), CONTAINERS, ids=map("-".join, CONTAINERS))
 
 
 @functools.cache
