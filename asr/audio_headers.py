@@ -30,6 +30,12 @@ AUDIO_SUFFIXES = frozenset(
 NEAR = 1 << 16
 MOST_CHUNKS = 100_000
 OGG_LONGEST_PAGE = 65307  # bytes
+# Layer III of MPEG 1 (True) and of MPEG 2 and 2.5, by the four bits of a frame's header; 0: free or forbidden.
+MPEG_KBPS = {
+    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0),
+    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0),
+}
+MPEG_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # Hz, by version
 READ_AHEAD = 1 << 17  # bytes that a decoder may have read beyond what it decoded: two pages
 FLAC_READ_AHEAD = 1 << 15  # libFLAC reads half of that at a time
 
@@ -339,7 +345,23 @@ def mpeg_promise(file: BinaryIO) -> MpegPromise | None:
         return MpegPromise(frames * frame_samples, is_exact=False)
     padding = int.from_bytes(frame[tag + 21 : tag + 24], "big")
     samples = max(0, frames * frame_samples - (padding >> 12) - (padding & 0xFFF))
-    return MpegPromise(samples, is_exact=bool(flags & 2) and _ends_at(file, length, size))
+    is_exact = bool(flags & 2) and _ends_at(file, length, size) and mpeg_frames(file) == frames + 1
+    return MpegPromise(samples, is_exact)
+
+
+def mpeg_frames(file: BinaryIO) -> int:
+    """The frames of layer III, that of the Xing header among them, from the start of a file to what is no frame."""
+    file.seek(0)
+    data, place, count = file.read(), 0, 0
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] & 0xE6 == 0xE2:
+        version, third = data[place + 1] >> 3 & 3, data[place + 2]
+        kbps = MPEG_KBPS[version == 3][third >> 4]
+        rates = MPEG_RATES.get(version)
+        if not kbps or rates is None or third >> 2 & 3 == 3:
+            break
+        place += (144 if version == 3 else 72) * 1000 * kbps // rates[third >> 2 & 3] + (third >> 1 & 1)
+        count += 1
+    return count
 
 
 def _ends_at(file: BinaryIO, at: int, size: int) -> bool:

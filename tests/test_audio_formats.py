@@ -312,7 +312,8 @@ def test_an_mp3_is_believed_only_where_its_xing_header_agrees_with_its_end(tmp_p
     without[place : place + 4] = b"\0\0\0\0"
     assert read_header(write(tmp_path / "b.mp3", bytes(without))).samples is None
     assert seconds_of(tmp_path / "b.mp3") == pytest.approx(decoded_by_ffmpeg(tmp_path / "b.mp3"), abs=EXACT)
-    for frames in (0, 0xFFFFFFFF):  # not written
+    there = int.from_bytes(data[place + 8 : place + 12], "big")
+    for frames in (0, 0xFFFFFFFF, there // 2):  # not written, and wrong
         counted = data[: place + 8] + frames.to_bytes(4, "big") + data[place + 12 :]
         assert seconds_of(write(tmp_path / "counted.mp3", counted)) == pytest.approx(SECONDS, abs=0.1)
     place = data.index(b"LAME")  # how much the encoder padded stands here
