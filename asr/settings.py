@@ -178,14 +178,15 @@ def missing_keys(config) -> list[str]:
 
 
 def comment_of(config_name: str, config, key: str) -> str:
-    """The comment beside a key in `conf/`, in the file that was chosen."""
+    """The comment beside or above a key in `conf/`, in the file that was chosen."""
     *groups_above, name = key.split(".")
     chosen = default_of(config, f"{groups_above[0]}.name") if groups_above else config_name
     for path in CONF.glob("/".join([*groups_above, f"{chosen or '*'}.yaml"])):
-        found = re.search(rf"^{name}:[^#\n]*# (.+)$", path.read_text(encoding="utf8"), re.M)
-        if found:
-            return found[1] + "."
-    return "it has no default."
+        text = path.read_text(encoding="utf8")
+        for comment in (rf"^{name}:[^#\n]*# (.+)$", rf"^# (.+)\n{name}:"):
+            if found := re.search(comment, text, re.M):
+                return found[1] + "."
+    return "give it a value."
 
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}
