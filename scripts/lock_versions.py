@@ -1,11 +1,11 @@
-"""Writes down versions that work together: installs them, runs the whole test suite, and only then writes the file.
+"""Locks versions that work together: installs them, runs the tests, and writes the file only if these pass.
 
     python scripts/lock_versions.py                                # constraints.txt: the newest that pyproject.toml allows
     python scripts/lock_versions.py --oldest                       # constraints-oldest.txt: the oldest that it allows
-    python scripts/lock_versions.py --pythons python3.12 python3.13     # as it should be done: installed there too, and tried
+    python scripts/lock_versions.py --pythons python3.12 python3.13     # installs them there too, and runs the smoke tests
 
-Run it with the oldest Python that is supported. What only a newer Python needs (setuptools, or what has left the standard
-library) gets a marker. Exit code: 0 if the file was written; 2 if something did not install or pass.
+Run it with the oldest supported Python. Libraries that only a newer Python needs, such as modules dropped from the standard
+library, get a marker. Exit code: 0 if the file was written; 2 if something did not install or pass.
 """
 
 from __future__ import annotations
