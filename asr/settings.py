@@ -104,17 +104,23 @@ def check_overrides(config_name: str, arguments: list[str]) -> None:
         check_combination(config_name, combination, {knob for knobs in read for knob in knobs})
 
 
+def is_glob(override) -> bool:
+    from hydra.core.override_parser.types import Glob
+
+    return isinstance(override._value, Glob)
+
+
 def values_of(override) -> list[tuple[str, Any]]:
     """Every (key, value) that an override asks for: one, unless it is a sweep. A key that is to be added keeps its `+`."""
     key = override.get_key_element().removeprefix("++")
+    if is_glob(override):
+        return [(key, value) for value in override.value().filter(groups()[key])]
     if override.is_choice_sweep():
         return [(key, getattr(value, "text", value)) for value in override.value().list]
     if override.is_range_sweep():
         return [(key, value) for value in override.value().range()]
     if override.is_interval_sweep():
         return [(key, override.value().start), (key, override.value().end)]
-    if override.is_sweep_override():
-        return [(key, value) for value in override.value().filter(groups()[key])]
     return [(key, override.value())]
 
 
@@ -152,7 +158,8 @@ def check_combination(config_name: str, overrides: Iterable[tuple[str, Any]], re
     for key, value in values:
         if not of_own_corpus(config_name, key, typed):
             check_value(config_name, default, key, value)
-    check_knobs(default, [key for key, _ in values if key not in read])
+    attentions = [pair.partition("=")[2] for pair in chosen if pair.startswith("attention=")]
+    check_knobs(default, [key for key, _ in values if key not in read], *attentions)
     given = {key for key, _ in values}
     for key in missing_keys(default):
         if key not in given and key.rpartition(".")[0] not in given:
@@ -303,6 +310,8 @@ def check_addition(default, key: str) -> None:
     """Raises UserError unless `key` goes on to a library as it is: in a group with a `_target_` there may be new keys."""
     from omegaconf import OmegaConf
 
+    if key in groups():
+        raise UserError(f"+{key}: there is such a group already; leave the + out: {key}=…")
     parent = OmegaConf.select(default, key.rpartition(".")[0], throw_on_missing=False) if "." in key else None
     if not hasattr(parent, "get") or "_target_" not in parent:
         raise UserError(f"There is no setting called {key!r}: {nearest(key, keys_of(default))}.")
@@ -341,14 +350,12 @@ def check_hydra(config_name: str, overrides) -> None:
         compose(config_name, [one.input_line for one in own], with_hydra=True)
     except UserError as error:
         for one in own:
+            if "Could not find" not in str(error):
+                break
             if extra := PLUGINS.get(one.input_line):
-                import importlib.util
-
-                plugin = {"slurm": "submitit_launcher", "optuna": "optuna_sweeper"}.get(extra, "joblib_launcher")
-                if not importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}"):
-                    raise UserError(
-                        f"{one.input_line}: its plugin is not installed. Install it: pip install 'asr[{extra}]'"
-                    ) from None
+                raise UserError(
+                    f"{one.input_line}: its plugin is not installed. Install it: pip install 'asr[{extra}]'"
+                ) from None
         raise UserError(f"{' '.join(one.input_line for one in own)}: {' '.join(str(error).split())}") from None
 
 
@@ -356,7 +363,7 @@ def check_sweep(override, sweeper: str) -> None:
     """Raises UserError for a sweep that the sweeper cannot run."""
     if override.is_interval_sweep() and sweeper == "basic":
         raise UserError(f"{override.input_line}: an interval needs a sweeper that searches: add hydra/sweeper=optuna.")
-    if override.is_sweep_override() and override.value_type.name == "GLOB_CHOICE_SWEEP":
+    if is_glob(override):
         if sweeper != "basic":
             raise UserError(f"{override.input_line}: hydra/sweeper={sweeper} takes no glob; write choice(a,b).")
         if override.key_or_group not in groups():
@@ -447,9 +454,12 @@ def fits(value: Any, kind: type) -> bool:
     return isinstance(value, {float: (int, float), str: (str, int, float)}.get(kind, kind))
 
 
-def check_knobs(config, keys: list[str]) -> None:
+def check_knobs(config, keys: list[str], chosen: str | None = None) -> None:
+    """chosen: the file of the attention where one was typed, which need not be called as the attention that it describes."""
     attention = config.get("attention")
     name = attention.get("name") if hasattr(attention, "get") else None
+    if name is not None and chosen is not None:
+        name = chosen
     if name is None:
         return
     for key in keys:
@@ -472,12 +482,28 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False):
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            own = [f'hydra.searchpath=["file://{folder}"]' for folder in OWN]
-            return hydra.compose(config_name, overrides=[*own, *overrides], return_hydra_config=with_hydra)
+            search_own_conf()
+            return hydra.compose(config_name, overrides=overrides, return_hydra_config=with_hydra)
         except HydraException as error:
             raise UserError(f"The configuration does not compose: {error}") from None
         finally:
             GlobalHydra.instance().clear()
+
+
+def search_own_conf() -> None:
+    """Has Hydra, once initialized, look into the folder of --config-dir too, where its command line puts it."""
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
+    from hydra.core.global_hydra import GlobalHydra
+
+    if not OWN:
+        return
+    search_path = create_config_search_path(str(CONF))
+    for folder in OWN:
+        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    GlobalHydra.instance().clear()
+    Hydra.create_main_hydra2("app", search_path)
 
 
 def keys_of(config, prefix: str = "") -> Iterator[str]:

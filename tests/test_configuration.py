@@ -78,7 +78,8 @@ def test_the_knobs_of_an_attention_are_what_its_file_interpolates():
 
 
 TAKEN = [
-    "-m optimizer.lr=choice(0.1,0.2)", "-m seed=range(1,4)", "-m seed=sort(3,1,2)", "-m seed=shuffle(range(1,4))", "-m attention=glob(*)",
+    "-m optimizer.lr=choice(0.1,0.2)", "-m seed=range(1,4)", "-m seed=sort(3,1,2)", "-m seed=shuffle(range(1,4))",
+    "-m attention=glob(*)",
     "~optimizer.weight_decay", "hydra.job.name=x", "hydra.verbose=true", "hydra/job_logging=disabled", "hydra.run.dir=x",
     "hydra.sweep.subdir=x", "hydra/launcher=basic", "+optimizer.maximize=true", "++seed=2",
 ]  # fmt: skip
