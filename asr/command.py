@@ -190,6 +190,7 @@ def own_folder(config_name: str, arguments: list[str]) -> Iterator[list[str]]:
         or "\nrun:" not in file_of(config_name).read_text(encoding="utf8")
         or asked.cfg
         or asked.info
+        or asked.hydra_help
     ):
         yield []
         return

@@ -96,6 +96,7 @@ REFUSED = {
     "-m seed=glob(*)": "goes over the choices of a group: attention",
     "-m optimizer.lr=choice(0.1,a)": "optimizer.lr takes a number",
     "~watch": "~watch: this setting cannot be taken out; set it to another value",
+    "+experiment=x": "leave the + out: experiment=",
     "~optimizer._target_": "cannot be taken out",
     "~optimizer.weight_decy": "did you mean optimizer.weight_decay",
     "hydra.job.nam=x": "hydra.job.nam=x: ",
