@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,26 @@ from asr.scoring.metric import said_beside
 # a column that is there only if some training has such rates: CER beside WER
 OTHERS = "other rates"
 COLUMNS = ("error rate", "interval", OTHERS, "seconds", "folder", "said")
+
+
+JOBS = ".jobs"
+
+
+def keep_job(sweep: Path, number: int, job: dict[str, Any]) -> None:
+    """Writes what is known of a job into the sweep's folder, where the process that started the sweep finds it."""
+    file = sweep / JOBS / f"{number}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_suffix(".partial")
+    aside.write_text(json.dumps(job), encoding="utf8")
+    aside.replace(file)
+
+
+def take_jobs(sweep: Path) -> list[dict[str, Any]]:
+    """What is known of every job that was started, in their order; the files are removed."""
+    files = sorted(sweep.glob(f"{JOBS}/*.json"), key=lambda file: int(file.stem))
+    jobs = [json.loads(file.read_text(encoding="utf8")) for file in files]
+    shutil.rmtree(sweep / JOBS, ignore_errors=True)
+    return jobs
 
 
 def same_run(folder: Path, config) -> Path | None:
@@ -108,3 +129,10 @@ def show_sweep(folder: Path, rows: list[dict[str, str]]) -> None:
         if not row["error rate"]:
             console.print(f"{Path(row['folder']).name}: {row['said']}")
     console.print(f"also in {folder / 'sweep.md'} and sweep.csv")
+
+
+def best_on_dev(run: Path) -> float | None:
+    """The lowest error rate on dev, 0 to 1, that `metrics.csv` of a run holds; None if it was never validated."""
+    with open(run / "metrics.csv", encoding="utf8", newline="") as file:
+        rates = [float(row["dev/error_rate"]) for row in csv.DictReader(file) if row.get("dev/error_rate")]
+    return min(rates, default=None)

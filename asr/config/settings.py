@@ -16,6 +16,8 @@ from asr.errors import UserError, nearest
 from asr.runtime.files import make_folder
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
+# what --config-dir of this command names
+OWN: list[Path] = []
 
 
 def plain(config) -> Any:
@@ -27,22 +29,42 @@ def plain(config) -> Any:
 
 def groups() -> dict[str, list[str]]:
     """The choices of every configuration group: {"attention": ["clustered", "full", …], …}."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(CONF.glob("*/**/*.yaml")):
-        group, _, _ = path.relative_to(CONF).as_posix().partition("/")
-        found.setdefault(group, []).append(path.relative_to(CONF / group).with_suffix("").as_posix())
-    return found
+    found: dict[str, set[str]] = {}
+    for folder in searched():
+        for path in folder.glob("*/**/*.yaml"):
+            group, _, choice = path.relative_to(folder).with_suffix("").as_posix().partition("/")
+            found.setdefault(group, set()).add(choice)
+    return {group: sorted(found[group]) for group in sorted(found)}
+
+
+def searched() -> list[Path]:
+    """The folders that settings are looked for in: conf/, and the one of --config-dir behind it."""
+    return [CONF, *OWN]
+
+
+def where_settings_lie() -> list[str]:
+    """The flags by which another process of this program finds the same settings."""
+    from hydra.core.hydra_config import HydraConfig
+
+    named = [f"--config-name={HydraConfig.get().job.config_name}"] if HydraConfig.initialized() else []
+    return [*(f"--config-dir={folder}" for folder in OWN), *named]
+
+
+def file_of(name: str) -> Path:
+    """The file of a configuration such as "train" or "attention/full", the first that there is."""
+    files = [folder / f"{name}.yaml" for folder in searched()]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def knobs_of(attention: str) -> list[str]:
     """The top-level knobs that `conf/attention/<attention>.yaml` reads, in its order."""
-    text = (CONF / "attention" / f"{attention}.yaml").read_text(encoding="utf8")
+    text = file_of(f"attention/{attention}").read_text(encoding="utf8")
     return re.findall(r"\$\{(\w+)\}", text)
 
 
 def all_knobs() -> list[str]:
     """Every top-level knob that some attention reads."""
-    return sorted({knob for path in (CONF / "attention").glob("*.yaml") for knob in knobs_of(path.stem)})
+    return sorted({knob for attention in groups()["attention"] for knob in knobs_of(attention)})
 
 
 def first_choices(config_name: str, typed: dict[str, str | None]) -> list[str]:
@@ -63,19 +85,18 @@ def check_overrides(config_name: str, arguments: list[str]) -> None:
 
     parsed_arguments = get_args_parser().parse_args(arguments)
     for argument in parsed_arguments.overrides:
-        if argument.startswith("~"):
-            raise UserError(f"{argument}: nothing can be taken out of the configuration; set it to another value.")
-        if "=" not in argument:
+        if "=" not in argument and not argument.startswith("~"):
             raise UserError(f"{argument!r} is not of the form key=value. --help lists the keys.")
     try:
         overrides = OverridesParser.create().parse_overrides(parsed_arguments.overrides)
     except HydraException as error:
         raise UserError(f"The options cannot be read: {str(error).splitlines()[0]}") from None
+    check_hydra(config_name, overrides)
+    sweeper = next((str(one.value()) for one in overrides if one.key_or_group == "hydra/sweeper"), "basic")
     for override in overrides:
         if override.is_sweep_override() and not parsed_arguments.multirun:
             raise UserError(f"{override.input_line}: several values need --multirun; a list is written [a,b].")
-        if override.is_sweep_override() and not (override.is_choice_sweep() or override.is_range_sweep()):
-            raise UserError(f"{override.input_line}: several values are written a,b,c or range(1,10).")
+        check_sweep(override, sweeper)
     combinations = list(itertools.product(*map(values_of, overrides)))
     # in a sweep over attentions a knob need not be read by all of them
     read = [knobs_of(str(value)) for pairs in combinations for key, value in pairs if known_attention(key, value)]
@@ -83,13 +104,23 @@ def check_overrides(config_name: str, arguments: list[str]) -> None:
         check_combination(config_name, combination, {knob for knobs in read for knob in knobs})
 
 
+def is_glob(override) -> bool:
+    from hydra.core.override_parser.types import Glob
+
+    return isinstance(override._value, Glob)
+
+
 def values_of(override) -> list[tuple[str, Any]]:
     """Every (key, value) that an override asks for: one, unless it is a sweep. A key that is to be added keeps its `+`."""
     key = override.get_key_element().removeprefix("++")
+    if is_glob(override):
+        return [(key, value) for value in override.value().filter(groups()[key])]
     if override.is_choice_sweep():
         return [(key, getattr(value, "text", value)) for value in override.value().list]
     if override.is_range_sweep():
         return [(key, value) for value in override.value().range()]
+    if override.is_interval_sweep():
+        return [(key, override.value().start), (key, override.value().end)]
     return [(key, override.value())]
 
 
@@ -100,9 +131,12 @@ def known_attention(key: str, value: Any) -> bool:
 def check_combination(config_name: str, overrides: Iterable[tuple[str, Any]], read: Iterable[str] = ()) -> None:
     """read: knobs that an attention of the same sweep reads."""
     available, defaults = groups(), default_choices(config_name)
-    chosen, values, added = [], [], []
+    chosen, values, added, removed = [], [], [], []
     for key, value in overrides:
-        if key.split(".")[0] == "hydra":
+        if re.split(r"[./]", key)[0] == "hydra":
+            continue
+        if key.startswith("~"):
+            removed.append(key[1:])
             continue
         if key.startswith("+"):
             added.append(key[1:])
@@ -118,11 +152,14 @@ def check_combination(config_name: str, overrides: Iterable[tuple[str, Any]], re
     default = compose(config_name, chosen)
     for key in added:
         check_addition(default, key)
+    for key in removed:
+        check_removal(default, key)
     typed = {key.lstrip("+") for key, _ in overrides}
     for key, value in values:
         if not of_own_corpus(config_name, key, typed):
             check_value(config_name, default, key, value)
-    check_knobs(default, [key for key, _ in values if key not in read])
+    attentions = [pair.partition("=")[2] for pair in chosen if pair.startswith("attention=")]
+    check_knobs(default, [key for key, _ in values if key not in read], *attentions)
     given = {key for key, _ in values}
     for key in missing_keys(default):
         if key not in given and key.rpartition(".")[0] not in given:
@@ -181,7 +218,8 @@ def comment_of(config_name: str, config, key: str) -> str:
     """The comment beside or above a key in `conf/`, in the file that was chosen."""
     *groups_above, name = key.split(".")
     chosen = default_of(config, f"{groups_above[0]}.name") if groups_above else config_name
-    for path in CONF.glob("/".join([*groups_above, f"{chosen or '*'}.yaml"])):
+    pattern = "/".join([*groups_above, f"{chosen or '*'}.yaml"])
+    for path in (path for folder in searched() for path in folder.glob(pattern)):
         text = path.read_text(encoding="utf8")
         for comment in (rf"^{name}:[^#\n]*# (.+)$", rf"^# (.+)\n{name}:"):
             if found := re.search(comment, text, re.M):
@@ -272,9 +310,66 @@ def check_addition(default, key: str) -> None:
     """Raises UserError unless `key` goes on to a library as it is: in a group with a `_target_` there may be new keys."""
     from omegaconf import OmegaConf
 
+    if key in groups():
+        raise UserError(f"+{key}: there is such a group already; leave the + out: {key}=…")
     parent = OmegaConf.select(default, key.rpartition(".")[0], throw_on_missing=False) if "." in key else None
     if not hasattr(parent, "get") or "_target_" not in parent:
         raise UserError(f"There is no setting called {key!r}: {nearest(key, keys_of(default))}.")
+
+
+def check_removal(default, key: str) -> None:
+    """Raises UserError unless `key` is an argument of a library, which has a default of its own: `~optimizer.weight_decay`."""
+    parent, _, name = key.rpartition(".")
+    group = default_of(default, parent) if parent else None
+    if key not in keys_of(default):
+        raise UserError(f"~{key}: there is no setting called {key!r}: {nearest(key, keys_of(default))}.")
+    if not hasattr(group, "get") or "_target_" not in group or name in ("_target_", "name"):
+        raise UserError(
+            f"~{key}: this setting cannot be taken out; set it to another value. Only what goes to a library that has a default "
+            "of its own can be left out, such as ~optimizer.weight_decay."
+        )
+
+
+# Hydra's plugins, by the extra that installs each
+PLUGINS = {
+    "hydra/launcher=joblib": "joblib",
+    "hydra/launcher=submitit_local": "slurm",
+    "hydra/launcher=submitit_slurm": "slurm",
+    "hydra/sweeper=optuna": "optuna",
+}
+
+
+def check_hydra(config_name: str, overrides) -> None:
+    """Raises UserError if Hydra does not know one of its own settings, such as a launcher whose plugin is not installed."""
+    own = [
+        one for one in overrides if re.split(r"[./]", one.key_or_group)[0] == "hydra" and not one.is_sweep_override()
+    ]
+    if not own:
+        return
+    try:
+        compose(config_name, [one.input_line for one in own], with_hydra=True)
+    except UserError as error:
+        for one in own:
+            if "Could not find" not in str(error):
+                break
+            if extra := PLUGINS.get(one.input_line):
+                raise UserError(
+                    f"{one.input_line}: its plugin is not installed. Install it: pip install 'asr[{extra}]'"
+                ) from None
+        raise UserError(f"{' '.join(one.input_line for one in own)}: {' '.join(str(error).split())}") from None
+
+
+def check_sweep(override, sweeper: str) -> None:
+    """Raises UserError for a sweep that the sweeper cannot run."""
+    if override.is_interval_sweep() and sweeper == "basic":
+        raise UserError(f"{override.input_line}: an interval needs a sweeper that searches: add hydra/sweeper=optuna.")
+    if is_glob(override):
+        if sweeper != "basic":
+            raise UserError(f"{override.input_line}: hydra/sweeper={sweeper} takes no glob; write choice(a,b).")
+        if override.key_or_group not in groups():
+            raise UserError(f"{override.input_line}: glob(…) goes over the choices of a group: {', '.join(groups())}.")
+        if not override.value().filter(groups()[override.key_or_group]):
+            raise UserError(f"{override.input_line}: no {override.key_or_group} is called so.")
 
 
 def check_value(config_name: str, default, key: str, value: Any) -> None:
@@ -313,7 +408,7 @@ def check_value(config_name: str, default, key: str, value: Any) -> None:
 def choices_with(key: str) -> list[str]:
     """The choices of a group whose files have a setting: "folder" and others for "corpus.path"."""
     group, _, name = key.partition(".")
-    files = {choice: CONF / group / f"{choice}.yaml" for choice in groups().get(group, ()) if "/" not in choice}
+    files = {choice: file_of(f"{group}/{choice}") for choice in groups().get(group, ()) if "/" not in choice}
     return [one for one, file in files.items() if re.search(rf"^{re.escape(name)}:", file.read_text("utf8"), re.M)]
 
 
@@ -359,9 +454,12 @@ def fits(value: Any, kind: type) -> bool:
     return isinstance(value, {float: (int, float), str: (str, int, float)}.get(kind, kind))
 
 
-def check_knobs(config, keys: list[str]) -> None:
+def check_knobs(config, keys: list[str], chosen: str | None = None) -> None:
+    """chosen: the file of the attention where one was typed, which need not be called as the attention that it describes."""
     attention = config.get("attention")
     name = attention.get("name") if hasattr(attention, "get") else None
+    if name is not None and chosen is not None:
+        name = chosen
     if name is None:
         return
     for key in keys:
@@ -384,11 +482,28 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False):
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         try:
+            search_own_conf()
             return hydra.compose(config_name, overrides=overrides, return_hydra_config=with_hydra)
         except HydraException as error:
             raise UserError(f"The configuration does not compose: {error}") from None
         finally:
             GlobalHydra.instance().clear()
+
+
+def search_own_conf() -> None:
+    """Has Hydra, once initialized, look into the folder of --config-dir too, where its command line puts it."""
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
+    from hydra.core.global_hydra import GlobalHydra
+
+    if not OWN:
+        return
+    search_path = create_config_search_path(str(CONF))
+    for folder in OWN:
+        search_path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    GlobalHydra.instance().clear()
+    Hydra.create_main_hydra2("app", search_path)
 
 
 def keys_of(config, prefix: str = "") -> Iterator[str]:
@@ -407,6 +522,15 @@ def keys_of(config, prefix: str = "") -> Iterator[str]:
 
 def default_choices(config_name: str) -> dict[str, str]:
     """The groups in the defaults list of `conf/<config_name>.yaml`, with what is chosen by default; `null` is nothing."""
-    text = (CONF / f"{config_name}.yaml").read_text(encoding="utf8")
-    lines = text.split("defaults:")[1].split("\n\n")[0]
-    return dict(re.findall(r"^  - (?:optional )?(\w+): (\S+)", lines, re.M))
+    import yaml
+
+    found: dict[str, str] = {}
+    for item in yaml.load(file_of(config_name).read_text(encoding="utf8"), yaml.CSafeLoader).get("defaults", []):
+        if isinstance(item, str) and item != "_self_" and file_of(item).is_file():
+            found |= default_choices(item)
+        elif isinstance(item, dict):
+            ((key, choice),) = item.items()
+            key = key.removeprefix("optional ").removeprefix("override ").lstrip("/")
+            if "/" not in key:
+                found[key] = "null" if choice is None else str(choice)
+    return found

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from asr.config.settings import plain
+from asr.cli.sweeps import best_on_dev
+from asr.config.settings import plain, where_settings_lie
 from asr.data.batches import TrainingPlan, Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit, check_split, refuse_if_many
 from asr.data.corpora import Corpus, corpora
@@ -48,7 +47,9 @@ FEW_STEPS = 20
 
 
 def train(config, typed: list[str] | None = None) -> float:
-    """Trains what `conf/train.yaml` describes and returns the error rate on the test split, 0 to 1.
+    """Trains what `conf/train.yaml` describes and returns the best error rate on dev, 0 to 1: what a sweeper minimizes.
+
+    The test split is scored too, but nothing is to be chosen by it.
 
     typed: the settings (key=value) that were given on the command line: another process is started with them, and a run that
     is resumed takes only those. With trainer.devices above 1 it starts as many processes, unless torchrun or SLURM did.
@@ -76,10 +77,8 @@ def train_in_processes(config, typed: list[str]) -> float:
             f"trainer.num_nodes={config.trainer.num_nodes}: start the processes with torchrun or srun, on every machine."
         )
     kept = [item for item in typed if not item.startswith("run=")]
-    launch(config.trainer.devices, [*kept, f"run={config.run}"])
-    # every attention has a folder of its own; the one that was just written is this model's
-    scores = max(Path(config.run).glob("evaluation/test/*/scores.json"), key=os.path.getmtime)
-    return json.loads(scores.read_text(encoding="utf8"))["error_rate"]
+    launch(config.trainer.devices, [*where_settings_lie(), *kept, f"run={config.run}"])
+    return best_on_dev(Path(config.run))
 
 
 def train_here(config, together: Alone | Together) -> float:
@@ -147,7 +146,8 @@ def train_here(config, together: Alone | Together) -> float:
         trained = open_checkpoint(best)
         save_model(run / "model", trained.model, units, trained_on)
     together.share(None)
-    return report(console, config, run, together)
+    report(console, config, run, together)
+    return best_on_dev(run)
 
 
 def validation_decoder(config, units: Units):
@@ -296,7 +296,7 @@ def epochs_for(max_epochs: int | str, batches: int) -> int:
     return max(4, round(ENOUGH_STEPS / batches)) if max_epochs == "auto" else max_epochs
 
 
-def report(console: Console, config, run: Path, together: Alone | Together) -> float:
+def report(console: Console, config, run: Path, together: Alone | Together) -> None:
     """Scores the test split, draws the learning curves, and says where everything lies."""
     from asr.evaluation.evaluate import Request, evaluate
     from asr.evaluation.report.plots import plot_learning_curves
@@ -323,4 +323,3 @@ def report(console: Console, config, run: Path, together: Alone | Together) -> f
             f"score it   {shlex.join(['python', 'evaluate.py', *settings])}\n"
             f"repeat it  {first_command(run)}"
         )
-    return scores["error_rate"]

@@ -55,7 +55,7 @@ MISTAKES = {
     ("train.py", "resume=nowhere"): "There is no run at nowhere to go on with",
     ("train.py", "resume=."): "holds no run to go on with: it has no config.yaml",
     ("train.py", "attention=null"): "There is no attention called 'null'",
-    ("train.py", "~attention"): "nothing can be taken out",
+    ("train.py", "~attention"): "~attention: this setting cannot be taken out",
     ("train.py", "+x=1"): "There is no setting called 'x'",
     (
         "train.py",

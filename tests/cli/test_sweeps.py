@@ -3,13 +3,17 @@
 import copy
 import csv
 import functools
+import importlib.util
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from asr.cli.sweeps import same_run, show_sweep, write_sweep
+from asr.cli.sweeps import best_on_dev, keep_job, same_run, show_sweep, take_jobs, write_sweep
 from asr.config.settings import compose
 
 
@@ -148,3 +152,103 @@ def test_the_table_is_shown_with_one_line_for_each_training(swept, capsys):
     shown = capsys.readouterr().out
     assert "5 trainings, test split" in shown and str(folder / "sweep.md") in shown
     assert shown.index("i_clustered") < shown.index("lsh")
+
+
+def test_what_became_of_each_job_is_found_by_the_process_that_started_them(tmp_path):
+    for number in (10, 2):
+        keep_job(tmp_path, number, {"run": "unknown yet", "failed": True})
+        keep_job(tmp_path, number, {"run": str(number), "failed": False})
+    assert [job["run"] for job in take_jobs(tmp_path)] == ["2", "10"]
+    assert list(tmp_path.iterdir()) == [] and take_jobs(tmp_path) == []
+
+
+def test_a_training_is_chosen_by_its_best_error_rate_on_dev(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,train/loss,dev/error_rate\n1,2.0,\n2,,0.5\n3,,0.25\n4,,0.75\n")
+    assert best_on_dev(tmp_path) == 0.25
+    (tmp_path / "metrics.csv").write_text("step,train/loss,dev/error_rate\n1,2.0,\n")
+    assert best_on_dev(tmp_path) is None
+
+
+# in place of a training: its error rate is lowest at a learning rate of 0.005, and that of seed 13 fails
+PROGRAM = """
+import json
+from pathlib import Path
+
+from asr.cli.command import command
+from asr.errors import UserError
+
+
+@command("train")
+def train(config):
+    from hydra.core.hydra_config import HydraConfig
+
+    if config.seed == 13:
+        raise UserError("seed=13 brings bad luck.")
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    rate = abs(config.optimizer.lr - 0.005)
+    test = folder / "evaluation/test/full"
+    test.mkdir(parents=True)
+    scores = {"error_rate": 1 - rate, "interval": [0, 1], "forward_seconds": 1, "attention": "full", "trained_with": "full"}
+    (test / "scores.json").write_text(json.dumps(scores))
+    return rate
+
+
+train()
+"""
+
+
+def sweep(folder, *arguments):
+    (folder / "program.py").write_text(PROGRAM)
+    root = Path(__file__).resolve().parents[2]
+    ended = subprocess.run(
+        [sys.executable, "program.py", "-m", "hydra.sweep.dir=sweep", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "Traceback" not in ended.stderr, ended.stderr
+    return ended
+
+
+def needs(plugin):
+    there = importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}")
+    return pytest.mark.skipif(not there, reason=f"hydra_{plugin} is not installed")
+
+
+LAUNCHERS = [
+    "basic",
+    pytest.param("joblib", marks=needs("joblib_launcher")),
+    pytest.param("submitit_local", marks=needs("submitit_launcher")),
+]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_the_table_holds_every_job_wherever_it_ran_and_one_that_failed_is_not_lost(launcher, tmp_path):
+    ended = sweep(tmp_path, f"hydra/launcher={launcher}", "seed=1,13", "optimizer.lr=0.001")
+    assert ended.returncode == 1, ended.stderr
+    first, second = rows_in(tmp_path / "sweep")
+    assert (first["seed"], first["folder"], first["said"]) == ("1", "sweep/0", "")
+    assert (second["seed"], second["error rate"], second["said"]) == ("13", "", "seed=13 brings bad luck.")
+    assert not (tmp_path / "sweep/1").exists() and not (tmp_path / "sweep/.jobs").exists()
+
+
+@needs("optuna_sweeper")
+def test_optuna_minimizes_what_a_training_returns(tmp_path):
+    arguments = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.seed=1"]
+    ended = sweep(tmp_path, *arguments, "optimizer.lr=interval(1e-4,1e-2)", "seed=choice(1,13)")
+    assert ended.returncode == 1, ended.stderr
+    rows = rows_in(tmp_path / "sweep")
+    assert len(rows) == 6 and {"1", "13"} == {row["seed"] for row in rows}
+    best = OmegaConf.load(tmp_path / "sweep/optimization_results.yaml")
+    tried = [abs(float(row["optimizer.lr"]) - 0.005) for row in rows if row["error rate"]]
+    assert best.best_value == pytest.approx(min(tried)) and best.best_params.seed == 1
+
+
+@needs("optuna_sweeper")
+def test_where_every_training_of_optuna_failed_the_table_says_why(tmp_path):
+    arguments = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2"]
+    ended = sweep(tmp_path, *arguments, "optimizer.lr=interval(1e-4,1e-2)", "seed=13")
+    assert ended.returncode == 1, ended.stderr
+    assert {row["said"] for row in rows_in(tmp_path / "sweep")} == {"seed=13 brings bad luck."}
