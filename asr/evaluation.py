@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,6 +21,8 @@ from asr.decoders import Decoder, Hypothesis, decoders
 from asr.errors import UserError
 from asr.memory import PeakMemory
 from asr.model import Model, refuse_unshared
+from asr.model_card import update_card
+from asr.model_folder import WEIGHTS
 from asr.moved import facts_of_run, load_own, refuse_other_data, with_places
 from asr.processes import Alone, Together
 from asr.processors import processors
@@ -185,6 +188,9 @@ def score_checkpoint(
     else:
         # one that an earlier evaluation left here would show other scores
         (folder / REPORT).unlink(missing_ok=True)
+    if not request.output and (home := model_folder_of(checkpoint)):
+        for sentence in update_card(home, output_folder(checkpoint)):
+            print(sentence, file=sys.stderr)
     return scores
 
 
@@ -411,3 +417,9 @@ def removed_by_normalizer(split: CheckedSplit, units: Units) -> dict[str, int]:
     for cut in split.cuts:
         removed.update(units.normalize(cut.supervisions[0])[1])
     return dict(removed)
+
+
+def model_folder_of(checkpoint: Checkpoint) -> Path | None:
+    """The model folder whose card shows the evaluations of a checkpoint; None for a file that lies in no such folder."""
+    folders = [checkpoint.run / "model"] if checkpoint.run is not None else [checkpoint.path]
+    return next((folder for folder in folders if (folder / WEIGHTS).is_file()), None)

@@ -27,6 +27,7 @@ from asr.errors import UserError
 from asr.fitting import check_run_settings, fit, make_loggers
 from asr.losses import losses
 from asr.model import Model, refuse_unshared
+from asr.model_card import card_facts, update_card
 from asr.model_folder import save_model
 from asr.moved import facts_of_run, load_own, refuse_other_data
 from asr.precision import precision_of
@@ -124,6 +125,7 @@ def train_here(config, together: Alone | Together) -> float:
         "command": first_command(run),
         "init_from": config.init_from,
         **data_facts(corpus.splits),
+        **card_facts(corpus, splits),
     }
     gather_statistics(model, splits["train"], config.data.evaluation_frames)
     plan = plan_training(config, model, loss, splits["train"], together, saved, console)
@@ -144,6 +146,7 @@ def train_here(config, together: Alone | Together) -> float:
     if lead:
         trained = open_checkpoint(best)
         save_model(run / "model", trained.model, units, trained_on)
+        update_card(run / "model", run / "evaluation")
     together.share(None)
     return report(console, config, run, together)
 

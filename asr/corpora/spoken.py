@@ -34,6 +34,7 @@ class SpokenCorpus(CorpusSource):
     """
 
     name = "spoken"
+    synthetic = True
 
     hours: float = 4.0
     shape: str = "wsj"
