@@ -23,10 +23,10 @@ import yaml
 
 from asr.corpora import Corpus, corpora
 from asr.errors import UserError
-from asr.model_folder import DESCRIPTION, WEIGHTS
+from asr.model_folder import CARD, DESCRIPTION, WEIGHTS
 from asr.units import write_whole
 
-CARD, SCORES = "README.md", "scores.json"
+SCORES = "scores.json"
 # of a corpus that the user brought: its name says nothing to others
 OWN = ("folder", "cuts", "kaldi", "nemo")
 METRICS = {"wer": "Word error rate", "cer": "Character error rate", "per": "Phoneme error rate"}
@@ -128,9 +128,6 @@ def with_license(card: str, name: str) -> str:
     return f"---\n{''.join(lines)}license: {name}\n---\n{card[found.end() :]}"
 
 
-# --- facts
-
-
 def read_facts(folder: Path, evaluations: Path) -> Facts:
     """The facts of a model folder. Raises UserError if it has no description or its weights have no header."""
     description = read_json(folder / DESCRIPTION)
@@ -195,7 +192,7 @@ def count_parameters(weights: Path) -> int:
 
 
 def without_paths(value: Any) -> Any:
-    """Plain data in which every text that holds a path of this machine (`/…`, `~…`, `../…`) is `PATH`; in commands, each argument."""
+    """Plain data with `PATH` for every text (in commands, every argument) that holds a path of this machine: `/…`, `~…`, `../…`."""
     if isinstance(value, dict):
         return {
             key: command_without_paths(one) if key == "command" else without_paths(one) for key, one in value.items()
@@ -223,9 +220,6 @@ def command_without_paths(command: Any) -> Any:
     return shlex.join(kept)
 
 
-# --- the generated parts
-
-
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -238,7 +232,8 @@ def yaml_part(facts: Facts) -> str:
 def text_part(facts: Facts, license: str | None) -> str:
     blocks = [*about(facts), *data(facts), *model(facts), *scores(facts), *use(), *licence(license), *versions(facts)]
     content = "\n\n".join(blocks) + "\n"
-    return f"<!-- asr:begin {digest(content)} evaluate.py rewrites these lines; write yours below -->\n{content}<!-- asr:end -->\n"
+    mark = f"<!-- asr:begin {digest(content)} evaluate.py rewrites these lines; write yours below -->"
+    return f"{mark}\n{content}<!-- asr:end -->\n"
 
 
 def metadata(facts: Facts) -> dict[str, Any]:
