@@ -1,7 +1,7 @@
 """The model card: `README.md` of a model folder, as people and the Hugging Face Hub read it.
 
-The card states only facts that lie in the folder: `model.json`, the header of the weights, and the `scores.json` of its evaluations.
-What is generated stands between marks, in the front matter and in the text; `evaluate.py` rewrites it there. All else is the
+The card states only facts that lie in the folder: `model.json`, the header of the weights, the `scores.json` of its
+evaluations. What is generated stands between marks, in the front matter and in the text; `evaluate.py` rewrites it there. All else is the
 user's, the `license` among it. A digest in the opening mark tells whether somebody edited a generated part: then it is left alone.
 """
 
@@ -309,19 +309,25 @@ def data(facts: Facts) -> list[str]:
         )
     speech = facts.trained_on.get("speech")
     if isinstance(speech, dict) and speech:
-        rows = [(name, f"{part['utterances']:,}", f"{part['seconds'] / 3600:.2f}") for name, part in speech.items()]
+        rows = [split_row(name, part) for name, part in speech.items()]
         blocks.append(table(("split", "utterances", "hours"), rows))
-    settings = without_paths(
-        {key: value for key, value in facts.trained_on.get("corpus", {}).items() if value is not None}
-    )
+    told = facts.trained_on.get("corpus") if corpus else {}
+    settings = without_paths({key: value for key, value in told.items() if value is not None})
     if settings:
         blocks.append("Settings of the corpus: " + settings_text(settings) + ".")
-    blocks += [f"Not complete: {without_paths(sentence)}" for sentence in facts.trained_on.get("incomplete") or ()]
+    blocks += [f"Not complete: {without_paths(sentence)}" for sentence in listed_texts(facts.trained_on.get("incomplete"))]
     if isinstance(command := facts.trained_on.get("command"), str):
         blocks += ["Trained by", code(command_without_paths(command))]
     if isinstance(start := facts.trained_on.get("init_from"), str):
         blocks.append(f"Started from the weights of `{without_paths(start)}`; their data count too.")
     return blocks
+
+
+def split_row(name: str, part: Any) -> tuple[str, str, str]:
+    """A row of the table of splits; a stranger's model.json may hold anything."""
+    utterances, seconds = (part.get(key) for key in ("utterances", "seconds")) if isinstance(part, dict) else (None, None)
+    known = isinstance(utterances, int) and isinstance(seconds, (int, float))
+    return (name, f"{utterances:,}", f"{seconds / 3600:.2f}") if known else (name, "unknown", "unknown")
 
 
 def model(facts: Facts) -> list[str]:
@@ -347,7 +353,7 @@ def scores(facts: Facts) -> list[str]:
     ]  # fmt: skip
     headers = ("corpus", "split", "attention", "metric", "error rate", "95 % interval", "utterances")
     commands = "\n".join(repeating(score, own) for score in facts.scores)
-    lacking = dict.fromkeys(sentence for score in facts.scores for sentence in score.get("incomplete", ()))
+    lacking = dict.fromkeys(sentence for score in facts.scores for sentence in listed_texts(score.get("incomplete")))
     return [
         "## Scores", table(headers, rows), *(f"Not complete: {sentence}" for sentence in lacking),
         "Repeat them by (FOLDER is where this model lies)", code(commands),
@@ -396,6 +402,10 @@ def versions(facts: Facts) -> list[str]:
     if not isinstance(known, dict) or not known:
         return []
     return ["## Versions", "Trained with " + ", ".join(f"{name} {version}" for name, version in known.items()) + "."]
+
+
+def listed_texts(value: Any) -> list[str]:
+    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
 
 
 def corpus_name(facts: Facts) -> str | None:
