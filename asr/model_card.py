@@ -1,9 +1,7 @@
 """The model card: `README.md` of a model folder, as people and the Hugging Face Hub read it.
 
 The card states only facts that lie in the folder: `model.json`, the header of the weights, the `scores.json` of its
-evaluations. What is generated stands between marks, in the front matter and in the text; `evaluate.py` rewrites it there. All else is the
-user's, the `license` among it. A digest in the opening mark tells whether somebody edited a generated part: then it is left alone.
-"""
+evaluations."""
 
 from __future__ import annotations
 
@@ -63,7 +61,7 @@ def card_facts(corpus: Corpus, splits: dict[str, Any]) -> dict[str, Any]:
 def update_card(folder: Path, evaluations: Path) -> list[str]:
     """Writes the card of a model folder, or renews the generated parts of one; returns what the user should know.
 
-    evaluations: the folder of `<split>/<attention>/scores.json`. A part that was edited by hand, or whose marks are gone, is kept.
+    evaluations: the folder of `<split>/<attention>/scores.json`. Keeps a part that was edited by hand, or whose marks are gone.
     """
     path = folder / CARD
     try:
@@ -192,7 +190,7 @@ def count_parameters(weights: Path) -> int:
 
 
 def without_paths(value: Any) -> Any:
-    """Plain data with `PATH` for every text (in commands, every argument) that holds a path of this machine: `/…`, `~…`, `../…`."""
+    """Plain data with `PATH` for every text, or argument of a command, that holds a path of this machine (`/…`, `~…`, `../…`)."""
     if isinstance(value, dict):
         return {
             key: command_without_paths(one) if key == "command" else without_paths(one) for key, one in value.items()
@@ -315,7 +313,9 @@ def data(facts: Facts) -> list[str]:
     settings = without_paths({key: value for key, value in told.items() if value is not None})
     if settings:
         blocks.append("Settings of the corpus: " + settings_text(settings) + ".")
-    blocks += [f"Not complete: {without_paths(sentence)}" for sentence in listed_texts(facts.trained_on.get("incomplete"))]
+    blocks += [
+        f"Not complete: {without_paths(sentence)}" for sentence in listed_texts(facts.trained_on.get("incomplete"))
+    ]
     if isinstance(command := facts.trained_on.get("command"), str):
         blocks += ["Trained by", code(command_without_paths(command))]
     if isinstance(start := facts.trained_on.get("init_from"), str):
@@ -325,7 +325,9 @@ def data(facts: Facts) -> list[str]:
 
 def split_row(name: str, part: Any) -> tuple[str, str, str]:
     """A row of the table of splits; a stranger's model.json may hold anything."""
-    utterances, seconds = (part.get(key) for key in ("utterances", "seconds")) if isinstance(part, dict) else (None, None)
+    utterances, seconds = (
+        (part.get(key) for key in ("utterances", "seconds")) if isinstance(part, dict) else (None, None)
+    )
     known = isinstance(utterances, int) and isinstance(seconds, (int, float))
     return (name, f"{utterances:,}", f"{seconds / 3600:.2f}") if known else (name, "unknown", "unknown")
 
