@@ -9,6 +9,7 @@ files are named and left out. The hub is that of HF_ENDPOINT; log in with `hf au
 
     private=false     push: whether only you can see a new repository
     update=false      push: whether the repository may exist; a new version is committed to it then
+    replace_card=false push: whether lines that somebody wrote into the card on the hub may be lost
     license=          push: the model's license as the Hub calls it, such as apache-2.0; kept in the folder's README.md
     revision=         pull: a branch, a tag or a commit; by default the newest
 
@@ -24,11 +25,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from asr.command import mistakes_as_sentences  # noqa: E402
+from asr.cli.command import mistakes_as_sentences  # noqa: E402
+from asr.config.overrides import parted  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
-from asr.overrides import parted  # noqa: E402
 
-SETTINGS = {"push": {"private": False, "update": False, "license": None}, "pull": {"revision": None}}
+SETTINGS = {
+    "push": {"private": False, "update": False, "replace_card": False, "license": None},
+    "pull": {"revision": None},
+}
 NAMED = {"push": "RUN owner/name", "pull": "owner/name FOLDER"}
 
 
@@ -68,10 +72,10 @@ def parse_arguments(arguments: list[str]) -> tuple[str, list[str], dict[str, Any
 
 def run(arguments: list[str]) -> None:
     action, names, settings = parse_arguments(arguments)
-    from asr import hub
+    from asr.evaluation import hub
 
     if action == "push":
-        url, remarks = hub.push(*names, **settings)
+        url, remarks = hub.push(*names, hub.Push(**settings))
         for remark in remarks:
             print(remark, file=sys.stderr)
         print(f"pushed     {url}\npull it    python scripts/share_model.py pull {names[1]} FOLDER")
