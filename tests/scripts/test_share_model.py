@@ -66,6 +66,8 @@ def hub(monkeypatch, tmp_path):
     server = Hub()
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
+    # read from HF_ENDPOINT when the library is imported
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
     # Xet is a protocol of its own, with a server that is not part of the hub
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
