@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,7 @@ from asr.data.corpora import Corpus, corpora
 from asr.data.dropped import refuse_unusable
 from asr.data.moved import facts_of_run, load_own, refuse_other_data, with_places
 from asr.errors import UserError
+from asr.evaluation.card.card import update_card
 from asr.evaluation.report.attention import knobs_of_pictures, utterance_called, write_attention_pictures
 from asr.evaluation.report.evaluation import NAME as REPORT
 from asr.evaluation.report.evaluation import write_report
@@ -24,6 +26,7 @@ from asr.evaluation.tuning import tuned_weights, with_tuned
 from asr.inference.decoders import Decoder, Hypothesis, decoders
 from asr.model.attention import attentions
 from asr.model.checkpoint import Checkpoint, open_checkpoint
+from asr.model.folder import WEIGHTS
 from asr.model.network import Model, refuse_unshared
 from asr.runtime.memory import PeakMemory
 from asr.runtime.processes import Alone, Together
@@ -185,6 +188,9 @@ def score_checkpoint(
     else:
         # one that an earlier evaluation left here would show other scores
         (folder / REPORT).unlink(missing_ok=True)
+    if not request.output and (home := model_folder_of(checkpoint)):
+        for sentence in update_card(home, output_folder(checkpoint)):
+            print(sentence, file=sys.stderr)
     return scores
 
 
@@ -411,3 +417,9 @@ def removed_by_normalizer(split: CheckedSplit, units: Units) -> dict[str, int]:
     for cut in split.cuts:
         removed.update(units.normalize(cut.supervisions[0])[1])
     return dict(removed)
+
+
+def model_folder_of(checkpoint: Checkpoint) -> Path | None:
+    """The model folder whose card shows the evaluations of a checkpoint; None for a file that lies in no such folder."""
+    folders = [checkpoint.run / "model"] if checkpoint.run is not None else [checkpoint.path]
+    return next((folder for folder in folders if (folder / WEIGHTS).is_file()), None)

@@ -3,6 +3,7 @@
     model.safetensors   the weights
     model.json          the description that `asr.model.network.Model` is rebuilt from, by name, out of our own registries
     units.json, …       the units (`asr.text.units`), with their lexicon or sentencepiece model
+    README.md           the model card (`asr.evaluation.card`)
 
 Nothing in it is code, and reading it runs nothing that it names.
 """
@@ -23,7 +24,7 @@ from asr.model.network import Model
 from asr.text.units import Units, load_units
 
 FORMAT = 1
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"
 PARTS = {"features": dict, "encoder": dict, "attention": dict, "units": int}
 
 
@@ -43,6 +44,9 @@ def save_model(folder: Path, model: Model, units: Units, trained_on: dict[str, A
         save_file(weights, str(aside / WEIGHTS))
         write_description(aside / DESCRIPTION, model.description, trained_on)
         units.save(aside)
+        if (folder / CARD).is_file():
+            # it may hold what its owner wrote
+            shutil.copyfile(folder / CARD, aside / CARD)
         if folder.exists():
             shutil.rmtree(folder)
         aside.rename(folder)

@@ -24,6 +24,8 @@ from asr.data.memory_model import MemoryModel
 from asr.data.moved import facts_of_run, load_own, refuse_other_data
 from asr.data.plan import Bounds
 from asr.errors import UserError
+from asr.evaluation.card.card import update_card
+from asr.evaluation.card.facts import card_facts
 from asr.inference.decoders import decoders
 from asr.model.checkpoint import CARRIED, open_checkpoint, pack_units, unpack_units
 from asr.model.folder import save_model
@@ -125,6 +127,7 @@ def train_here(config, together: Alone | Together) -> float:
         "command": first_command(run),
         "init_from": config.init_from,
         **data_facts(corpus.splits),
+        **card_facts(corpus, splits),
     }
     gather_statistics(model, splits["train"], config.data.evaluation_frames)
     plan = plan_training(config, model, loss, splits["train"], together, saved, console)
@@ -145,6 +148,7 @@ def train_here(config, together: Alone | Together) -> float:
     if lead:
         trained = open_checkpoint(best)
         save_model(run / "model", trained.model, units, trained_on)
+        update_card(run / "model", run / "evaluation")
     together.share(None)
     report(console, config, run, together)
     return best_on_dev(run)

@@ -89,10 +89,12 @@ class CorpusSource(abc.ABC):
     """Base class of all corpora.
 
     places: the settings that are paths to the corpus. They may change while its data stays the same.
+    synthetic: whether a program speaks in it; models say so wherever they are shared.
     """
 
     name: ClassVar[str]
     places: ClassVar[tuple[str, ...]] = ("path",)
+    synthetic: ClassVar[bool] = False
 
     @abc.abstractmethod
     def load(self, cache: Path, workers: int = 2) -> Corpus:

@@ -35,6 +35,7 @@ class SpokenCorpus(CorpusSource):
     """
 
     name = "spoken"
+    synthetic = True
 
     hours: float = 4.0
     shape: str = "wsj"
