@@ -16,8 +16,6 @@ import torch
 
 from asr.audio.streaming import promised_seconds, stream_audio
 from asr.errors import UserError
-from asr.evaluation.evaluate import choose_attention, choose_device
-from asr.evaluation.tuning import with_tuned
 from asr.inference.alignment.timing import Timing
 from asr.inference.decoders import decoders
 from asr.inference.transcription import Transcript
@@ -36,8 +34,10 @@ from asr.inference.transcription.request import (
 )
 from asr.inference.transcription.show import Bar, complain, say
 from asr.inference.transcription.windows import Grid, Held, Pausing, Window, windows
-from asr.model.checkpoint import open_checkpoint
+from asr.inference.tuned import with_tuned
+from asr.model.checkpoint import choose_attention, open_checkpoint
 from asr.model.network import Model
+from asr.runtime.devices import choose_device
 from asr.text.units import write_whole
 
 
