@@ -20,9 +20,8 @@ def tune_decoder(config) -> None:
 
     Emissions are computed once and kept in the cache. The test split is never looked at.
     """
-    from asr.config.settings import plain
     from asr.evaluation.emissions import Batching, cached_emissions
-    from asr.evaluation.request import Request, load_split
+    from asr.evaluation.request import load_split
     from asr.evaluation.tuning import DevSet, replaced, thinned, write_tuned
     from asr.inference.tuned import tuned_file
     from asr.model.checkpoint import open_checkpoint
@@ -35,15 +34,7 @@ def tune_decoder(config) -> None:
         # units have no score of their own
         grid["word_scores"] = [0.0]
     model = model_to_tune(config, checkpoint)
-    request = Request(
-        checkpoint=str(config.checkpoint),
-        split="dev",
-        corpus=plain(config.corpus) if config.get("corpus") else None,
-        longest_seconds=config.longest_seconds,
-        max_dropped=config.max_dropped,
-        cache=str(config.cache),
-    )
-    split, corpus, _ = load_split(checkpoint, request)
+    split, corpus, _ = load_split(checkpoint, dev_of(config))
     split = thinned(split, 60 * config.minutes)
     batching = Batching(config.device, config.batch_frames)
     emissions, kept = cached_emissions(model, split, batching, corpus.name, Path(config.cache))
@@ -65,8 +56,10 @@ def tune_decoder(config) -> None:
     file = tuned_file(checkpoint, settings["name"])
     earlier = replaced(file)
     written = write_tuned(file, settings, points, facts)
-    show(dev, points, facts, earlier)
-    show_files(written, config.checkpoint, settings["name"])
+    show(dev, points, facts)
+    show_files(
+        written, earlier, ["python", "evaluate.py", f"checkpoint={config.checkpoint}", f"decoder={settings['name']}"]
+    )
 
 
 def decoder_settings(config) -> dict:
@@ -101,6 +94,21 @@ def model_to_tune(config, checkpoint):
     asked = plain(config.attention) if config.get("attention") else None
     attention = choose_attention(checkpoint.model, asked, typed_knobs(config))
     return checkpoint.model if attention is None else checkpoint.model.with_attention(attention)
+
+
+def dev_of(config):
+    """The request for the dev split."""
+    from asr.config.settings import plain
+    from asr.evaluation.request import Request
+
+    return Request(
+        checkpoint=str(config.checkpoint),
+        split="dev",
+        corpus=plain(config.corpus) if config.get("corpus") else None,
+        longest_seconds=config.longest_seconds,
+        max_dropped=config.max_dropped,
+        cache=str(config.cache),
+    )
 
 
 def searched(dev, grid: dict[str, list[float]], refinements: int) -> tuple[list, float]:
@@ -138,7 +146,7 @@ def scores_of(dev, points: list) -> dict:
     }
 
 
-def show(dev, points: list, facts: dict, earlier: str | None) -> None:
+def show(dev, points: list, facts: dict) -> None:
     from asr.evaluation.tuning import best_of, beyond
 
     best = best_of(points)
@@ -147,15 +155,18 @@ def show(dev, points: list, facts: dict, earlier: str | None) -> None:
         f"dev {dev.metric.name.upper()} {facts['error_rate']:.2%} of {dev.reference_length} {dev.metric.tokens}; "
         f"decoded {facts['times_real_time']:.0f} times as fast as real time"
     )
-    for sentence in [*beyond(points, best), *([earlier] if earlier else [])]:
+    for sentence in beyond(points, best):
         print(sentence)
 
 
-def show_files(written: list[Path], checkpoint, decoder: str) -> None:
+def show_files(written: list[Path], earlier: str | None, evaluation: list[str]) -> None:
+    """earlier: a sentence on what an earlier tuning found, if any. evaluation: the command that uses the weights."""
     import shlex
 
+    if earlier:
+        print(earlier)
     print("\n".join(f"written   {path}" for path in written))
-    print(f"score it  {shlex.join(['python', 'evaluate.py', f'checkpoint={checkpoint}', f'decoder={decoder}'])}")
+    print(f"score it  {shlex.join(evaluation)}")
 
 
 def numbers(config, key: str) -> list[float]:

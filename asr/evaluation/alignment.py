@@ -55,14 +55,13 @@ class Aligned:
 
 
 def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool) -> dict[str, Any]:
-    """Aligns a split, writes the files, and returns the content of `times.json` with `folder` beside it.
+    """Aligns a split, writes the files, and returns the content of `times.json` with its `folder`.
 
-    hypotheses: whether what is recognized is aligned too. gold: whether phonemes of the references are the corpus's gold ones
-    where the units go by them; otherwise the words' pronunciations. textgrids: whether every utterance gets a TextGrid.
+    hypotheses: whether to align what is recognized, too. gold: whether reference phonemes are the corpus's gold ones, if the
+    model was trained on those, and not the words' pronunciations. textgrids: whether to write a TextGrid for each utterance.
 
-    With hypotheses that have words, `confidence` says how well their confidences tell right words from wrong ones
-    (`asr.evaluation.confidences.confidence_scores`), and of which kind they are: `posterior` by a decoder that finds words, else
-    `acoustic`.
+    For hypotheses with words, `confidence` says how well confidences tell right words from wrong ones (`confidence_scores`), and
+    their kind: `posterior` from a decoder that finds words, else `acoustic`.
 
     Writes `reference.ctm` and `reference_units.ctm` (and `hypothesis…`), `textgrid/<utterance>.TextGrid`, `not_aligned.tsv` and
     `times.json` into request.output; by default `alignments/<split>` in the run's folder, or beside the model. Raises UserError
@@ -80,9 +79,9 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
     place = request.split if own else f"{corpus.name}-{request.split}"
     folder = Path(request.output) if request.output else checkpoint.home / "alignments" / place
     aligned = list(align_utterances(checkpoint, split, decoder, gold, request))
-    kinds = ["reference", *(["hypothesis"] if hypotheses else [])]
     if all(one.reference is None for one in aligned):
         raise UserError(f"No utterance of the {request.split} split can be aligned. The first: {aligned[0].problem}.")
+    kinds = ["reference", *(["hypothesis"] if hypotheses else [])]
     result = {
         "corpus": corpus.name,
         "split": request.split,
@@ -97,11 +96,8 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
         **{kind: score(aligned, kind) for kind in kinds},
     }
     if any(one.rated is not None for one in aligned):
-        kind = "posterior" if decoder.gives_words else "acoustic"
-        result["confidence"] = {
-            "kind": kind,
-            **confidence_scores([each for one in aligned for each in one.rated or []]),
-        }
+        every = [each for one in aligned for each in one.rated or []]
+        result["confidence"] = {"kind": "posterior" if decoder.gives_words else "acoustic", **confidence_scores(every)}
     try:
         write(folder, aligned, kinds, textgrids, result)
     except OSError as error:

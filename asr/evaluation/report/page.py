@@ -160,7 +160,7 @@ def page(title: str, sections: Iterable[tuple[str, Any]], lead: Any = (), style:
     )
 
 
-def write_whole(contents: dict[Path, str | bytes]) -> None:
+def write_together(contents: dict[Path, str | bytes]) -> None:
     """Writes texts and pictures into files: all are written beside their places before the first one takes its own.
 
     contents: path → text or bytes; folders are made. Raises UserError if one cannot be written; what stood there before stays.
