@@ -28,7 +28,7 @@ def test_the_same_arguments_give_the_same_bytes_whatever_was_spoken_before():
 
 def test_another_process_gives_the_same_bytes():
     code = (
-        "import hashlib; from asr import espeak; espeak.synthesize('Before.', 'en+f5');"
+        "import hashlib; from asr.text import espeak; espeak.synthesize('Before.', 'en+f5');"
         f"print(hashlib.sha256(espeak.synthesize({TEXT!r}, 'en-us+grandma', 160, seed=3).samples.tobytes()).hexdigest())"
     )
     run = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True) for _ in range(2)]
@@ -145,7 +145,7 @@ def test_unknown_voices_are_refused_with_the_nearest_names():
 def test_a_missing_wheel_is_answered_with_the_command_that_installs_it():
     code = (
         "import sys; sys.modules['espeakng_loader'] = None\n"
-        "from asr import espeak\nfrom asr.errors import UserError\n"
+        "from asr.text import espeak\nfrom asr.errors import UserError\n"
         "try: espeak.pronounce('word')\nexcept UserError as error: print(error)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

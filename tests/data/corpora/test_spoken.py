@@ -84,7 +84,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_number_of_processes(cor
 
 
 def test_another_seed_gives_other_sentences():
-    one, other = (spoken_plan.plan(spoken_plan.SHAPES["wsj"], {"train": 20}, seed) for seed in (1, 2))
+    one, other = (spoken_plan.plan_utterances(spoken_plan.SHAPES["wsj"], {"train": 20}, seed) for seed in (1, 2))
     assert not {utterance.text for utterance in one} & {utterance.text for utterance in other}
 
 
@@ -145,7 +145,7 @@ def test_speech_that_would_be_too_long_is_spoken_quicker():
 def test_splits_share_no_sentence_and_no_voice():
     counts = {"test": 100, "dev": 100, "train": 600}
     # Short utterances are the ones that could meet.
-    utterances = spoken_plan.plan(spoken_plan.SHAPES["short"], counts, 1)
+    utterances = spoken_plan.plan_utterances(spoken_plan.SHAPES["short"], counts, 1)
     assert Counter(utterance.split for utterance in utterances) == counts
     said, variants = {}, {}
     for utterance in utterances:

@@ -19,7 +19,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from asr.data.corpora import Corpus, CorpusSource
-from asr.data.corpora.spoken.plan import SHAPES, Shape, Utterance, plan
+from asr.data.corpora.spoken.plan import SHAPES, Shape, Utterance, plan_utterances
 from asr.errors import UserError, nearest
 
 # Part of the cache folder's name: raised whenever the same settings give other bytes.
@@ -94,7 +94,7 @@ class SpokenCorpus(CorpusSource):
             ) from None
         try:
             shape = SHAPES[self.shape]
-            utterances = plan(shape, self.counts(), self.seed)
+            utterances = plan_utterances(shape, self.counts(), self.seed)
             for split in _SPLITS:
                 (unfinished / split).mkdir()
             content = {"shape": dataclasses.asdict(shape), "utterances": [dataclasses.asdict(u) for u in utterances]}

@@ -105,7 +105,7 @@ def _punctuated(sentences: list[str]) -> str:
     return " ".join(sentence[0].upper() + sentence[1:] + mark for sentence, mark in zip(sentences, marks))
 
 
-def plan(shape: Shape, counts: dict[str, int], seed: int) -> list[Utterance]:
+def plan_utterances(shape: Shape, counts: dict[str, int], seed: int) -> list[Utterance]:
     """All utterances of all splits (`counts`: utterances by split). No sentence is in two splits, no utterance is twice."""
     owner: dict[str, str] = {}  # sentence or utterance -> the split that has it
     utterances = []
