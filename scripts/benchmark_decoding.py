@@ -56,14 +56,14 @@ def read_problem(folder: Path) -> tuple[list[numpy.ndarray], dict[str, Any]]:
 
 
 def from_checkpoint(arguments: argparse.Namespace) -> None:
-    from asr.evaluation.evaluate import Request, load_split
-    from asr.evaluation.tuning import emissions_of
+    from asr.evaluation.emissions import emissions_of
+    from asr.evaluation.request import Request, load_split
     from asr.model.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(arguments.checkpoint)
     request = Request(arguments.checkpoint, split=arguments.split, cache=arguments.cache)
     split, _, _ = load_split(checkpoint, request)
-    emissions = [each.numpy() for each in emissions_of(checkpoint.model, split, "auto", request.batch_frames)]
+    emissions = [each.numpy() for each in emissions_of(checkpoint.model, split, request.batching)]
     references = [" ".join(checkpoint.units.words(cut.supervisions[0])) for cut in split.cuts]
     write_problem(arguments.folder, emissions, references, split.seconds, checkpoint.units)
 
@@ -74,14 +74,14 @@ def simulate(arguments: argparse.Namespace) -> None:
     from lhotse import SupervisionSegment
 
     from asr.data.corpora.spoken.sentences import Grammar, words
-    from asr.text.ngrams import estimate
+    from asr.text.ngrams import estimate, write_arpa
     from asr.text.units import units as kinds
 
     grammar, generator = Grammar(random.Random(1)), numpy.random.default_rng(1)
     drawn = [words(" ".join(grammar.sentence())) for _ in range(arguments.training + arguments.sentences)]
     training, references = drawn[: arguments.training], drawn[arguments.training :]
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    estimate([sentence.split() for sentence in training], order=3).write_arpa(arguments.folder / LM)
+    write_arpa(estimate([sentence.split() for sentence in training], order=3), arguments.folder / LM)
     supervisions = [SupervisionSegment("s", "r", 0.0, 1.0, text=sentence) for sentence in training]
     units = kinds.get(arguments.units).build(supervisions)
     emissions = [

@@ -124,7 +124,7 @@ class CorpusText:
 def run(arguments: list[str]) -> None:
     from rich.console import Console
 
-    from asr.text.ngrams import TextFile
+    from asr.text.ngrams import TextFile, write_arpa
     from asr.text.normalization import check_normalizer, with_language
 
     settings = parse_arguments(arguments)
@@ -155,7 +155,7 @@ def run(arguments: list[str]) -> None:
     if dev is not None:
         show_perplexity(console, model, dev)
     if output:
-        model.write_arpa(output)
+        write_arpa(model, output)
         console.print(f"model     {output}")
 
 

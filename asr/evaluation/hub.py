@@ -22,7 +22,8 @@ from asr.evaluation.card.facts import SCORES, read_facts, read_json, read_scores
 from asr.evaluation.evaluate import model_folder_of, output_folder
 from asr.model.checkpoint import Checkpoint, open_checkpoint
 from asr.model.folder import CARD, DESCRIPTION, WEIGHTS, load_model
-from asr.text.units import UNITS_FILE, write_whole
+from asr.runtime.files import write_whole
+from asr.text.units import UNITS_FILE
 
 # all that a model folder may hold: weights, JSON and text, and sentencepiece's model, which is data too
 FILES = (WEIGHTS, DESCRIPTION, UNITS_FILE, "lexicon.txt", "bpe.model", CARD)

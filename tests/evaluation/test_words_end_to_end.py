@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from asr.errors import UserError
-from asr.text.ngrams import estimate
+from asr.text.ngrams import estimate, write_arpa
 from tests.support.tones import GAP, LETTERS, RATE, built, tones
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +63,7 @@ def place(tmp_path, monkeypatch):
         corpus[split] = manifest(tmp_path / "audio", split, sentences)
     units = Characters([BLANK, SPACE, *LETTERS])
     save_model(tmp_path / "run/model", built(2, "full", len(units.symbols)), units, {"corpus": corpus})
-    estimate([text.split() for text in TRAIN], order=2).write_arpa(tmp_path / "lm.arpa")
+    write_arpa(estimate([text.split() for text in TRAIN], order=2), tmp_path / "lm.arpa")
     return tmp_path
 
 
@@ -106,13 +106,13 @@ def forbidden(*_, **__):
 def test_tuning_looks_at_dev_alone_and_leaves_the_best_weights_a_table_and_a_picture(
     place, monkeypatch, capsys, decoder
 ):
-    import asr.evaluation.evaluate
+    import asr.evaluation.request
 
     for file in (place / "audio").glob("test-*.wav"):
         file.write_bytes(b"whoever reads this fails")
-    check_split, checked = asr.evaluation.evaluate.check_split, []
+    check_split, checked = asr.evaluation.request.check_split, []
     monkeypatch.setattr(
-        asr.evaluation.evaluate,
+        asr.evaluation.request,
         "check_split",
         lambda name, *more, **options: checked.append(name) or check_split(name, *more, **options),
     )
@@ -132,13 +132,13 @@ def test_tuning_looks_at_dev_alone_and_leaves_the_best_weights_a_table_and_a_pic
 
 
 def test_emissions_are_computed_once_and_again_when_audio_was_replaced(place, monkeypatch, capsys):
-    import asr.evaluation.tuning
+    import asr.evaluation.emissions
 
     first = tune(monkeypatch, "wfst")
     kept = list((place / ".cache/emissions").iterdir())
     assert len(kept) == 1 and kept[0].name.startswith("cuts-dev-")
-    computed = asr.evaluation.tuning.emissions_of
-    monkeypatch.setattr(asr.evaluation.tuning, "emissions_of", forbidden)
+    computed = asr.evaluation.emissions.emissions_of
+    monkeypatch.setattr(asr.evaluation.emissions, "emissions_of", forbidden)
     assert tune(monkeypatch, "wfst")["errors"] == first["errors"] == 0
     # as long as before, but something else is said
     samples, _ = soundfile.read(place / "audio/dev-3.wav")
@@ -147,7 +147,7 @@ def test_emissions_are_computed_once_and_again_when_audio_was_replaced(place, mo
     with pytest.raises(SystemExit):
         tune(monkeypatch, "wfst")
     assert "the model was asked" in capsys.readouterr().err
-    monkeypatch.setattr(asr.evaluation.tuning, "emissions_of", computed)
+    monkeypatch.setattr(asr.evaluation.emissions, "emissions_of", computed)
     assert tune(monkeypatch, "wfst")["errors"] == 1
     assert len(list((place / ".cache/emissions").iterdir())) == 2
 
@@ -200,7 +200,7 @@ def test_a_score_says_by_which_decoder_files_and_weights_it_was_made(place, monk
         text = Path("scores", file).read_text()
         for row in ("Language model", "lm_weight", "Tuned", "Decoding", "Out of vocabulary"):
             assert row in text, (file, row)
-    estimate([["bad"], ["cafe"], ["fade"]], order=1).write_arpa(place / "other.arpa")
+    write_arpa(estimate([["bad"], ["cafe"], ["fade"]], order=1), place / "other.arpa")
     evaluate(monkeypatch, decoder, "decoder.lm=other.arpa", "decoder.word_score=-0.25")
     rows = rows_of(capsys.readouterr().out)
     assert (rows["language model"], rows["word_score"]) == ("other.arpa", "-0.25")
@@ -213,7 +213,7 @@ def test_a_score_says_by_which_decoder_files_and_weights_it_was_made(place, monk
 def test_words_that_the_decoder_does_not_know_are_counted_and_many_are_warned_of(place, monkeypatch, capsys, decoder):
     monkeypatch.setenv("COLUMNS", "300")
     known = [["bad", "cafe"], ["cafe"], ["bag"], ["a"]]
-    estimate(known, order=1).write_arpa(place / "small.arpa")
+    write_arpa(estimate(known, order=1), place / "small.arpa")
     scores = evaluate(monkeypatch, decoder, "decoder.lm=small.arpa")
     said = capsys.readouterr().out
     # of bad cafe fade, head bag, cafe

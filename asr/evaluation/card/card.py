@@ -17,7 +17,7 @@ from asr.errors import UserError
 from asr.evaluation.card.facts import Facts, read_facts
 from asr.evaluation.card.sections import metadata, sections
 from asr.model.folder import CARD
-from asr.text.units import write_whole
+from asr.runtime.files import write_whole
 
 YAML_PART = re.compile(r"^# asr:begin (\w+)[^\n]*\n(.*?)^# asr:end\n", re.MULTILINE | re.DOTALL)
 TEXT_PART = re.compile(r"^<!-- asr:begin (\w+)[^\n]*-->\n(.*?)^<!-- asr:end -->\n", re.MULTILINE | re.DOTALL)

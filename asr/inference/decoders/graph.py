@@ -22,7 +22,7 @@ from asr.inference.decoders.kenlm import is_binary
 from asr.inference.decoders.search import LN10
 from asr.inference.decoders.spellings import Spellings
 from asr.runtime.user_cache import keep
-from asr.text.ngrams import NgramModel
+from asr.text.ngrams import NgramModel, read_arpa
 
 # Changes when graphs that are kept in files must be made anew.
 VERSION = 2
@@ -53,7 +53,7 @@ def search_graph(
             f"{model} is a KenLM binary, and decoder=wfst needs the n-grams themselves: give it the ARPA file, or take "
             "decoder=lexicon."
         )
-    ngrams = None if model is None else NgramModel.read_arpa(model)
+    ngrams = None if model is None else read_arpa(model)
     log.info("Building the search graph of %d words; this takes a while for millions of n-grams.", len(spellings.words))
     graph = compose(spellings, len(symbols), ngrams, kaldifst)
     keep(

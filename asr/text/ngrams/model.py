@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy
@@ -16,7 +15,7 @@ from asr.text.ngrams.perplexity import Perplexity
 from asr.text.ngrams.text import BEGIN, END, UNKNOWN
 
 if TYPE_CHECKING:
-    from asr.text.ngrams.kneser_ney import Discounts
+    from asr.text.ngrams.discounts import Discounts
 
 # log10 of what cannot be, as SRILM and everybody after it writes it: the probability of `<s>` after something.
 IMPOSSIBLE = -99.0
@@ -92,19 +91,6 @@ class NgramModel:
     def __contains__(self, word: str) -> bool:
         """Whether the model lists the word; `<unk>` is no word."""
         return word in self.ids and self.ids[word] != self.unknown
-
-    @staticmethod
-    def read_arpa(path: Path | str) -> NgramModel:
-        """See `asr.text.ngrams.arpa.read_arpa`."""
-        from asr.text.ngrams.arpa import read_arpa
-
-        return read_arpa(path)
-
-    def write_arpa(self, path: Path | str) -> None:
-        """See `asr.text.ngrams.arpa_writing.write_arpa`."""
-        from asr.text.ngrams.arpa_writing import write_arpa
-
-        write_arpa(self, path)
 
     def log10_probability(self, words: Sequence[str] | str, context: Sequence[str] = ()) -> float:
         """log10 P(words | context), the words one after the other; a single word may be given as it is.

@@ -81,9 +81,9 @@ def test_what_is_written_is_read_by_the_decoders(tmp_path):
 
 
 def test_words_come_from_a_list_or_a_language_model(tmp_path):
-    from asr.text.ngrams import estimate
+    from asr.text.ngrams import estimate, write_arpa
 
-    estimate([["a", "car"], ["the", "car"]], 2).write_arpa(tmp_path / "lm.arpa")
+    write_arpa(estimate([["a", "car"], ["the", "car"]], 2), tmp_path / "lm.arpa")
     (tmp_path / "words.txt").write_text("car\n\nthe\n")
     assert sorted(words_of(tmp_path / "lm.arpa")) == ["a", "car", "the"]
     assert words_of(tmp_path / "words.txt") == ["car", "the"]
