@@ -22,7 +22,6 @@ def replacing(path: Path, alone: bool = False, durable: bool = False) -> Iterato
     writer = "" if alone else f"{os.getpid()}."
     temporary = path.with_name(f".{path.name}.{writer}partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
         yield temporary
         if durable:
@@ -59,6 +58,7 @@ def write_together(contents: dict[Path, str | bytes]) -> None:
     try:
         with contextlib.ExitStack() as stack:
             for path, content in contents.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
                 temporary = stack.enter_context(replacing(path))
                 temporary.write_bytes(content if isinstance(content, bytes) else content.encode("utf8"))
                 if path.is_dir():

@@ -38,6 +38,7 @@ def keep(path: Path | None, write: Callable[[Path], None], what: str, advice: st
         problem = "you have no home folder"
     else:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
                 write(temporary)
             return True

@@ -27,6 +27,7 @@ def write_checkpoint(path: Path, content: Any, previous: Path | None = None) -> 
     Raises UserError if there is no room or no right to write; nothing half-written is left then.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, alone=True, durable=True) as temporary:
             with open(temporary, "wb") as file:
                 torch.save(content, file)

@@ -377,6 +377,7 @@ def save(figure, png: Path | str) -> Path:
     """Writes the picture whole or not at all. Raises UserError if it cannot be written."""
     png = Path(png)
     try:
+        png.parent.mkdir(parents=True, exist_ok=True)
         with replacing(png) as temporary:
             figure.savefig(temporary, format="png", facecolor="white")
     except OSError as error:

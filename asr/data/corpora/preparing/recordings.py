@@ -280,6 +280,7 @@ def _write(path: Path, samples: numpy.ndarray, sample_rate: int) -> None:
     file = io.BytesIO()  # libsndfile itself would not say why a file cannot be written
     soundfile.write(file, numpy.ascontiguousarray(samples), sample_rate, format="FLAC", subtype="PCM_16")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, alone=True) as temporary:
             temporary.write_bytes(file.getvalue())
     except OSError as error:
