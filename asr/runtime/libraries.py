@@ -14,7 +14,7 @@ from asr.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 CONSTRAINTS = ROOT / "constraints.txt"
 # An error raised while one of these is imported is a bug of ours, not a broken installation.
-OURS = {"asr", "kernels", "scripts", "tests", "__main__"}
+OURS = {"asr", "scripts", "tests", "__main__"}
 # The oldest torch that each torchaudio loads beside (tried with torch 2.11.0 to 2.14.1); torchaudio's own metadata do not say.
 TORCH_FOR_TORCHAUDIO = {"2.11.1": "2.13"}
 TORCHAUDIO_FOR_ANY_TORCH = "2.11.0"

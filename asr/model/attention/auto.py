@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import kernels
+from asr import kernels
+from asr.kernels.dispatch import chosen
 from asr.model.attention import full
 from asr.model.attention.crossover import (
     Crossover,
@@ -25,7 +26,6 @@ from asr.model.attention.crossover import (
 )
 from asr.model.attention.full import Full
 from asr.model.attention.i_clustered import ImprovedClustered
-from kernels.dispatch import chosen
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +164,6 @@ def times(
 @functools.cache
 def sources() -> str:
     """Eight digits that change when the code which is timed does."""
-    folder = Path(kernels.__file__).parent
+    folder = Path(kernels.__path__[0])
     files = [*sorted(folder.rglob("*.py")), Path(full.__file__)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
