@@ -54,7 +54,7 @@ from asr.evaluation.report.plots import GrowthPanel, plot_growth  # noqa: E402
 from asr.model.attention import attentions, parse_label  # noqa: E402
 from asr.model.attention.crossover import calls_in_a_sample, like_speech, processor_name, sample  # noqa: E402
 from asr.runtime.memory import PeakMemory  # noqa: E402
-from asr.training.run_folder import git_revision  # noqa: E402
+from asr.runtime.provenance import git_revision  # noqa: E402
 
 COLUMNS = [
     *("implementation", "device", "dtype", "length", "batch_heads", "head_dim"),

@@ -26,7 +26,7 @@ def check_data(config) -> None:
     from asr.evaluation.report.health import show, write_reports
     from asr.evaluation.report.page import refuse_unwritable
     from asr.runtime.processors import processors
-    from asr.training.run_folder import command_line
+    from asr.runtime.provenance import command_line
 
     output = Path(config.output or f"runs/check_data/{config.corpus.name}").expanduser()
     refuse_unwritable(output, "output")

@@ -59,10 +59,10 @@ def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
 
 def run(arguments: list[str]) -> None:
     from asr.evaluation.report.comparison import verdict, write_comparison
+    from asr.runtime.provenance import command_line
     from asr.scoring.comparison import compare
     from asr.scoring.metric import recounted
     from asr.scoring.reading import find_evaluation, read_evaluation
-    from asr.training.run_folder import command_line
 
     folders, settings = parse_arguments(arguments)
     a, b = (read_evaluation(find_evaluation(folder, settings["split"])) for folder in folders)

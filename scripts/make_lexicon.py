@@ -88,6 +88,7 @@ def run(arguments: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from asr.runtime.files import write_whole
     from asr.text.lexicon.estimation import (
         check_accents,
         from_dictionaries,
@@ -98,7 +99,6 @@ def run(arguments: list[str]) -> None:
         words_of,
     )
     from asr.text.normalization import with_language
-    from asr.text.units import write_whole
 
     settings = parse_arguments(arguments)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)

@@ -219,8 +219,8 @@ def verdict(check: dict[str, Any]) -> None:
 
 
 def write(settings: dict[str, str | None], score, metric: str, more: dict[str, Any]) -> None:
+    from asr.runtime.provenance import command_line
     from asr.scoring import EvaluationFacts, write_evaluation
-    from asr.training.run_folder import command_line
 
     facts = EvaluationFacts(
         corpus=Path(settings["reference"]).name,

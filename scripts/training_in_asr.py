@@ -104,7 +104,7 @@ class Ours:
         import torch
 
         from asr.model.attention.crossover import processor_name
-        from asr.training.run_folder import git_revision
+        from asr.runtime.provenance import git_revision
 
         return {
             "label": f"asr, {self.model.attention_label()}",

@@ -42,8 +42,8 @@ def tune_decoder(config) -> None:
     )
     from asr.inference.decoders import decoders
     from asr.model.checkpoint import open_checkpoint
+    from asr.runtime.provenance import command_line
     from asr.scoring.alignment import count_errors
-    from asr.training.run_folder import command_line
 
     grid = {key: numbers(config, key) for key in ("lm_weights", "word_scores")}
     settings = plain(config.decoder)

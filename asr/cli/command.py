@@ -21,9 +21,9 @@ from asr.config.help import help_text
 from asr.config.overrides import as_hydra_takes, escaped, is_sweep, key_of, parsed, quoted, split_setting
 from asr.config.settings import CONF, all_knobs, check_overrides, compose
 from asr.errors import Stopped, UserError
+from asr.runtime.files import folder_of_its_own, remove_if_empty
 from asr.runtime.libraries import check_libraries, sentence_for
 from asr.runtime.processors import settle
-from asr.training.run_folder import folder_of_its_own, remove_if_empty
 
 
 def command(

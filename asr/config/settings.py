@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import UserError, nearest
-from asr.training.run_folder import make_folder
+from asr.runtime.files import make_folder
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 

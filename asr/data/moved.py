@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.data.corpora import Corpus, corpora
+from asr.data.fingerprint import data_facts
 from asr.errors import UserError, listed, nearest
-from asr.training.run_folder import data_facts
 
 if TYPE_CHECKING:
     from lhotse import CutSet, MonoCut

@@ -27,8 +27,9 @@ from asr.inference.alignment.timing import Timing, timed
 from asr.inference.alignment.words import group, reference
 from asr.inference.decoders import Decoder, decoders
 from asr.model.checkpoint import Checkpoint, open_checkpoint
-from asr.text.units import UnknownUnit, write_whole
-from asr.training.run_folder import command_line
+from asr.runtime.files import write_whole
+from asr.runtime.provenance import command_line
+from asr.text.units import UnknownUnit
 
 
 @dataclasses.dataclass

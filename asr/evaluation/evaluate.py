@@ -28,6 +28,7 @@ from asr.model.network import Model, refuse_unshared
 from asr.runtime.memory import PeakMemory
 from asr.runtime.processes import Alone, Together
 from asr.runtime.processors import processors
+from asr.runtime.provenance import command_line
 from asr.scoring import EvaluationFacts, UtteranceScore, score_utterance, write_evaluation
 from asr.scoring.decoding import unknown_words
 from asr.scoring.files import scores_as_data
@@ -37,7 +38,6 @@ from asr.scoring.nist.rules import ScoringRules
 from asr.scoring.subsets import subsets_as_data, totals
 from asr.text.normalization import MARK
 from asr.text.units import Units
-from asr.training.run_folder import command_line
 
 # What Kaldi's recipes for Switchboard take out of a hypothesis before it is scored (local/score_sclite.sh).
 HESITATIONS = frozenset("UH UM EH MM HM AH HUH HA ER OOF HEE ACH EEE EW".split())

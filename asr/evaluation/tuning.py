@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from asr.errors import UserError
 from asr.model.checkpoint import weights_digest
+from asr.runtime.files import write_whole
 from asr.runtime.user_cache import keep
-from asr.text.units import write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor

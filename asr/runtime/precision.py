@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import torch
 
-from asr.config.settings import ONE_OF
 from asr.errors import UserError
 
 FORMATS = {"64": torch.float64, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
-# as Lightning reads a number alone
-SHORT = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+NAMES = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+# as Lightning reads a format alone
+SHORT = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
 class Precision(NamedTuple):
@@ -38,8 +38,8 @@ def precision_of(name: str | int | None, accelerator: str) -> Precision:
     Raises UserError for an unknown name, and for a precision that cannot be trained in on this machine.
     """
     name = default_precision(accelerator) if name is None else SHORT.get(str(name), str(name))
-    if name not in ONE_OF["trainer.precision"]:
-        raise UserError(f"There is no trainer.precision={name}: {', '.join(map(str, ONE_OF['trainer.precision']))}.")
+    if name not in NAMES:
+        raise UserError(f"There is no trainer.precision={name}: {', '.join([*NAMES, *SHORT])}.")
     if name == "16-mixed" and not on_gpu(accelerator):
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use bf16-mixed or 32-true.")
     if name == "16-true":

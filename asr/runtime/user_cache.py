@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from asr.runtime.files import replacing
+
 log = logging.getLogger(__name__)
 
 
@@ -35,16 +37,11 @@ def keep(path: Path | None, write: Callable[[Path], None], what: str, advice: st
     if path is None:
         problem = "you have no home folder"
     else:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write(temporary)
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                write(temporary)
             return True
         except OSError as error:
             problem = f"{path} cannot be written ({error.strerror or error})"
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
     log.warning("%s", f"{what} cannot be kept: {problem}. {advice}".rstrip())
     return False

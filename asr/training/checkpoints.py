@@ -14,31 +14,25 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from asr.errors import Stopped, UserError
+from asr.runtime.files import replacing
 from asr.training.metrics import MetricsFile
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
-def write_whole(path: Path, content: Any, previous: Path | None = None) -> None:
+def write_checkpoint(path: Path, content: Any, previous: Path | None = None) -> None:
     """Writes a checkpoint; whatever happens, `path` holds the old one or the new one, whole.
 
     previous: where the old one is kept once the new one is written.
     Raises UserError if there is no room or no right to write; nothing half-written is left then.
     """
-    aside = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(aside, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None:
-            keep_previous(path, previous)
-        os.replace(aside, path)
-        force_to_disk(path.parent)
+        with replacing(path, alone=True, durable=True) as temporary:
+            with open(temporary, "wb") as file:
+                torch.save(content, file)
+            if previous is not None:
+                keep_previous(path, previous)
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
         # PyTorch's writer, which cannot end its archive, hides what the disk said first
         first = error
         while first.__context__ is not None and not isinstance(first, OSError):
@@ -50,23 +44,11 @@ def write_whole(path: Path, content: Any, previous: Path | None = None) -> None:
         ) from None
 
 
-def force_to_disk(folder: Path) -> None:
-    """Makes renamed files in a folder survive a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def keep_previous(path: Path, previous: Path) -> None:
     """Has `previous` be what is at `path` now, as a second good checkpoint should the disk spoil the first."""
     if path.exists():
-        aside = previous.with_name(f".{previous.name}.partial")
-        with contextlib.suppress(OSError):
-            aside.unlink(missing_ok=True)
-            os.link(path, aside)
-            os.replace(aside, previous)
+        with contextlib.suppress(OSError), replacing(previous, alone=True) as temporary:
+            os.link(path, temporary)
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -74,7 +56,7 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options: Any = None) -> None:
         path = Path(path)
-        write_whole(path, checkpoint, path.with_name(PREVIOUS) if path.name == LAST else None)
+        write_checkpoint(path, checkpoint, path.with_name(PREVIOUS) if path.name == LAST else None)
 
     def load_checkpoint(self, path, map_location=None, weights_only: bool | None = None) -> dict[str, Any]:
         from asr.model.checkpoint import read_tensors

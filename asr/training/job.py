@@ -19,6 +19,7 @@ from asr.data.corpora import Corpus, corpora
 from asr.data.corpora.preparing.folders import SPLITS
 from asr.data.corpora.preparing.unusable import reasons_of
 from asr.data.dropped import refuse_unusable
+from asr.data.fingerprint import data_facts
 from asr.data.health import quick_check, refuse_leaks
 from asr.data.memory_model import MemoryModel
 from asr.data.moved import facts_of_run, load_own, refuse_other_data
@@ -29,6 +30,7 @@ from asr.model.checkpoint import CARRIED, open_checkpoint, pack_units, unpack_un
 from asr.model.folder import save_model
 from asr.model.losses import losses
 from asr.model.network import Model, refuse_unshared
+from asr.runtime.files import remove_if_empty
 from asr.runtime.precision import precision_of
 from asr.runtime.processes import Alone, Together, joined, launch, place
 from asr.runtime.processors import processors
@@ -36,7 +38,7 @@ from asr.scoring.metric import Metric, choose_metric, said_beside
 from asr.text.units import Units
 from asr.training.fitting import check_run_settings, fit, make_loggers
 from asr.training.resuming import check_same, last_checkpoint, resumed_config
-from asr.training.run_folder import alone_in, data_facts, first_command, keep_config, remove_if_empty, start_run
+from asr.training.run_folder import alone_in, first_command, keep_config, start_run
 from asr.training.starting import choose_units, initialize
 
 # optimizer steps in which the default encoder learns the built-in corpus

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
 
+from asr.runtime.files import replacing
+
 COLUMNS = (
     "step", "epoch", "seconds", "train/loss", "train/learning_rate", "train/gradient_norm", "train/waiting",
     "dev/loss", "dev/error_rate", "dev/word_error_rate", "dev/character_error_rate",
@@ -55,8 +57,10 @@ def cut_back(path: Path, step: int, validated: bool) -> None:
     with open(path, encoding="utf8", newline="", errors="replace") as lines:
         # a line without its end was cut short, even where every column has something
         rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
-    aside = path.with_name(f".{path.name}.partial")
-    with open(aside, "w", encoding="utf8", newline="") as file:
+    with (
+        replacing(path, alone=True, durable=True) as temporary,
+        open(temporary, "w", encoding="utf8", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for row in rows:
@@ -64,9 +68,6 @@ def cut_back(path: Path, step: int, validated: bool) -> None:
             undone = kept == step and not validated and row.get("dev/loss")
             if kept is not None and kept <= step and not undone and None not in row.values():
                 writer.writerow([row.get(column) or "" for column in COLUMNS])
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
 
 
 def whole_number(text: str | None) -> int | None:

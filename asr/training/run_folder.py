@@ -4,75 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import itertools
 import json
 import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from asr.data.fingerprint import data_facts
 from asr.errors import UserError
+from asr.runtime.files import write_whole
 from asr.runtime.processors import processors
-
-
-def make_folder(folder: Path) -> bool:
-    """Makes a folder and those above it; False if it exists already. Of several processes only one gets True.
-
-    Raises OSError if it cannot be made.
-    """
-    for attempt in itertools.count():
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            folder.mkdir()
-            return True
-        except (FileNotFoundError, FileExistsError):
-            if folder.is_dir():
-                return False
-            # another process has just removed it, or an empty folder above it; unless a file is in the way
-            if attempt == 100:
-                raise
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Removes `folder` and the empty folders above it, up to the working directory."""
-    folder, here = folder.resolve(), Path.cwd().resolve()
-    while folder != here:
-        try:
-            folder.rmdir()
-        except OSError:  # something is in it, it is gone, or a disk is mounted there
-            return
-        folder = folder.parent
-
-
-def folder_of_its_own(wanted: Path) -> Path:
-    """Makes the folder `wanted`, or the first of `wanted`-2, `wanted`-3, … that does not exist yet.
-
-    Of several processes that ask at the same time each gets its own. Raises UserError if it cannot be made.
-    """
-    try:
-        for number in itertools.count(1):
-            folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-            if make_folder(folder):
-                return folder
-    except OSError as error:
-        raise UserError(f"run={wanted}: the folder cannot be made: {error.strerror}.") from None
-
-
-def command_line() -> str:
-    """The command that was typed, to be typed again."""
-    program = Path(sys.argv[0])
-    try:
-        program = program.resolve().relative_to(Path.cwd())
-    except ValueError:
-        pass
-    # a folder for one run cannot be used by its repetition
-    return shlex.join(
-        ["python", str(program), *(argument for argument in sys.argv[1:] if not argument.startswith("run="))]
-    )
+from asr.runtime.provenance import command_line, git_revision
 
 
 def first_command(run: Path) -> str:
@@ -83,65 +25,13 @@ def first_command(run: Path) -> str:
         return command_line()
 
 
-def git_revision() -> str:
-    """The revision of this code, with `-dirty` if the working tree has changes; `unknown` outside a checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return described.stdout.strip() or "unknown"
-
-
-def fingerprint(splits) -> str:
-    """A digest of what a corpus holds: every utterance's id, duration, text and speaker, by split."""
-    digest = hashlib.sha256()
-    for name in sorted(splits):
-        for cut in splits[name]:
-            digest.update(json.dumps([name, *described(cut).values()]).encode())
-    return digest.hexdigest()[:16]
-
-
-def described(cut) -> dict[str, str]:
-    supervision = cut.supervisions[0]
-    return {
-        "ids": cut.id,
-        "durations": f"{cut.duration:.4f}",
-        "texts": supervision.text or "",
-        "speakers": supervision.speaker or "",
-    }
-
-
-def data_facts(splits) -> dict[str, Any]:
-    """The facts that tell whether a corpus still holds the same data: `data_fingerprint`, and `data` about each split.
-
-    Of each split: how many `utterances`, and digests of their `ids`, `durations`, `texts` and `speakers`.
-    """
-    data = {}
-    for name, cuts in splits.items():
-        digests: dict[str, Any] = {}
-        for cut in cuts:
-            for part, value in described(cut).items():
-                digests.setdefault(part, hashlib.sha256()).update(json.dumps(value).encode())
-        data[name] = {"utterances": len(cuts)} | {part: digest.hexdigest()[:8] for part, digest in digests.items()}
-    return {"data_fingerprint": fingerprint(splits), "data": data}
-
-
 def keep_config(folder: Path, config) -> None:
     """Writes what a resumed run goes on with over its configuration, so that the next resuming finds it."""
     from omegaconf import OmegaConf
 
-    aside = folder / ".config.yaml.partial"
+    kept = OmegaConf.merge(config, {"resume": None})
     try:
-        kept = OmegaConf.merge(config, {"resume": None})
-        aside.write_text(OmegaConf.to_yaml(kept, resolve=True), encoding="utf8")
-        os.replace(aside, folder / "config.yaml")
+        write_whole(folder / "config.yaml", OmegaConf.to_yaml(kept, resolve=True).encode("utf8"))
     except OSError as error:
         raise UserError(f"The run's folder {folder} cannot be written: {error.strerror}.") from None
 
@@ -156,7 +46,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         handle = open(file, "w")
     except OSError:
-        # who writes the run says better what is wrong with its folder
+        # `start_run` reports this better
         yield
         return
     try:

@@ -6,7 +6,7 @@ from torch import nn
 
 from asr.errors import UserError
 from asr.training.averaging import MovingAverage, average_of_files
-from asr.training.checkpoints import write_whole
+from asr.training.checkpoints import write_checkpoint
 
 
 class Counting(nn.Module):
@@ -78,7 +78,7 @@ def test_the_average_of_checkpoints_is_the_mean_of_their_weights_and_leaves_whol
     for number in range(3):
         weights = {"half": torch.randn(5).half(), "weight": 1e4 * torch.randn(2, 3), "seen": torch.tensor(10 + number)}
         states.append(weights)
-        write_whole(tmp_path / f"{number}.ckpt", {"state_dict": weights})
+        write_checkpoint(tmp_path / f"{number}.ckpt", {"state_dict": weights})
     mean = average_of_files([tmp_path / f"{number}.ckpt" for number in range(3)])
     for name in ("half", "weight"):
         wanted = torch.stack([state[name].double() for state in states]).mean(0).to(states[0][name].dtype)
@@ -87,7 +87,7 @@ def test_the_average_of_checkpoints_is_the_mean_of_their_weights_and_leaves_whol
 
 
 def test_a_torn_checkpoint_is_not_averaged(tmp_path):
-    write_whole(tmp_path / "whole.ckpt", {"state_dict": {"weight": torch.ones(3)}})
+    write_checkpoint(tmp_path / "whole.ckpt", {"state_dict": {"weight": torch.ones(3)}})
     (tmp_path / "torn.ckpt").write_bytes((tmp_path / "whole.ckpt").read_bytes()[:300])
     with pytest.raises(UserError, match="torn.ckpt"):
         average_of_files([tmp_path / "whole.ckpt", tmp_path / "torn.ckpt"])

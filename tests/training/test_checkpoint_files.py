@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from asr.errors import UserError
-from asr.training.checkpoints import LAST, PREVIOUS, WholeCheckpoints, keep_previous, write_whole
+from asr.training.checkpoints import LAST, PREVIOUS, WholeCheckpoints, keep_previous, write_checkpoint
 from asr.training.resuming import last_checkpoint
 
 PLANTED = []
@@ -56,30 +56,30 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("room", [0, 1, 900, 20_000, 300_000])
 def test_writing_that_fails_in_the_middle_leaves_the_old_file_whole_and_no_other(folder, room):
-    write_whole(folder / LAST, checkpoint(steps=1))
+    write_checkpoint(folder / LAST, checkpoint(steps=1))
     before = (folder / LAST).read_bytes()
     with room_for(room), pytest.raises(UserError) as refused:
-        write_whole(folder / LAST, checkpoint(steps=2, size=100_000))
+        write_checkpoint(folder / LAST, checkpoint(steps=2, size=100_000))
     assert os.listdir(folder) == [LAST] and (folder / LAST).read_bytes() == before
     assert str(refused.value) == (
         f"The checkpoint {folder / LAST} cannot be written: File too large. What was written before it is whole; "
         f"make room and go on with resume={folder.parent}"
     )
-    write_whole(folder / LAST, checkpoint(steps=2, size=100_000))
+    write_checkpoint(folder / LAST, checkpoint(steps=2, size=100_000))
     assert last_checkpoint(folder.parent)[1]["asr"]["position"]["steps"] == 2
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_may_not_be_written_is_said(folder):
-    write_whole(folder / LAST, checkpoint())
+    write_checkpoint(folder / LAST, checkpoint())
     folder.chmod(0o500)
     with pytest.raises(UserError, match="Permission denied"):
-        write_whole(folder / LAST, checkpoint())
+        write_checkpoint(folder / LAST, checkpoint())
     folder.chmod(0o700)
 
 
 def test_a_process_killed_while_writing_leaves_the_old_file(folder):
-    write_whole(folder / LAST, checkpoint(steps=1))
+    write_checkpoint(folder / LAST, checkpoint(steps=1))
 
     class Killer:
         def __reduce__(self):
@@ -87,11 +87,11 @@ def test_a_process_killed_while_writing_leaves_the_old_file(folder):
 
     child = os.fork()
     if child == 0:
-        write_whole(folder / LAST, checkpoint(steps=2, size=100_000, killer=Killer()))
+        write_checkpoint(folder / LAST, checkpoint(steps=2, size=100_000, killer=Killer()))
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert last_checkpoint(folder.parent)[1]["asr"]["position"]["steps"] == 1
-    write_whole(folder / LAST, checkpoint(steps=3))
+    write_checkpoint(folder / LAST, checkpoint(steps=3))
     assert os.listdir(folder) == [LAST]
 
 
@@ -125,39 +125,39 @@ def test_a_disk_that_fills_up_leaves_both_checkpoints_as_they_were(folder):
 
 
 def test_lightning_reads_a_checkpoint_as_data_only(folder):
-    write_whole(folder / LAST, checkpoint())
+    write_checkpoint(folder / LAST, checkpoint())
     assert WholeCheckpoints().load_checkpoint(folder / LAST)["asr"]["position"] == POSITION
-    write_whole(folder / LAST, checkpoint(callbacks=Bomb()))
+    write_checkpoint(folder / LAST, checkpoint(callbacks=Bomb()))
     with pytest.raises(UserError, match="names code"):
         WholeCheckpoints().load_checkpoint(folder / LAST, weights_only=False)
     assert PLANTED == []
 
 
 def test_the_last_checkpoint_is_gone_on_from_in_silence(folder):
-    write_whole(folder / LAST, checkpoint(7))
-    write_whole(folder / PREVIOUS, checkpoint(6))
+    write_checkpoint(folder / LAST, checkpoint(7))
+    write_checkpoint(folder / PREVIOUS, checkpoint(6))
     file, content, said = last_checkpoint(folder.parent)
     assert (file, content["asr"]["position"]["steps"], said) == (folder / LAST, 7, [])
 
 
 def spoil(file, how):
     if how == "torn":
-        write_whole(file, checkpoint(size=1000))
+        write_checkpoint(file, checkpoint(size=1000))
         file.write_bytes(file.read_bytes()[:2000])
     elif how == "empty":
         file.write_bytes(b"")
     elif how == "bomb":
-        write_whole(file, checkpoint(callbacks=Bomb()))
+        write_checkpoint(file, checkpoint(callbacks=Bomb()))
     elif how == "bare bomb":
         file.write_bytes(pickle.dumps(Bomb()))
     elif how == "of a model only":
         content = checkpoint()
         del content["optimizer_states"]
-        write_whole(file, content)
+        write_checkpoint(file, content)
     elif how == "without a position":
-        write_whole(file, {**checkpoint(), "asr": "nothing"})
+        write_checkpoint(file, {**checkpoint(), "asr": "nothing"})
     else:
-        write_whole(file, {**checkpoint(), "asr": {"position": {"steps": 3}, "plan": {}}})
+        write_checkpoint(file, {**checkpoint(), "asr": {"position": {"steps": 3}, "plan": {}}})
 
 
 SPOILT = ["torn", "empty", "bomb", "bare bomb", "of a model only", "without a position", "with half a position"]
@@ -165,7 +165,7 @@ SPOILT = ["torn", "empty", "bomb", "bare bomb", "of a model only", "without a po
 
 @pytest.mark.parametrize("how", SPOILT)
 def test_a_last_checkpoint_that_is_not_whole_is_named_never_run_and_the_one_before_it_taken(folder, how):
-    write_whole(folder / PREVIOUS, checkpoint(6))
+    write_checkpoint(folder / PREVIOUS, checkpoint(6))
     spoil(folder / LAST, how)
     file, content, said = last_checkpoint(folder.parent)
     assert (file, content["asr"]["position"]["steps"]) == (folder / PREVIOUS, 6)

@@ -11,7 +11,7 @@ import soundfile
 
 from asr.config.settings import check_folder
 from asr.errors import UserError
-from asr.training.run_folder import folder_of_its_own, make_folder, remove_if_empty
+from asr.runtime.files import folder_of_its_own, make_folder, remove_if_empty
 
 ROOT = Path(__file__).resolve().parents[2]
 

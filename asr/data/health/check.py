@@ -11,6 +11,7 @@ from typing import Any
 
 from asr.data.corpora import Corpus
 from asr.data.corpora.preparing.unusable import kind_of, kinds_of, reasons_of
+from asr.data.fingerprint import fingerprint
 from asr.data.health.audio import Measured, measure, recordings_of
 from asr.data.health.leaks import QuickFindings, agree, compared, quick_check
 from asr.data.health.text import (
@@ -25,7 +26,6 @@ from asr.data.health.text import (
 )
 from asr.errors import listed
 from asr.text.units import Units
-from asr.training.run_folder import fingerprint
 
 PROBLEM, REMARK = "problem", "remark"
 # share of an utterance's samples at full scale from which on it is named

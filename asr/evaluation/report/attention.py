@@ -16,11 +16,12 @@ from torch import Tensor
 from asr.config.settings import knobs_of
 from asr.data.batches import load_waveform
 from asr.errors import UserError, nearest
-from asr.evaluation.report.page import code, figure, page, paragraph, table, write_whole
+from asr.evaluation.report.page import code, figure, page, paragraph, table
 from asr.evaluation.report.plots import new_figure
 from asr.model.attention import attentions
 from asr.model.attention.matrices import Distance, Projections, attention_matrix, capture_projections, distance
 from asr.model.network import Model
+from asr.runtime.files import write_together
 
 BESIDE_FULL = ("i_clustered", "clustered")
 FULL = ("full", "shared_full")
@@ -165,7 +166,7 @@ def write_attention_pictures(
         ("Matrices", [paragraph(ABOUT_MATRICES + pooled, quiet=True), *figures]),
     ]
     path = folder / f"{base}.html"
-    write_whole({**files, path: page(f"Attention: {cut.id}", sections, about)})
+    write_together({**files, path: page(f"Attention: {cut.id}", sections, about)})
     return path
 
 

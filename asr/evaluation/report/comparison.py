@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from asr.evaluation.report.alignment import STYLE, alignment_block, legend
-from asr.evaluation.report.page import code, element, notice, page, paragraph, table, write_whole
+from asr.evaluation.report.page import code, element, notice, page, paragraph, table
+from asr.runtime.files import write_together
 from asr.scoring.alignment import align
 from asr.scoring.comparison import Comparison
 from asr.scoring.metric import from_line, rates_beside
@@ -124,5 +125,5 @@ def write_comparison(
         folder / "comparison.md": markdown(comparison, a, b, command, most),
         folder / "comparison.html": html(comparison, a, b, command, most),
     }
-    write_whole(contents)
+    write_together(contents)
     return list(contents)

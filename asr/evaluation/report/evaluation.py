@@ -24,8 +24,8 @@ from asr.evaluation.report.page import (
     page,
     paragraph,
     table,
-    write_whole,
 )
+from asr.runtime.files import write_together
 from asr.scoring.alignment import Alignment
 from asr.scoring.decoding import decoder_rows, warning_of_unknown
 from asr.scoring.metric import METRICS, rates_beside
@@ -69,7 +69,7 @@ def write_report(
     """
     path = Path(folder) / NAME
     try:
-        write_whole({path: report_page(score, data, cuts, model, run)})
+        write_together({path: report_page(score, data, cuts, model, run)})
     except UserError as error:
         log.warning("There is no report.html beside the scores: %s", error)
         with contextlib.suppress(OSError):

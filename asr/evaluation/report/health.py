@@ -19,8 +19,8 @@ from asr.evaluation.report.page import (
     page,
     paragraph,
     table,
-    write_whole,
 )
+from asr.runtime.files import write_together
 
 # examples of a finding on a page; findings.json has all
 SHOWN = 20
@@ -46,7 +46,7 @@ class Section:
 
 def write_reports(health: Health, folder: Path, command: str) -> None:
     """Writes report.html, report.md and findings.json into `folder`, each whole. Raises UserError where it cannot."""
-    write_whole(
+    write_together(
         {
             folder / "findings.json": json.dumps({"command": command, **health.plain()}, indent=1, ensure_ascii=False)
             + "\n",

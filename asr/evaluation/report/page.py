@@ -160,29 +160,6 @@ def page(title: str, sections: Iterable[tuple[str, Any]], lead: Any = (), style:
     )
 
 
-def write_whole(contents: dict[Path, str | bytes]) -> None:
-    """Writes texts and pictures into files: all are written beside their places before the first one takes its own.
-
-    contents: path → text or bytes; folders are made. Raises UserError if one cannot be written; what stood there before stays.
-    """
-    waiting: list[tuple[Path, Path]] = []
-    try:
-        for path, text in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            waiting.append((partial, path))
-            partial.write_bytes(text if isinstance(text, bytes) else text.encode("utf8"))
-            if path.is_dir():
-                raise IsADirectoryError(21, "there is a folder of that name")
-        for partial, path in waiting:
-            os.replace(partial, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from None
-    finally:
-        for partial, _ in waiting:
-            partial.unlink(missing_ok=True)
-
-
 def refuse_unwritable(folder: Path, setting: str) -> None:
     """Raises UserError if nothing can be written into `folder`, or it cannot be made; touches nothing.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from asr.errors import UserError
+from asr.runtime.files import replacing
 
 # The eight colours of Okabe and Ito (2008), which people with any colour vision tell apart; yellow last: weak on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -374,16 +374,11 @@ def new_figure(width: float, height: float):
 
 
 def save(figure, png: Path | str) -> Path:
-    """Writes the picture beside its place first, so that half a picture never lies there."""
+    """Writes the picture whole or not at all. Raises UserError if it cannot be written."""
     png = Path(png)
-    temporary = png.with_name(f".{png.name}.{os.getpid()}")
     try:
-        png.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="png", facecolor="white")
-        os.replace(temporary, png)
+        with replacing(png) as temporary:
+            figure.savefig(temporary, format="png", facecolor="white")
     except OSError as error:
         raise UserError(f"The picture {png} cannot be written: {error.strerror or error}.") from error
-    finally:
-        if temporary.exists():
-            temporary.unlink()
     return png

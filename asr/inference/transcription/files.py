@@ -38,7 +38,7 @@ from asr.inference.transcription.show import Bar, complain, say
 from asr.inference.transcription.windows import Grid, Held, Pausing, Window, windows
 from asr.model.checkpoint import open_checkpoint
 from asr.model.network import Model
-from asr.text.units import write_whole
+from asr.runtime.files import write_whole
 
 
 def transcribe_files(request: Request) -> int:

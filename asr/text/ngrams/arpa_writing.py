@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 from pathlib import Path
 
 from asr.errors import UserError
+from asr.runtime.files import replacing
 from asr.text.ngrams.model import NgramModel
 
 
@@ -18,20 +18,16 @@ def write_arpa(model: NgramModel, path: Path | str) -> None:
     written.
     """
     path = Path(path).expanduser()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             if path.suffix == ".gz":
                 # without name and time, the same model gives the same file
                 with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
                     _write(model, packed)
             else:
                 _write(model, file)
-        os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}.") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write(model: NgramModel, binary) -> None:

@@ -9,7 +9,6 @@ import abc
 import functools
 import inspect
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from asr.errors import UserError, nearest
 from asr.registry import Registry
+from asr.runtime.files import write_whole
 from asr.text.normalization import check_normalizer, normalize, with_language
 
 if TYPE_CHECKING:
@@ -213,13 +213,3 @@ def check_symbols(path: Path, symbols: Any) -> None:
         or len(set(symbols)) < len(symbols)
     ):
         raise UserError(f"{path}: symbols must be a list of different strings that begins with {BLANK!r} and goes on.")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

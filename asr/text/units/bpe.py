@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import UserError
+from asr.runtime.files import write_whole
 from asr.text.normalization import normalize
-from asr.text.units import BLANK, UNITS_FILE, Units, UnknownUnit, write_whole
+from asr.text.units import BLANK, UNITS_FILE, Units, UnknownUnit
 
 if TYPE_CHECKING:
     from lhotse import SupervisionSegment

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import UserError, listed, nearest
+from asr.runtime.files import write_whole
 from asr.text.lexicon.dictionary import ARPABET, SPEECH_MARKS, Lexicon, cmudict_lexicon
-from asr.text.units import BLANK, UNITS_FILE, Units, UnknownUnit, write_whole
+from asr.text.units import BLANK, UNITS_FILE, Units, UnknownUnit
 
 if TYPE_CHECKING:
     from lhotse import SupervisionSegment

@@ -197,7 +197,7 @@ def test_an_interrupt_leaves_whole_files_that_the_next_run_keeps(tmp_path, monke
 def test_what_a_kill_left_half_written_is_written_over(tmp_path):
     conversions = utterances(tmp_path, 2)
     (tmp_path / "out/audio").mkdir(parents=True)
-    (tmp_path / "out/audio/.0.flac.part").write_bytes(b"half")
+    (tmp_path / "out/audio/.0.flac.partial").write_bytes(b"half")
     convert(conversions, tmp_path / "out")
     assert contents(tmp_path / "out") == ["audio/0.flac", "audio/1.flac"]
 

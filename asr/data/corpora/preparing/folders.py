@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from asr.data.corpora import Corpus
 from asr.errors import UserError
+from asr.runtime.files import make_folder
 from asr.runtime.text_files import DAMAGED
-from asr.training.run_folder import make_folder
 
 if TYPE_CHECKING:
     from lhotse import CutSet, MonoCut

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import io
 import itertools
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import UserError
+from asr.runtime.files import replacing
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -279,16 +279,8 @@ def _write(path: Path, samples: numpy.ndarray, sample_rate: int) -> None:
         samples = numpy.clip(numpy.rint(samples * 32768.0), -32768, 32767).astype(numpy.int16)
     file = io.BytesIO()  # libsndfile itself would not say why a file cannot be written
     soundfile.write(file, numpy.ascontiguousarray(samples), sample_rate, format="FLAC", subtype="PCM_16")
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(file.getvalue())
-        os.replace(temporary, path)
+        with replacing(path, alone=True) as temporary:
+            temporary.write_bytes(file.getvalue())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise _NotWritten(f"{path} cannot be written: {error.strerror}.") from None
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

@@ -1,0 +1,110 @@
+"""Files and folders that are whole or not there, whatever stops the process that writes them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from asr.errors import UserError
+
+
+@contextlib.contextmanager
+def replacing(path: Path, alone: bool = False, durable: bool = False) -> Iterator[Path]:
+    """Yields the name of a temporary file beside `path`, which takes its place when the block ends without an error.
+
+    Whatever happens, `path` holds the old content or the new one, whole, and nothing else is left behind.
+    alone: no other process writes this file, so that what a killed one left half-written is overwritten.
+    durable: the new file also survives a loss of power. Raises what the block raises, and OSError.
+    """
+    writer = "" if alone else f"{os.getpid()}."
+    temporary = path.with_name(f".{path.name}.{writer}partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        yield temporary
+        if durable:
+            force_to_disk(temporary)
+        os.replace(temporary, path)
+        if durable:
+            force_to_disk(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def force_to_disk(place: Path) -> None:
+    """Has the system write a file, or the names in a folder, to the disk itself."""
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that is there whole or not at all. Raises OSError."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_together(contents: dict[Path, str | bytes]) -> None:
+    """Writes several files: all of them are on the disk, under other names, before the first one takes its place.
+
+    contents: path → text (UTF-8) or bytes; folders are made. Raises UserError if one cannot be written; what was there before
+    stays.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            for path, content in contents.items():
+                temporary = stack.enter_context(replacing(path))
+                temporary.write_bytes(content if isinstance(content, bytes) else content.encode("utf8"))
+                if path.is_dir():
+                    raise IsADirectoryError(21, "there is a folder of that name")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}.") from None
+
+
+def make_folder(folder: Path) -> bool:
+    """Makes a folder and those above it; False if it exists already. Of several processes only one gets True.
+
+    Raises OSError if it cannot be made.
+    """
+    for attempt in itertools.count():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            return True
+        except (FileNotFoundError, FileExistsError):
+            if folder.is_dir():
+                return False
+            # another process has just removed it, or an empty folder above it; unless a file is in the way
+            if attempt == 100:
+                raise
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes `folder` and the empty folders above it, up to the working directory."""
+    folder, here = folder.resolve(), Path.cwd().resolve()
+    while folder != here:
+        try:
+            folder.rmdir()
+        except OSError:  # something is in it, it is gone, or a disk is mounted there
+            return
+        folder = folder.parent
+
+
+def folder_of_its_own(wanted: Path) -> Path:
+    """Makes the folder `wanted`, or the first of `wanted`-2, `wanted`-3, … that does not exist yet.
+
+    Of several processes that ask at the same time each gets its own. Raises UserError if it cannot be made.
+    """
+    try:
+        for number in itertools.count(1):
+            folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+            if make_folder(folder):
+                return folder
+    except OSError as error:
+        raise UserError(f"run={wanted}: the folder cannot be made: {error.strerror}.") from None
