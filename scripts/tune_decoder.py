@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":  # a file of the checkout, which need not be installed
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.cli.command import command  # noqa: E402
 from asr.errors import UserError  # noqa: E402
@@ -42,6 +43,7 @@ def tune_decoder(config) -> None:
     )
     from asr.inference.decoders import decoders
     from asr.model.checkpoint import open_checkpoint
+    from asr.runtime.called import as_called
     from asr.runtime.provenance import command_line
     from asr.scoring.alignment import count_errors
 
@@ -128,7 +130,7 @@ def tune_decoder(config) -> None:
         print(sentence)
     print("\n".join(f"written   {path}" for path in written))
     again = ["python", "evaluate.py", f"checkpoint={config.checkpoint}", f"decoder={settings['name']}"]
-    print(f"score it  {shlex.join(again)}")
+    print(as_called(f"score it  {shlex.join(again)}"))
 
 
 def numbers(config, key: str) -> list[float]:

@@ -7,18 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from asr.runtime.called import called
+
 
 def command_line() -> str:
     """The command that was typed, to be typed again."""
-    program = Path(sys.argv[0])
-    try:
-        program = program.resolve().relative_to(Path.cwd())
-    except ValueError:
-        pass
     # a folder for one run cannot be used by its repetition
-    return shlex.join(
-        ["python", str(program), *(argument for argument in sys.argv[1:] if not argument.startswith("run="))]
-    )
+    return shlex.join([*called(), *(argument for argument in sys.argv[1:] if not argument.startswith("run="))])
 
 
 def git_revision() -> str:
