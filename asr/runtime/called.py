@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
+# the folder of the checkout that this code lies in; None where it was installed from a wheel
+CHECKOUT = PROGRAMS.parents[1] if (PROGRAMS / "train.py").is_symlink() else None
 
 
 def programs() -> list[str]:
@@ -46,7 +48,7 @@ def as_called(text: str) -> str:
     """The commands in a text the way that this installation has them: `python scripts/prepare.py` is `asr prepare` outside a
     checkout and for those who call `asr`."""
     words = subcommand()
-    if words is None and (PROGRAMS / "train.py").is_symlink():
+    if words is None and CHECKOUT:
         return text
     command = " ".join(words[:-1] if words else ["asr"])
     names = "|".join(programs())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
-from asr.runtime.called import called
+from asr.runtime.called import CHECKOUT, called
 
 
 def command_line() -> str:
@@ -17,12 +18,17 @@ def command_line() -> str:
 
 
 def git_revision() -> str:
-    """The revision of this code, with `-dirty` if the working tree has changes; `unknown` outside a checkout."""
-    here = Path(__file__).resolve().parent
+    """The revision of this code, with `-dirty` if the working tree has changes; its version, `0.1.0 (installed)`, outside a
+    checkout; else `unknown`."""
+    if CHECKOUT is None:
+        # where packages lie may well be a repository: of somebody else's code
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return f"{importlib.metadata.version('asr')} (installed)"
+        return "unknown"
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
+            cwd=CHECKOUT,
             capture_output=True,
             text=True,
             timeout=10,
