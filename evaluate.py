@@ -14,7 +14,8 @@ def evaluate(config) -> None:
     """
     from asr.cli.command import asked_of_checkpoint, typed_settings
     from asr.config.settings import plain
-    from asr.evaluation.evaluate import Request, evaluate
+    from asr.evaluation.evaluate import evaluate
+    from asr.evaluation.request import Request
     from asr.runtime.processes import joined, launch, place
     from asr.scoring.show import show_scores
 

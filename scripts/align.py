@@ -26,7 +26,7 @@ def align(config) -> None:
     from asr.config.settings import plain
     from asr.evaluation.alignment import align_split
     from asr.evaluation.confidences import show_confidence
-    from asr.evaluation.evaluate import Request
+    from asr.evaluation.request import Request
     from asr.evaluation.times import show
 
     request = Request(

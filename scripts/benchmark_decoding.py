@@ -56,14 +56,14 @@ def read_problem(folder: Path) -> tuple[list[numpy.ndarray], dict[str, Any]]:
 
 
 def from_checkpoint(arguments: argparse.Namespace) -> None:
-    from asr.evaluation.evaluate import Request, load_split
-    from asr.evaluation.tuning import emissions_of
+    from asr.evaluation.emissions import emissions_of
+    from asr.evaluation.request import Request, load_split
     from asr.model.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(arguments.checkpoint)
     request = Request(arguments.checkpoint, split=arguments.split, cache=arguments.cache)
     split, _, _ = load_split(checkpoint, request)
-    emissions = [each.numpy() for each in emissions_of(checkpoint.model, split, "auto", request.batch_frames)]
+    emissions = [each.numpy() for each in emissions_of(checkpoint.model, split, request.batching)]
     references = [" ".join(checkpoint.units.words(cut.supervisions[0])) for cut in split.cuts]
     write_problem(arguments.folder, emissions, references, split.seconds, checkpoint.units)
 

@@ -33,7 +33,7 @@ def write_recording(folder: Path, arguments: argparse.Namespace) -> float:
     import soundfile
 
     from asr.audio.cuts import load_audio
-    from asr.evaluation.evaluate import Request, load_split
+    from asr.evaluation.request import Request, load_split
     from asr.model.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(arguments.run)

@@ -69,7 +69,8 @@ def column_names(opened) -> dict[str, str]:
 def evaluate_column(config, table: Table, column: str, path: str, checkpoint, attentions) -> None:
     """Scores one checkpoint under every attention; the corpus is read once."""
     from asr.config.settings import plain
-    from asr.evaluation.evaluate import Request, load_split, score_checkpoint
+    from asr.evaluation.evaluate import score_checkpoint
+    from asr.evaluation.request import Request, load_split
     from asr.model.attention import attentions as registry
     from asr.model.checkpoint import weights_digest
     from asr.model.network import refuse_unshared
@@ -79,7 +80,7 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
     digest = weights_digest(checkpoint.model)
     trained_on = checkpoint.trained_on.get("corpus")
     corpus = plain(config.corpus) if config.get("corpus") else trained_on
-    split = None
+    data = None
     for settings in attentions:
         # knobs that the label does not name are those that the weights were trained with, where they have them
         settings = {**(own if settings["name"] == own["name"] else {}), **settings}
@@ -108,8 +109,8 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
         asked = {**dataclasses.asdict(request), "weights": digest, "checkpoint": None, "output": None}
         scores = table.known(label, column, asked)
         if scores is None:
-            split = split or load_split(checkpoint, request)
-            scores = score_checkpoint(request, checkpoint, *split)
+            data = data or load_split(checkpoint, request)
+            scores = score_checkpoint(request, checkpoint, data)
             table.remember(label, column, asked)
         table.put(label, column, scores)
         said = [f"{scores['metric'].upper()} {scores['error_rate']:.2%}", said_beside(scores)]

@@ -38,6 +38,7 @@ class Ours:
         from asr.data.corpora import corpora
         from asr.model.losses import losses
         from asr.model.network import Model
+        from asr.runtime.devices import device_of
         from asr.runtime.precision import precision_of
         from asr.training import job as training
         from asr.training.fitting import data_workers
@@ -63,8 +64,7 @@ class Ours:
         self.units, _ = choose_units(config, corpus, None)
         self.description["units"] = len(self.units.symbols)
         self.loss = losses.create(plain(config.loss))
-        on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-        self.device = torch.device("cuda" if on_gpu else "cpu")
+        self.device = device_of(config.trainer.accelerator)
         self.precision = precision_of(config.trainer.precision, config.trainer.accelerator).name
         self.model = Model(self.description).to(self.device).train()
         splits = training.check_splits(corpus, self.units, self.model, self.loss, config.data.max_dropped)

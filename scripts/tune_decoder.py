@@ -21,97 +21,32 @@ def tune_decoder(config) -> None:
 
     Emissions are computed once and kept in the cache. The test split is never looked at.
     """
-    import shlex
-    import time
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from asr.cli.command import typed_knobs
-    from asr.config.settings import plain
-    from asr.evaluation.evaluate import Request, choose_attention, load_split, metric_of, reference_of, tokens_of
-    from asr.evaluation.tuning import (
-        best_of,
-        beyond,
-        cached_emissions,
-        decode_all,
-        replaced,
-        search,
-        thinned,
-        tuned_file,
-        write_tuned,
-    )
-    from asr.inference.decoders import decoders
+    from asr.evaluation.emissions import Batching, cached_emissions
+    from asr.evaluation.request import load_split
+    from asr.evaluation.tuning import DevSet, replaced, thinned, write_tuned
+    from asr.inference.tuned import tuned_file
     from asr.model.checkpoint import open_checkpoint
-    from asr.runtime.called import as_called
     from asr.runtime.provenance import command_line
-    from asr.scoring.alignment import count_errors
 
     grid = {key: numbers(config, key) for key in ("lm_weights", "word_scores")}
-    settings = plain(config.decoder)
-    for key in ("lm", "lexicon"):
-        # the file is found again from wherever evaluate.py is started
-        if isinstance(settings.get(key), str) and Path(settings[key]).expanduser().exists():
-            settings[key] = str(Path(settings[key]).expanduser().resolve())
-    checkpoint = open_checkpoint(str(config.checkpoint))
-    decoder = decoders.create(settings).bind(checkpoint.units)
-    decoder.with_weights(1.0, 0.0)  # says at once if it has none
-    if settings.get("lm") is None and not decoder.gives_words:
-        raise UserError(f"decoder={settings['name']} has no language model to weigh: add decoder.lm=FILE.")
+    checkpoint, settings = open_checkpoint(str(config.checkpoint)), decoder_settings(config)
+    decoder = tunable(settings, checkpoint.units)
     if not decoder.gives_words:
         # units have no score of their own
         grid["word_scores"] = [0.0]
-    attention = choose_attention(
-        checkpoint.model, plain(config.attention) if config.get("attention") else None, typed_knobs(config)
-    )
-    request = Request(
-        checkpoint=str(config.checkpoint),
-        split="dev",
-        corpus=plain(config.corpus) if config.get("corpus") else None,
-        longest_seconds=config.longest_seconds,
-        max_dropped=config.max_dropped,
-        cache=str(config.cache),
-    )
-    split, corpus, _ = load_split(checkpoint, request)
+    model = model_to_tune(config, checkpoint)
+    split, corpus, _ = load_split(checkpoint, dev_of(config))
     split = thinned(split, 60 * config.minutes)
-    model = checkpoint.model if attention is None else checkpoint.model.with_attention(attention)
-    emissions, file = cached_emissions(
-        model, split, corpus.name, config.device, config.batch_frames, Path(config.cache)
-    )
-    references = [reference_of(split, index, decoder, checkpoint.units) for index in range(len(split.cuts))]
-    chosen = metric_of(config.metric, split, decoder, checkpoint.units)
-    tokens = chosen.characters if chosen.name == "cer" else list
-    references = [tokens(reference) for reference in references]
-    length = sum(map(len, references))
-    if length == 0:
+    batching = Batching(config.device, config.batch_frames)
+    emissions, kept = cached_emissions(model, split, batching, corpus.name, Path(config.cache))
+    dev = DevSet.of(split, emissions, decoder, checkpoint.units, config.metric)
+    if dev.reference_length == 0:
         raise UserError(f"The dev split of {corpus.name} has no words to tune on.")
-    metric = chosen.name.upper()
-    kept = f"; emissions in {file}" if file else ""
-    print(f"{len(split.cuts)} utterances of dev, {split.seconds / 60:.1f} minutes{kept}", flush=True)
-    started = time.perf_counter()
-
-    def errors(lm_weight: float, word_score: float) -> int:
-        best = decode_all(decoder.with_weights(lm_weight, word_score), emissions)
-        return count_errors(references, [tokens(tokens_of(hypothesis, checkpoint.units)) for hypothesis in best])
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        # the neighbours of the best pair are at most eight new ones
-        most = len(grid["lm_weights"]) * len(grid["word_scores"]) + 8 * config.refinements
-        task = progress.add_task("decoding dev", total=most)
-        points = search(
-            errors,
-            grid["lm_weights"],
-            grid["word_scores"],
-            config.refinements,
-            lambda _: progress.advance(task),
-            decoder.gives_words,
-        )
-    best, seconds = best_of(points), time.perf_counter() - started
+    where = f"; emissions in {kept}" if kept else ""
+    print(f"{len(split.cuts)} utterances of dev, {split.seconds / 60:.1f} minutes{where}", flush=True)
+    points, seconds = searched(dev, grid, config.refinements)
     facts = {
-        "metric": metric.lower(),
-        "error_rate": best.errors / length,
-        "reference_length": length,
+        **scores_of(dev, points),
         "utterances": len(split.cuts),
         "corpus": corpus.name,
         "attention": model.attention_label(),
@@ -119,18 +54,122 @@ def tune_decoder(config) -> None:
         "times_real_time": len(points) * split.seconds / seconds,
         "command": command_line(),
     }
-    earlier = replaced(tuned_file(checkpoint, settings["name"]))
-    written = write_tuned(tuned_file(checkpoint, settings["name"]), settings, points, facts)
+    file = tuned_file(checkpoint, settings["name"])
+    earlier = replaced(file)
+    written = write_tuned(file, settings, points, facts)
+    show(dev, points, facts)
+    show_files(
+        written, earlier, ["python", "evaluate.py", f"checkpoint={config.checkpoint}", f"decoder={settings['name']}"]
+    )
+
+
+def decoder_settings(config) -> dict:
+    """The settings of the decoder, with absolute paths: they must hold wherever evaluate.py is started."""
+    from asr.config.settings import plain
+    from asr.inference.tuned import FILES
+
+    settings = plain(config.decoder)
+    for key in FILES:
+        if isinstance(settings.get(key), str) and Path(settings[key]).expanduser().exists():
+            settings[key] = str(Path(settings[key]).expanduser().resolve())
+    return settings
+
+
+def tunable(settings: dict, units):
+    """The decoder, bound to the units. Raises UserError if it has no weights."""
+    from asr.inference.decoders import decoders
+
+    decoder = decoders.create(settings).bind(units)
+    decoder.with_weights(1.0, 0.0)  # raises if it has none
+    if settings.get("lm") is None and not decoder.gives_words:
+        raise UserError(f"decoder={settings['name']} has no language model to weigh: add decoder.lm=FILE.")
+    return decoder
+
+
+def model_to_tune(config, checkpoint):
+    """The checkpoint's model, with the attention that the user asks for."""
+    from asr.cli.command import typed_knobs
+    from asr.config.settings import plain
+    from asr.model.checkpoint import choose_attention
+
+    asked = plain(config.attention) if config.get("attention") else None
+    attention = choose_attention(checkpoint.model, asked, typed_knobs(config))
+    return checkpoint.model if attention is None else checkpoint.model.with_attention(attention)
+
+
+def dev_of(config):
+    """The request for the dev split."""
+    from asr.config.settings import plain
+    from asr.evaluation.request import Request
+
+    return Request(
+        checkpoint=str(config.checkpoint),
+        split="dev",
+        corpus=plain(config.corpus) if config.get("corpus") else None,
+        longest_seconds=config.longest_seconds,
+        max_dropped=config.max_dropped,
+        cache=str(config.cache),
+    )
+
+
+def searched(dev, grid: dict[str, list[float]], refinements: int) -> tuple[list, float]:
+    """(the points that were tried, seconds that took), behind a bar of progress."""
+    import time
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from asr.evaluation.tuning import search
+
+    console, started = Console(stderr=True), time.perf_counter()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        # a refinement tries eight new neighbours of the best pair at most
+        most = len(grid["lm_weights"]) * len(grid["word_scores"]) + 8 * refinements
+        task = progress.add_task("decoding dev", total=most)
+        points = search(
+            dev.errors,
+            grid["lm_weights"],
+            grid["word_scores"],
+            refinements,
+            lambda _: progress.advance(task),
+            dev.decoder.gives_words,
+        )
+    return points, time.perf_counter() - started
+
+
+def scores_of(dev, points: list) -> dict:
+    from asr.evaluation.tuning import best_of
+
+    return {
+        "metric": dev.metric.name,
+        "error_rate": best_of(points).errors / dev.reference_length,
+        "reference_length": dev.reference_length,
+    }
+
+
+def show(dev, points: list, facts: dict) -> None:
+    from asr.evaluation.tuning import best_of, beyond
+
+    best = best_of(points)
     print(
-        f"best of {len(points)}: lm_weight={best.lm_weight:g} word_score={best.word_score:g}, dev {metric} "
-        f"{best.errors / length:.2%} of {length} {chosen.tokens}; "
+        f"best of {len(points)}: lm_weight={best.lm_weight:g} word_score={best.word_score:g}, "
+        f"dev {dev.metric.name.upper()} {facts['error_rate']:.2%} of {dev.reference_length} {dev.metric.tokens}; "
         f"decoded {facts['times_real_time']:.0f} times as fast as real time"
     )
-    for sentence in [*beyond(points, best), *([earlier] if earlier else [])]:
+    for sentence in beyond(points, best):
         print(sentence)
+
+
+def show_files(written: list[Path], earlier: str | None, evaluation: list[str]) -> None:
+    """earlier: a sentence on what an earlier tuning found, if any. evaluation: the command that uses the weights."""
+    import shlex
+
+    from asr.runtime.called import as_called
+
+    if earlier:
+        print(earlier)
     print("\n".join(f"written   {path}" for path in written))
-    again = ["python", "evaluate.py", f"checkpoint={config.checkpoint}", f"decoder={settings['name']}"]
-    print(as_called(f"score it  {shlex.join(again)}"))
+    print(as_called(f"score it  {shlex.join(evaluation)}"))
 
 
 def numbers(config, key: str) -> list[float]:

@@ -1,5 +1,4 @@
-"""The audio of lhotse's cuts: files are read by `asr.audio.reading` like all others, and transformed by lhotse as the manifest
-says."""
+"""The audio of lhotse's cuts: `asr.audio.reading` reads the files, lhotse transforms what they hold as the manifest says."""
 
 from __future__ import annotations
 
@@ -12,10 +11,12 @@ import numpy
 from lhotse.audio import backend
 from lhotse.augmentation import AudioTransform
 
-from asr.audio.reading import read_stretch
+from asr.audio.reading import read_stretch, unusable_samples
+from asr.errors import UserError
 
 if TYPE_CHECKING:
     from lhotse import MonoCut, Recording
+    from torch import Tensor
 
 
 class AudioOfFiles(backend.AudioBackend):
@@ -34,11 +35,34 @@ class AudioOfFiles(backend.AudioBackend):
 def load_audio(cut: MonoCut) -> numpy.ndarray:
     """The audio of a cut after all transforms of its recording: (channels, samples) float32, at the recording's sample rate.
 
-    Raises UserError as `asr.audio.reading.read_audio` does, and whatever lhotse raises where it is not as long as the manifest
-    says.
+    Raises UserError as `asr.audio.reading.read_audio` does, and whatever lhotse raises if it is shorter than the manifest says.
     """
     with _reading_files_by(AudioOfFiles()):
         return cut.load_audio()
+
+
+def load_waveform(cut: MonoCut) -> Tensor:
+    """The first channel of a cut, (samples,) float32.
+
+    Raises UserError, naming the cut and the file, if the audio cannot be read, is cut short or holds no sound.
+    """
+    import torch
+
+    source = cut.recording.sources[0].source if cut.has_recording and cut.recording.sources else "?"
+    try:
+        waveform = load_audio(cut)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"The audio of utterance {cut.id} cannot be read from {source}: {reason}") from None
+    if waveform.shape[-1] != cut.num_samples:
+        raise UserError(
+            f"The audio of utterance {cut.id} in {source} has {waveform.shape[-1]} samples instead of {cut.num_samples}: "
+            "the file is cut short or has changed; prepare the corpus again."
+        )
+    problem = unusable_samples(waveform)
+    if problem:
+        raise UserError(f"The audio of utterance {cut.id} in {source} holds {problem}: record or convert it again.")
+    return torch.from_numpy(numpy.ascontiguousarray(waveform[0], dtype=numpy.float32))
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import math
 import mmap
 import stat
@@ -37,6 +36,7 @@ from asr.audio.headers import (
     next_start,
     start_after_junk,
 )
+from asr.audio.resampling import resample
 from asr.audio.sphere import MAGIC as SPHERE_MAGIC
 from asr.audio.sphere import OtherSamples
 from asr.errors import TooLong, UserError
@@ -45,8 +45,6 @@ from asr.errors import TooLong, UserError
 LOUDEST = 64.0
 # What is longer than this is no utterance: a recording that was not cut, which would fill the memory.
 LONGEST_SECONDS = 600.0
-# Ratios of rates whose filters have more taps than this take gigabytes in torchaudio (44101 to 16000 takes three).
-MOST_TAPS = 10_000_000
 # libsndfile reads the first of several files in one; FFmpeg goes on by itself.
 PARTED = ("FLAC", "OGG", "AU")
 
@@ -67,11 +65,18 @@ def read_audio(
     its format makes a promise: headerless formats such as G.722 do not, nor does MP3 without a Xing header).
     """
     channels, rate = read_channels(path, longest_seconds)
-    waveform = channels[:, 0] if channels.shape[1] == 1 else channels.mean(axis=1)
-    waveform = numpy.ascontiguousarray(waveform, dtype=numpy.float32)
+    waveform = mono(channels)
     if sample_rate is not None and rate != sample_rate:
         waveform, rate = resample(waveform, rate, sample_rate), sample_rate
     return waveform, rate
+
+
+def mono(channels: numpy.ndarray, channel: int | None = None) -> numpy.ndarray:
+    """channels (samples, channels) float32 → (samples,) float32: their mean, or one of them, from 1."""
+    if channels.shape[1] == 1:
+        channel = 1
+    waveform = channels.mean(axis=1) if channel is None else channels[:, channel - 1]
+    return numpy.ascontiguousarray(waveform, dtype=numpy.float32)
 
 
 def read_channels(path: str | Path, longest_seconds: float | None = None) -> tuple[numpy.ndarray, int]:
@@ -79,13 +84,23 @@ def read_channels(path: str | Path, longest_seconds: float | None = None) -> tup
 
     Raises UserError as `read_audio` does.
     """
-    channels, rate = _joined(stream_channels(path, longest_seconds, math.inf))
-    if not len(channels):
+    return _joined(stream_sound(path, longest_seconds, math.inf))
+
+
+def stream_sound(path: str | Path, longest_seconds: float | None, block_seconds: float) -> Iterator[Block]:
+    """What `read_channels` reads, in blocks of about `block_seconds`: (samples, channels) float32, and the sample rate in Hz.
+
+    Raises UserError as `read_audio` does; after the last block where only the whole file shows that it is damaged or cut short.
+    """
+    empty = True
+    for block, rate in stream_channels(path, longest_seconds, block_seconds):
+        if len(block):
+            empty = False
+            if problem := unusable_samples(block):
+                raise UserError(f"{path} holds {problem}: record or convert it again.")
+        yield block, rate
+    if empty:
         raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
-    problem = unusable_samples(channels)
-    if problem:
-        raise UserError(f"{path} holds {problem}: record or convert it again.")
-    return channels, rate
 
 
 def _joined(blocks: Iterator[Block]) -> Block:
@@ -101,10 +116,9 @@ def _joined(blocks: Iterator[Block]) -> Block:
 
 
 def stream_channels(path: str | Path, longest_seconds: float | None, block_seconds: float) -> Iterator[Block]:
-    """What `read_channels` reads in blocks of about so many seconds: (samples, channels) float32, and the sample rate in Hz.
+    """`stream_sound` of a file that need not hold sound: samples are not looked at, and there may be none.
 
-    All have the rate and the channels of the first. Raises UserError as `read_audio` does, but for samples that are no sound;
-    where only the whole file shows that it is damaged or cut short, after the last block.
+    All blocks have the rate and the channels of the first.
     """
     longest = math.inf if longest_seconds is None else longest_seconds
     return _alike(_blocks(existing(path), longest, block_seconds))
@@ -332,46 +346,6 @@ def is_mono_wav_or_flac(path: str | Path, sample_rate: int) -> bool:
             and reader.source.is_whole
             and _next_part(reader) is None
         )
-
-
-def resample(waveform: numpy.ndarray, rate: int, new_rate: int) -> numpy.ndarray:
-    """waveform (samples,) float32 at `rate` Hz → (samples · new_rate / rate, rounded up,) float32 at `new_rate` Hz.
-
-    By torchaudio (band-limited interpolation); between rates such as 44101 and 16000 Hz, where that would take gigabytes,
-    by FFmpeg.
-    """
-    common = math.gcd(rate, new_rate)
-    if (rate // common) * (new_rate // common) > MOST_TAPS:
-        return _resample_with_pyav(waveform, rate, new_rate)
-    import torch
-    import torchaudio
-
-    return torchaudio.functional.resample(torch.from_numpy(waveform), rate, new_rate).numpy()
-
-
-def _resample_with_pyav(waveform: numpy.ndarray, rate: int, new_rate: int) -> numpy.ndarray:
-    import av
-
-    converter = av.AudioResampler(format="flt", layout="mono", rate=new_rate)
-    frame = av.AudioFrame.from_ndarray(waveform[None], format="flt", layout="mono")
-    frame.sample_rate = rate
-    blocks = [block.to_ndarray()[0] for piece in (frame, None) for block in converter.resample(piece)]
-    samples = -(-len(waveform) * new_rate // rate)
-    resampled = numpy.concatenate(blocks)[:samples] if blocks else numpy.zeros(0, numpy.float32)
-    return numpy.pad(resampled, (0, samples - len(resampled)))
-
-
-def write_flac(path: str | Path, waveform: numpy.ndarray, sample_rate: int) -> None:
-    """Writes waveform (samples,) float32 as 16-bit FLAC: 16-bit audio comes out bit for bit, above 1 it is clipped.
-
-    Raises OSError if it cannot be written.
-    """
-    import soundfile
-
-    samples = numpy.clip(numpy.rint(waveform * 32768.0), -32768, 32767).astype(numpy.int16)
-    file = io.BytesIO()  # libsndfile itself would not say why a file cannot be written
-    soundfile.write(file, samples, sample_rate, format="FLAC", subtype="PCM_16")
-    Path(path).write_bytes(file.getvalue())
 
 
 def existing(path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""Resampling of a waveform that comes in blocks, equal to resampling all of it at once."""
+"""Resampling of waveforms, whole or in blocks, with the same result."""
 
 from __future__ import annotations
 
@@ -8,16 +8,24 @@ from collections.abc import Callable
 import numpy
 from numpy import ndarray
 
-from asr.audio.reading import MOST_TAPS
+LOWPASS_WIDTH, ROLLOFF = 6, 0.99  # torchaudio's defaults
+# Ratios of rates whose filters have more taps than this take gigabytes in torchaudio (44101 to 16000 takes three).
+MOST_TAPS = 10_000_000
 
-LOWPASS_WIDTH, ROLLOFF = 6, 0.99  # torchaudio.functional.resample's own defaults, which asr.audio.reading.resample uses
+
+def resample(waveform: ndarray, rate: int, new_rate: int) -> ndarray:
+    """waveform (samples,) float32 at `rate` Hz → (samples · new_rate / rate, rounded up,) float32 at `new_rate` Hz.
+
+    By torchaudio (band-limited interpolation); between rates such as 44101 and 16000 Hz, where that would take gigabytes,
+    by FFmpeg.
+    """
+    return resampler(rate, new_rate)(waveform, last=True)
 
 
 def resampler(rate: int, new_rate: int) -> Callable[..., ndarray]:
-    """A function of (waveform (samples,) float32 at `rate` Hz, last) that gives what is ready of it at `new_rate` Hz.
+    """A function of (block (samples,) float32 at `rate` Hz, last) that returns what is ready of it at `new_rate` Hz.
 
-    Joined, what it gives equals `asr.audio.reading.resample` of all that it was given; `last` is true with the last block, and
-    everything is ready then.
+    Joined, its results equal `resample` of all blocks together; with the last block, `last` is true and everything is ready.
     """
     if rate == new_rate:
         return lambda waveform, last: waveform

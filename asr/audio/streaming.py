@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 from numpy import ndarray
 
-from asr.audio.reading import read_header, stream_channels, unusable_samples
+from asr.audio.reading import mono, read_header, stream_sound
 from asr.audio.resampling import resampler
 from asr.errors import UserError
 
@@ -30,21 +30,15 @@ def stream_audio(
 ) -> Iterator[ndarray]:
     """The waveform of a file in blocks (samples,) float32, at `sample_rate` Hz: of one channel, from 1, or the mean of all.
 
-    Joined they are what `asr.audio.reading.read_audio` gives, and the same UserErrors are raised: where only the whole file
-    shows that it
-    is damaged, after the last block; and one for a channel that is not there. Blocks may have any length, also none.
-    mixed: is told the number of channels where several become one. cancelled: is told at the end, where their mean is more than
-    CANCELLED quieter than the loudest of them, by how much (dB, infinite for silence) and which is the loudest, from 1.
-    narrow: is told the file's sample rate in Hz where it is below `sample_rate`.
+    Joined, they are what `asr.audio.reading.read_audio` returns. Blocks may have any length, also none.
+    mixed: called with the number of channels where several are mixed. cancelled: called at the end if their mean is more than
+    CANCELLED quieter than the loudest of them, with the difference (dB, infinite for silence) and the loudest, from 1.
+    narrow: called with the file's sample rate in Hz if it is below `sample_rate`.
+    Raises UserError as `asr.audio.reading.stream_sound` does, and for a channel that the file does not have.
     """
-    channels = stream_channels(path, longest_seconds, block_seconds)
     convert = None
     loudness = Loudness()
-    for block, rate in channels:
-        if len(block):
-            problem = unusable_samples(block)
-            if problem:
-                raise UserError(f"{path} holds {problem}: record or convert it again.")
+    for block, rate in stream_sound(path, longest_seconds, block_seconds):
         if channel is not None and channel > block.shape[1]:
             raise UserError(
                 f"{path} has {block.shape[1]} channel{'s' * (block.shape[1] > 1)}, and no channel={channel}."
@@ -53,15 +47,11 @@ def stream_audio(
             mixed(block.shape[1])
         if convert is None and rate < sample_rate:
             narrow(rate)
-        one = 1 if block.shape[1] == 1 else channel
-        waveform = block.mean(axis=1) if one is None else block[:, one - 1]
-        waveform = numpy.ascontiguousarray(waveform, dtype=numpy.float32)
-        if one is None:
+        waveform = mono(block, channel)
+        if channel is None and block.shape[1] > 1:
             loudness.add(numpy.column_stack([block, waveform]))
         convert = convert or resampler(rate, sample_rate)
         yield convert(waveform, last=False)
-    if convert is None:
-        raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
     yield convert(numpy.zeros(0, numpy.float32), last=True)
     if loudness.samples:
         *each, mean = loudness.variances()

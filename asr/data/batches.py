@@ -14,9 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from asr.audio.reading import unusable_samples
 from asr.data.plan import Batches, Bounds, batches_in_an_epoch, plan_epoch, plan_in_order, split_to
-from asr.errors import UserError
 from asr.runtime.signals import SIGNALS
 
 
@@ -48,28 +46,9 @@ class Utterances(Dataset):
         return len(self.cuts)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+        from asr.audio.cuts import load_waveform
+
         return load_waveform(self.cuts[index]), torch.tensor(self.labels[index], dtype=torch.int64), index
-
-
-def load_waveform(cut) -> torch.Tensor:
-    """(samples,) float32. Raises UserError naming the cut and the file if the audio cannot be read or is cut short."""
-    from asr.audio.cuts import load_audio
-
-    source = cut.recording.sources[0].source if cut.has_recording and cut.recording.sources else "?"
-    try:
-        waveform = load_audio(cut)
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"The audio of utterance {cut.id} cannot be read from {source}: {reason}") from None
-    if waveform.shape[-1] != cut.num_samples:
-        raise UserError(
-            f"The audio of utterance {cut.id} in {source} has {waveform.shape[-1]} samples instead of {cut.num_samples}: "
-            "the file is cut short or has changed; prepare the corpus again."
-        )
-    problem = unusable_samples(waveform)
-    if problem:
-        raise UserError(f"The audio of utterance {cut.id} in {source} holds {problem}: record or convert it again.")
-    return torch.from_numpy(np.ascontiguousarray(waveform[0], dtype=np.float32))
 
 
 def collate(utterances: list[tuple[torch.Tensor, torch.Tensor, int]]) -> Batch:

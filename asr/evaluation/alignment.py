@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from asr.data.batches import Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit
 from asr.errors import UserError
 from asr.evaluation.confidences import confidence_scores, rated
-from asr.evaluation.evaluate import Request, choose_attention, choose_device, load_split, reference_of, without_marks
+from asr.evaluation.emissions import batches_of_emissions
+from asr.evaluation.recognition import reference_of, without_marks
+from asr.evaluation.request import Request, load_split
 from asr.evaluation.times import gold_items, paired, scores
-from asr.evaluation.tuning import with_tuned
 from asr.inference.alignment import Timed
 from asr.inference.alignment.ctm import ctm
 from asr.inference.alignment.forced import align, fewest_frames
@@ -25,11 +25,12 @@ from asr.inference.alignment.hypothesis import read_hypothesis
 from asr.inference.alignment.textgrid import textgrid
 from asr.inference.alignment.timing import Timing, timed
 from asr.inference.alignment.words import group, reference
-from asr.inference.decoders import Decoder, decoders
-from asr.model.checkpoint import Checkpoint, open_checkpoint
+from asr.inference.decoders import Decoder, Hypothesis, decoders
+from asr.inference.tuned import with_tuned
+from asr.model.checkpoint import Checkpoint, choose_attention, open_checkpoint
 from asr.runtime.files import write_whole
 from asr.runtime.provenance import command_line
-from asr.text.units import UnknownUnit
+from asr.text.units import Units, UnknownUnit
 
 
 @dataclasses.dataclass
@@ -55,18 +56,17 @@ class Aligned:
 
 
 def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool) -> dict[str, Any]:
-    """Aligns a split, writes the files, and returns the content of `times.json` with `folder` beside it.
+    """Aligns a split, writes the files, and returns the content of `times.json` with its `folder`.
 
-    hypotheses: whether what is recognized is aligned too. gold: whether phonemes of the references are the corpus's gold ones
-    where the units go by them; otherwise the words' pronunciations. textgrids: whether every utterance gets a TextGrid.
+    hypotheses: whether to align what is recognized, too. gold: whether reference phonemes are the corpus's gold ones, if the
+    model was trained on those, and not the words' pronunciations. textgrids: whether to write a TextGrid for each utterance.
 
-    With hypotheses that have words, `confidence` says how well their confidences tell right words from wrong ones
-    (`asr.evaluation.confidences.confidence_scores`), and of which kind they are: `posterior` by a decoder that finds words, else
-    `acoustic`.
+    For hypotheses with words, `confidence` says how well confidences tell right words from wrong ones (`confidence_scores`), and
+    their kind: `posterior` from a decoder that finds words, else `acoustic`.
 
     Writes `reference.ctm` and `reference_units.ctm` (and `hypothesis…`), `textgrid/<utterance>.TextGrid`, `not_aligned.tsv` and
     `times.json` into request.output; by default `alignments/<split>` in the run's folder, or beside the model. Raises UserError
-    as `asr.evaluation.evaluate.load_split` does, and if not one utterance can be aligned.
+    as `asr.evaluation.request.load_split` does, and if not one utterance can be aligned.
     """
     checkpoint = open_checkpoint(request.checkpoint)
     attention = choose_attention(checkpoint.model, request.attention, request.knobs)
@@ -78,11 +78,11 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
         decoder = decoders.create(settings).bind(checkpoint.units).with_confidences()
     split, corpus, own = load_split(checkpoint, request)
     place = request.split if own else f"{corpus.name}-{request.split}"
-    folder = Path(request.output) if request.output else output_folder(checkpoint) / place
+    folder = Path(request.output) if request.output else checkpoint.home / "alignments" / place
     aligned = list(align_utterances(checkpoint, split, decoder, gold, request))
-    kinds = ["reference", *(["hypothesis"] if hypotheses else [])]
     if all(one.reference is None for one in aligned):
         raise UserError(f"No utterance of the {request.split} split can be aligned. The first: {aligned[0].problem}.")
+    kinds = ["reference", *(["hypothesis"] if hypotheses else [])]
     result = {
         "corpus": corpus.name,
         "split": request.split,
@@ -97,11 +97,8 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
         **{kind: score(aligned, kind) for kind in kinds},
     }
     if any(one.rated is not None for one in aligned):
-        kind = "posterior" if decoder.gives_words else "acoustic"
-        result["confidence"] = {
-            "kind": kind,
-            **confidence_scores([each for one in aligned for each in one.rated or []]),
-        }
+        every = [each for one in aligned for each in one.rated or []]
+        result["confidence"] = {"kind": "posterior" if decoder.gives_words else "acoustic", **confidence_scores(every)}
     try:
         write(folder, aligned, kinds, textgrids, result)
     except OSError as error:
@@ -113,37 +110,31 @@ def align_utterances(
     checkpoint: Checkpoint, split: CheckedSplit, decoder: Decoder | None, gold: bool, request: Request
 ) -> Iterator[Aligned]:
     """The utterances of a split, the longest first."""
-    place = choose_device(request.device)
-    model, units, timing = checkpoint.model.to(place).eval(), checkpoint.units, Timing.of(checkpoint.model)
-    loader = evaluation_loader(
-        Utterances(split.cuts, split.labels),
-        split.frames,
-        request.batch_frames,
-        batch_utterances=request.batch_utterances,
-    )
-    for batch in loader:
-        with torch.inference_mode():
-            emissions, lengths = model(batch.waveforms.to(place), batch.samples.to(place))
-        decoded = decoder(emissions, lengths) if decoder is not None else [None] * len(batch.indices)
-        for row, index in enumerate(batch.indices.tolist()):
-            cut, heard = split.cuts[index], emissions[row, : int(lengths[row])]
-            one = Aligned(cut)
+    model, units, timing = checkpoint.model, checkpoint.units, Timing.of(checkpoint.model)
+    for batch in batches_of_emissions(model, split, request.batching):
+        decoded = None if decoder is None else decoder(batch.emissions, batch.lengths)
+        for row, (index, emissions) in enumerate(batch.rows()):
+            one = Aligned(split.cuts[index])
             try:
-                one.reference = align_reference(heard, cut, units, timing, gold)
+                one.reference = align_reference(emissions, one.cut, units, timing, gold)
             except UserError as error:
                 one.problem = str(error)
             if decoder is not None:
-                spans, words = read_hypothesis(decoded[row][0], heard, units)
-                found = timed(spans, timing, units.symbols, cut.duration)
-                one.hypothesis = Tiers(found, None if words is None else group(words, found))
-                if words is not None:
+                one.hypothesis = align_hypothesis(decoded[row][0], emissions, one.cut, units, timing)
+                if one.hypothesis.words is not None:
                     # noises are no words
                     spoken = [word for word in one.hypothesis.words if without_marks([word.text])]
                     one.rated = rated(spoken, reference_of(split, index, decoder, units))
             yield one
 
 
-def align_reference(emissions: torch.Tensor, cut, units, timing: Timing, gold: bool) -> Tiers:
+def align_hypothesis(best: Hypothesis, emissions: torch.Tensor, cut, units: Units, timing: Timing) -> Tiers:
+    spans, words = read_hypothesis(best, emissions, units)
+    found = timed(spans, timing, units.symbols, cut.duration)
+    return Tiers(found, None if words is None else group(words, found))
+
+
+def align_reference(emissions: torch.Tensor, cut, units: Units, timing: Timing, gold: bool) -> Tiers:
     """Raises UserError for an utterance whose reference cannot be aligned."""
     try:
         ids, words = reference(units, cut.supervisions[0], gold)
@@ -195,9 +186,3 @@ def write(folder: Path, aligned: list[Aligned], kinds: list[str], textgrids: boo
     problems = "".join(f"{one.cut.id}\t{one.problem}\n" for one in aligned if one.problem)
     write_whole(folder / "not_aligned.tsv", problems.encode())
     write_whole(folder / "times.json", (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def output_folder(checkpoint: Checkpoint) -> Path:
-    if checkpoint.run is not None:
-        return checkpoint.run / "alignments"
-    return (checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent) / "alignments"

@@ -2,108 +2,75 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
-import hashlib
 import io
 import itertools
 import json
-import logging
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import Tensor
+
+from asr.data.checks import CheckedSplit
 from asr.errors import UserError
-from asr.model.checkpoint import weights_digest
+from asr.evaluation.emissions import decode_all
+from asr.evaluation.recognition import metric_of, reference_of, tokens_of
+from asr.inference.decoders import Decoder, Hypothesis
 from asr.runtime.files import write_whole
-from asr.runtime.user_cache import keep
+from asr.scoring.alignment import count_errors
+from asr.scoring.metric import Metric
+from asr.text.units import Units
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from asr.data.checks import CheckedSplit
-    from asr.model.checkpoint import Checkpoint
-    from asr.model.network import Model
-
-FOLDER = "decoder"
-# utterances that are decoded at once
-BATCH = 32
-# settings of decoders that name files
-FILES = ("lm", "lexicon")
-WEIGHTS = ("lm_weight", "word_score")
-# settings that are said when they are taken up
-SHOWN = (*FILES, *WEIGHTS)
-# where what an earlier tuning found is kept
+# suffix of the file that keeps what an earlier tuning found
 PREVIOUS = ".previous"
-log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """How many errors there are under one pair of weights."""
+    """The number of errors under one pair of weights."""
 
     lm_weight: float
     word_score: float
     errors: int
 
 
-def tuned_file(checkpoint: Checkpoint, decoder: str) -> Path:
-    """Where the weights found for a decoder are kept: in the run's folder, or beside a model that has none."""
-    home = checkpoint.run or (checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent)
-    return home / FOLDER / f"{decoder}.json"
+@dataclasses.dataclass
+class DevSet:
+    """Utterances whose emissions are known, ready to be decoded under any weights.
 
-
-def with_tuned(checkpoint: Checkpoint, settings: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]:
-    """The settings of a decoder, with those that were found for the run in place of defaults; what was `typed` stays.
-
-    What is taken up is said in a line of the log. Raises UserError where the file that holds them is damaged, or names a file
-    that is gone.
+    emissions: (time, units) of each utterance, on the CPU. references: of each, the tokens that the metric counts.
     """
-    file = tuned_file(checkpoint, settings["name"])
-    if not file.is_file():
-        return settings
-    try:
-        found = json.loads(file.read_text(encoding="utf8"))["settings"]
-        if not isinstance(found, dict) or found.get("name") != settings["name"]:
-            raise ValueError("it holds no settings of this decoder")
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UserError(f"{file} is damaged ({error}): tune the decoder again, or remove the file.") from None
-    taken = {key: value for key, value in found.items() if key in settings and key not in typed}
-    for key in FILES:
-        named = taken.get(key)
-        if isinstance(named, str) and named != "auto" and not Path(named).exists():
-            raise UserError(f"{named}, which {file} names, is no longer there: give decoder.{key}=FILE, or tune again.")
-    shown = ", ".join(f"{key}={value}" for key, value in taken.items() if key in SHOWN and value is not None)
-    note = ""
-    if "lm" in typed and found.get("lm") is not None and not same_file(found["lm"], settings.get("lm")):
-        note = f"; they were tuned for lm={found['lm']}"
-    log.info("%s of decoder=%s from %s%s", shown, settings["name"], file, note)
-    return {**settings, **taken}
 
+    decoder: Decoder
+    units: Units
+    metric: Metric
+    emissions: list[Tensor]
+    references: list[list[str]]
 
-def tuned_weights(checkpoint: Checkpoint, settings: dict[str, Any], typed: Sequence[str]) -> dict[str, Any] | None:
-    """The weights that `with_tuned` takes up, for `scores.json`: `settings` (their names), the `file`, and `other_lm`, the
-    language model that they were tuned for where another one was typed; None if there are none.
-    """
-    file = tuned_file(checkpoint, settings["name"])
-    if not file.is_file():
-        return None
-    found = json.loads(file.read_text(encoding="utf8"))["settings"]
-    weights = [key for key in WEIGHTS if key in found and key in settings and key not in typed]
-    if not weights:
-        return None
-    other = found.get("lm") if "lm" in typed else None
-    is_other = other is not None and not same_file(other, settings.get("lm"))
-    return {"file": str(file), "settings": weights, "other_lm": other if is_other else None}
+    @classmethod
+    def of(cls, split: CheckedSplit, emissions: list[Tensor], decoder: Decoder, units: Units, metric: str) -> DevSet:
+        """metric: as in `asr.scoring.metric.choose_metric`, which says what is raised. decoder: bound to the units."""
+        dev = cls(decoder, units, metric_of(metric, split, decoder, units), emissions, [])
+        dev.references = [dev.counted(reference_of(split, index, decoder, units)) for index in range(len(split.cuts))]
+        return dev
 
+    @property
+    def reference_length(self) -> int:
+        return sum(map(len, self.references))
 
-def same_file(one: Any, other: Any) -> bool:
-    """Whether two settings name the same file, or both name none."""
-    return (
-        one == other or bool(one and other) and Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
-    )
+    def counted(self, tokens: list[str]) -> list[str]:
+        """Words or phonemes as the metric counts them: themselves, or their characters."""
+        return self.metric.characters(tokens) if self.metric.name == "cer" else list(tokens)
+
+    def errors(self, lm_weight: float, word_score: float) -> int:
+        """The errors over all utterances when they are decoded under these weights."""
+        best = decode_all(self.decoder.with_weights(lm_weight, word_score), self.emissions)
+        return count_errors(self.references, [self.heard(hypothesis) for hypothesis in best])
+
+    def heard(self, hypothesis: Hypothesis) -> list[str]:
+        return self.counted(tokens_of(hypothesis, self.units))
 
 
 def search(
@@ -116,12 +83,12 @@ def search(
 ) -> list[Point]:
     """All pairs of a grid, then `rounds` times the neighbours of the best pair at half the distance; in the order tried.
 
-    errors: of (lm_weight, word_score). seen: is told each point. words: whether there is a score of words to search.
+    errors: of (lm_weight, word_score). seen: called with each point. words: whether to search word scores too.
     """
     points: dict[tuple[float, float], Point] = {}
 
     def look(weight: float, score: float) -> None:
-        # a language model's weight below zero would prefer what nobody says
+        # a negative weight would prefer unlikely sentences
         pair = (round(max(weight, 0.0), 4), round(score, 4))
         if pair not in points:
             points[pair] = Point(*pair, errors(*pair))
@@ -139,13 +106,13 @@ def search(
 
 
 def spacing(values: Sequence[float]) -> float:
-    """The smallest distance between two of the values; 1 where there is but one."""
+    """The smallest distance between two of the values; 1 if there is only one."""
     ordered = sorted(set(values))
     return min((b - a for a, b in zip(ordered, ordered[1:])), default=1.0)
 
 
 def best_of(points: Sequence[Point]) -> Point:
-    """The point with the fewest errors; of several, the one nearest to their middle, which is the safest choice."""
+    """The point with the fewest errors; of several, the one nearest to their middle, the safest choice."""
     fewest = min(point.errors for point in points)
     best = [point for point in points if point.errors == fewest]
     middle = [sum(getattr(point, axis) for point in best) / len(best) for axis in ("lm_weight", "word_score")]
@@ -153,11 +120,11 @@ def best_of(points: Sequence[Point]) -> Point:
 
 
 def beyond(points: Sequence[Point], best: Point) -> list[str]:
-    """A sentence for each axis where `best` is the least or the greatest of several values: better ones may lie further out."""
+    """A sentence for each axis on which `best` lies at the edge of the grid: better values may lie further out."""
     sentences = []
     for axis, setting, floor in (("lm_weight", "lm_weights", 0.0), ("word_score", "word_scores", None)):
         value, tried = getattr(best, axis), sorted({getattr(point, axis) for point in points})
-        # below a language model's weight of zero there is nothing to look for
+        # weights below zero are never searched
         if len(tried) > 1 and value in (tried[0], tried[-1]) and value != floor:
             which = "least" if value == tried[0] else "greatest"
             sentences.append(
@@ -167,7 +134,7 @@ def beyond(points: Sequence[Point], best: Point) -> list[str]:
 
 
 def thinned(split: CheckedSplit, seconds: float) -> CheckedSplit:
-    """A split of no more than so many seconds of speech: as much of every part of it."""
+    """Utterances of a split, evenly spread, that hold about `seconds` of speech at most; at least one."""
     keep = max(1, round(len(split.cuts) * min(1.0, seconds / max(split.seconds, 1e-9))))
     chosen = [index * len(split.cuts) // keep for index in range(keep)]
     parts = {
@@ -176,95 +143,10 @@ def thinned(split: CheckedSplit, seconds: float) -> CheckedSplit:
     return dataclasses.replace(split, **parts)
 
 
-def emissions_of(model: Model, split: CheckedSplit, device: str, batch_frames: int) -> list[Tensor]:
-    """The emissions (time, units) float32 of every utterance of a split, on the CPU, in the order of its cuts."""
-    import torch
-
-    from asr.data.batches import Utterances, evaluation_loader
-    from asr.evaluation.evaluate import choose_device
-
-    place = choose_device(device)
-    model = model.to(place).eval()
-    loader = evaluation_loader(Utterances(split.cuts, split.labels), split.frames, batch_frames)
-    found: dict[int, Tensor] = {}
-    with torch.inference_mode():
-        for batch in loader:
-            emissions, lengths = model(batch.waveforms.to(place), batch.samples.to(place))
-            emissions = emissions.float().cpu()
-            for row, index in enumerate(batch.indices.tolist()):
-                found[index] = emissions[row, : int(lengths[row])].clone()
-    return [found[index] for index in range(len(split.cuts))]
-
-
-def cached_emissions(
-    model: Model, split: CheckedSplit, corpus: str, device: str, batch_frames: int, cache: Path
-) -> tuple[list[Tensor], Path | None]:
-    """`emissions_of`, and the file below `cache` that they are kept in, which is named for the weights, the attention and the
-    utterances; None where it cannot be written, which a warning says.
-
-    Audio that was replaced since is another utterance, by the size and the time of change of its file. Raises UserError for
-    audio that is not there.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file, save
-
-    digest = hashlib.sha256((json.dumps(model.description, sort_keys=True) + weights_digest(model)).encode())
-    for cut in split.cuts:
-        digest.update(f"{cut.id} {cut.start} {cut.duration} {cut.recording.id} {cut.channel}\n".encode())
-    for line in audio_stamps(split):
-        digest.update(line)
-    file = Path(cache) / "emissions" / f"{corpus}-{split.name}-{digest.hexdigest()[:16]}.safetensors"
-    with contextlib.suppress(SafetensorError, OSError, KeyError):
-        kept = load_file(file)
-        return [kept[str(index)] for index in range(len(split.cuts))], file
-    emissions = emissions_of(model, split, device, batch_frames)
-
-    def write(path: Path) -> None:
-        path.write_bytes(save({str(index): tensor for index, tensor in enumerate(emissions)}))
-
-    written = keep(file, write, "The emissions", "They are computed again next time; cache=FOLDER names another place.")
-    return emissions, file if written else None
-
-
-def audio_stamps(split: CheckedSplit) -> Iterator[bytes]:
-    """What tells whether the audio of a split is still the same, each source once: the size and the time of change of a file, the
-    content of what is held in memory."""
-    seen = set()
-    for cut in split.cuts:
-        for source in cut.recording.sources:
-            if (source.type, source.source) in seen:
-                continue
-            seen.add((source.type, source.source))
-            if source.type == "file":
-                try:
-                    status = Path(source.source).stat()
-                except OSError as error:
-                    raise UserError(f"{source.source}, audio of {cut.id}, cannot be read: {error.strerror}.") from None
-                yield os.fsencode(f"{source.source} {status.st_size} {status.st_mtime_ns}\n")
-            else:
-                content = source.source if isinstance(source.source, bytes) else str(source.source).encode()
-                yield hashlib.sha256(content).digest()
-
-
-def decode_all(decoder, emissions: Sequence[Tensor]) -> list:
-    """The best hypothesis of each utterance, in their order; those of like length are decoded together."""
-    import torch
-    from torch.nn.utils.rnn import pad_sequence
-
-    order = sorted(range(len(emissions)), key=lambda index: len(emissions[index]))
-    best: dict[int, Any] = {}
-    for start in range(0, len(order), BATCH):
-        indices = order[start : start + BATCH]
-        padded = pad_sequence([emissions[index] for index in indices], batch_first=True)
-        lengths = torch.tensor([len(emissions[index]) for index in indices])
-        best |= {index: hypotheses[0] for index, hypotheses in zip(indices, decoder(padded, lengths))}
-    return [best[index] for index in range(len(emissions))]
-
-
 def write_tuned(file: Path, settings: dict[str, Any], points: Sequence[Point], facts: dict[str, Any]) -> list[Path]:
-    """Writes `file` (settings with the best weights, and `facts`), and beside it the surface as .csv and .png.
+    """Writes `file` (the settings with the best weights, and `facts`) and, beside it, the surface as .csv and .png.
 
-    What an earlier tuning found stays as `<decoder>.previous.json`. Raises UserError if it cannot be written.
+    An earlier tuning is kept as `<decoder>.previous.json`. Raises UserError if a file cannot be written.
     """
     best = best_of(points)
     chosen = {**settings, "lm_weight": best.lm_weight, "word_score": best.word_score}
@@ -286,7 +168,7 @@ def write_tuned(file: Path, settings: dict[str, Any], points: Sequence[Point], f
 
 
 def replaced(file: Path) -> str | None:
-    """A sentence on what an earlier tuning found, which the next one replaces; None if there was none."""
+    """A sentence on the earlier tuning that the next one replaces; None if there is none."""
     try:
         content = json.loads(file.read_text(encoding="utf8"))
         settings, rate = content["settings"], content["error_rate"]

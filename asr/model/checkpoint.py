@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from asr.config.settings import knobs_of, unread_knob
 from asr.errors import UserError
+from asr.model.attention import attentions
 from asr.model.folder import WEIGHTS, checked_description, load_model, rebuild
 from asr.model.network import Model
 from asr.text.units import Units, load_units
@@ -34,6 +36,11 @@ class Checkpoint:
     trained_on: dict[str, Any]
     run: Path | None
     path: Path
+
+    @property
+    def home(self) -> Path:
+        """The folder for what is made from this checkpoint: that of its run, or else where the model lies."""
+        return self.run or (self.path if self.path.is_dir() else self.path.parent)
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -145,6 +152,23 @@ def unpack_units(files: dict[str, torch.Tensor], source: str) -> Units:
                 )
             (Path(folder) / name).write_bytes(bytes(content.tolist()))
         return load_units(Path(folder))
+
+
+def choose_attention(model: Model, attention: dict[str, Any] | None, knobs: dict[str, int]) -> dict[str, Any] | None:
+    """The settings of the attention to run a model with; None for the model's own.
+
+    attention: settings of another attention than the model's own. knobs: settings to change in it.
+    Raises UserError if the attention is unknown or does not read one of the knobs.
+    """
+    if attention is None and not knobs:
+        return None
+    chosen = dict(attention or model.description["attention"])
+    for knob, value in knobs.items():
+        if knob not in knobs_of(chosen["name"]):
+            raise UserError(unread_knob(chosen["name"], knob))
+        chosen[knob] = value
+    attentions.get(chosen["name"])
+    return chosen
 
 
 def weights_digest(model: Model) -> str:

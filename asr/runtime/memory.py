@@ -1,12 +1,16 @@
-"""How much memory a stretch of work needed at its peak."""
+"""How much memory a stretch of work needed at its peak, and how much is still free."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+
+from asr.runtime.control_groups import control_groups, number_in
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -53,6 +57,44 @@ def _resident(field: str) -> int:
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
     raise LookupError(f"{STATUS} has no field {field}")
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that this process may still allocate on a device; None where the system does not tell.
+
+    On a CPU: the least of what the machine has left, what the process's control groups allow, and what its address space may
+    still grow by (`ulimit -v`).
+    """
+    if device.type == "cuda":
+        # cached blocks count as used
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(device)[0]
+    bounds = [*_available(), *_left_by_groups(), *_left_of_address_space()]
+    return max(0, int(min(bounds))) if bounds else None
+
+
+def _available() -> Iterator[float]:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                yield 1024.0 * int(line.split()[1])
+
+
+def _left_by_groups() -> Iterator[float]:
+    for group in control_groups("memory"):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            most, taken = number_in(group / limit), number_in(group / used)
+            if most is not None and taken is not None:
+                yield most - taken
+
+
+def _left_of_address_space() -> Iterator[float]:
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        with contextlib.suppress(OSError):
+            yield limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from asr.errors import UserError
+from asr.runtime.devices import on_gpu
 
 FORMATS = {"64": torch.float64, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 NAMES = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
@@ -58,10 +59,6 @@ def default_precision(accelerator: str) -> str:
     if on_gpu(accelerator):
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if torch.cpu.get_capabilities().get("amx_bf16") else "32-true"
-
-
-def on_gpu(accelerator: str) -> bool:
-    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:

@@ -259,10 +259,12 @@ def joined(accelerator: str, wanted: int) -> Iterator[Alone | Together]:
     find_address()
     import torch
 
-    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    if on_gpu:
+    from asr.runtime.devices import on_gpu
+
+    gpu = on_gpu(accelerator)
+    if gpu:
         torch.cuda.set_device(where.local_rank)
-    together = Together(where, "nccl" if on_gpu else "gloo")
+    together = Together(where, "nccl" if gpu else "gloo")
     try:
         yield together
     except Stopped:

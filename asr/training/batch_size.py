@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from asr.data.checks import CheckedSplit
 from asr.data.memory_model import MemoryModel, fit_memory
 from asr.errors import UserError
 from asr.model.attention import attentions
-from asr.runtime.control_groups import control_groups, number_in
-from asr.runtime.memory import PeakMemory, is_out_of_memory
+from asr.runtime.devices import device_of
+from asr.runtime.memory import PeakMemory, free_memory, is_out_of_memory
 from asr.runtime.precision import precision_of
 from asr.training.rehearsal import rehearse
 
@@ -38,7 +37,10 @@ def measure_memory(config, model, loss, split: CheckedSplit, together, console: 
     quadratic = attentions.get(model.description["attention"]["name"]).complexity == "quadratic"
     # the optimizer's two moments come on top of what is measured
     moments = 2 * sum(parameter.numel() * parameter.element_size() for parameter in trial.parameters())
-    budget = config.trainer.memory_share * free_memory(device)
+    free = free_memory(device)
+    if free is None:
+        raise UserError("trainer.find_batch needs /proc/meminfo, which this machine does not have.")
+    budget = config.trainer.memory_share * free
     if device.type == "cpu":
         budget /= together.place.ranks
     if config.trainer.memory_limit is not None:
@@ -57,29 +59,6 @@ def measure_memory(config, model, loss, split: CheckedSplit, together, console: 
         + f"; the largest batches in utterances: {shown}"
     )
     return memory
-
-
-def device_of(accelerator: str) -> torch.device:
-    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
-
-
-def free_memory(device: torch.device) -> float:
-    """Bytes that a process may still take: of the GPU, or of the machine and the control group that it is confined to."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    except OSError:
-        raise UserError("trainer.find_batch needs /proc/meminfo, which this machine does not have.") from None
-    free = 1024.0 * int(fields["MemAvailable"].split()[0])
-    for group in control_groups("memory"):
-        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
-            most, taken = number_in(group / limit), number_in(group / used)
-            if most is not None and taken is not None:
-                free = min(free, most - taken)
-    return free
 
 
 def taking(model, loss, device: torch.device, precision: str | None) -> Callable[[int, int], None]:

@@ -17,7 +17,8 @@ from asr.data.batches import TrainingPlan, Utterances, evaluation_loader
 from asr.data.checks import CheckedSplit
 from asr.errors import UserError
 from asr.model.checkpoint import CARRIED
-from asr.runtime.precision import on_gpu, precision_of
+from asr.runtime.devices import on_gpu
+from asr.runtime.precision import precision_of
 from asr.runtime.processes import Alone, Together
 from asr.runtime.processors import reading_workers
 from asr.scoring.metric import Metric

@@ -5,7 +5,8 @@ import numpy
 import pytest
 import soundfile
 
-from asr.audio.reading import audio_duration, is_mono_wav_or_flac, read_audio, write_flac
+from asr.audio.reading import audio_duration, is_mono_wav_or_flac, read_audio
+from asr.audio.writing import write_flac
 from asr.errors import UserError
 
 pytestmark = pytest.mark.smoke

@@ -14,7 +14,7 @@ from asr.data.corpora import corpora, librispeech
 from asr.data.fingerprint import data_facts
 from asr.data.moved import absolute_places, load_own, places_of, with_places
 from asr.errors import UserError
-from asr.evaluation.evaluate import Request, load_corpus
+from asr.evaluation.request import Request, load_corpus
 from asr.model.checkpoint import Checkpoint
 from tests.support.recipe_trees import write_librispeech
 

@@ -12,22 +12,20 @@ import soundfile
 import torch
 
 from asr.errors import UserError
+from asr.evaluation.emissions import Batching, audio_stamps, cached_emissions, decode_all
 from asr.evaluation.tuning import (
     Point,
-    audio_stamps,
     best_of,
     beyond,
-    cached_emissions,
-    decode_all,
     replaced,
     search,
     spacing,
     thinned,
-    tuned_file,
-    with_tuned,
     write_tuned,
 )
 from asr.inference.decoders import Decoder, Hypothesis
+from asr.inference.tuned import tuned_file, with_tuned
+from asr.model.checkpoint import Checkpoint
 
 
 def valley(lm_weight, word_score):
@@ -88,7 +86,7 @@ SETTINGS = {"name": "lexicon", "lm": None, "lm_weight": 1.0, "word_score": 0.0, 
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    return SimpleNamespace(run=tmp_path / "run", path=tmp_path / "run")
+    return Checkpoint(model=None, units=None, trained_on={}, run=tmp_path / "run", path=tmp_path / "run")
 
 
 def tune(checkpoint, name="lm.arpa"):
@@ -228,14 +226,14 @@ def test_emissions_are_found_again_where_they_can_be_kept_and_computed_where_not
     recorded(tmp_path / "a.wav", 0.1)
     split = split_of(Recording.from_file(tmp_path / "a.wav"))
     computed = []
-    monkeypatch.setattr("asr.evaluation.tuning.weights_digest", lambda model: "")
+    monkeypatch.setattr("asr.evaluation.emissions.weights_digest", lambda model: "")
     monkeypatch.setattr(
-        "asr.evaluation.tuning.emissions_of", lambda *_: computed.append(1) or [torch.ones(2, 3), torch.ones(1, 3)]
+        "asr.evaluation.emissions.emissions_of", lambda *_: computed.append(1) or [torch.ones(2, 3), torch.ones(1, 3)]
     )
     model = SimpleNamespace(description={})
 
     def emissions(cache):
-        found, file = cached_emissions(model, split, "mine", "cpu", 1000, cache)
+        found, file = cached_emissions(model, split, Batching("cpu", 1000), "mine", cache)
         return [tensor.shape[0] for tensor in found], file
 
     assert emissions(tmp_path / "cache") == emissions(tmp_path / "cache") and len(computed) == 1

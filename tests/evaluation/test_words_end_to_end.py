@@ -106,13 +106,13 @@ def forbidden(*_, **__):
 def test_tuning_looks_at_dev_alone_and_leaves_the_best_weights_a_table_and_a_picture(
     place, monkeypatch, capsys, decoder
 ):
-    import asr.evaluation.evaluate
+    import asr.evaluation.request
 
     for file in (place / "audio").glob("test-*.wav"):
         file.write_bytes(b"whoever reads this fails")
-    check_split, checked = asr.evaluation.evaluate.check_split, []
+    check_split, checked = asr.evaluation.request.check_split, []
     monkeypatch.setattr(
-        asr.evaluation.evaluate,
+        asr.evaluation.request,
         "check_split",
         lambda name, *more, **options: checked.append(name) or check_split(name, *more, **options),
     )
@@ -132,13 +132,13 @@ def test_tuning_looks_at_dev_alone_and_leaves_the_best_weights_a_table_and_a_pic
 
 
 def test_emissions_are_computed_once_and_again_when_audio_was_replaced(place, monkeypatch, capsys):
-    import asr.evaluation.tuning
+    import asr.evaluation.emissions
 
     first = tune(monkeypatch, "wfst")
     kept = list((place / ".cache/emissions").iterdir())
     assert len(kept) == 1 and kept[0].name.startswith("cuts-dev-")
-    computed = asr.evaluation.tuning.emissions_of
-    monkeypatch.setattr(asr.evaluation.tuning, "emissions_of", forbidden)
+    computed = asr.evaluation.emissions.emissions_of
+    monkeypatch.setattr(asr.evaluation.emissions, "emissions_of", forbidden)
     assert tune(monkeypatch, "wfst")["errors"] == first["errors"] == 0
     # as long as before, but something else is said
     samples, _ = soundfile.read(place / "audio/dev-3.wav")
@@ -147,7 +147,7 @@ def test_emissions_are_computed_once_and_again_when_audio_was_replaced(place, mo
     with pytest.raises(SystemExit):
         tune(monkeypatch, "wfst")
     assert "the model was asked" in capsys.readouterr().err
-    monkeypatch.setattr(asr.evaluation.tuning, "emissions_of", computed)
+    monkeypatch.setattr(asr.evaluation.emissions, "emissions_of", computed)
     assert tune(monkeypatch, "wfst")["errors"] == 1
     assert len(list((place / ".cache/emissions").iterdir())) == 2
 

@@ -203,7 +203,8 @@ class FolderCorpus(CorpusSource):
         return [None if isinstance(result, UserError) else result for result in results], dropped, left_out
 
     def _convert_one(self, transcript: Transcript, match: Match, utterance: str, part: Path) -> MonoCut | UserError:
-        from asr.audio.reading import is_mono_wav_or_flac, read_audio, write_flac
+        from asr.audio.reading import is_mono_wav_or_flac, read_audio
+        from asr.audio.writing import write_flac
 
         file = match.path
         if file is None:

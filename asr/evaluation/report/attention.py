@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asr.audio.cuts import load_waveform
 from asr.config.settings import knobs_of
-from asr.data.batches import load_waveform
 from asr.errors import UserError, nearest
 from asr.evaluation.report.page import code, figure, page, paragraph, table
 from asr.evaluation.report.plots import new_figure

@@ -11,7 +11,6 @@ from typing import Any
 
 from asr.errors import UserError
 from asr.evaluation.report import alignment
-from asr.evaluation.report.audio import AudioBudget
 from asr.evaluation.report.figures import DurationBin, draw_error_by_duration, draw_features
 from asr.evaluation.report.page import (
     Html,
@@ -25,6 +24,7 @@ from asr.evaluation.report.page import (
     paragraph,
     table,
 )
+from asr.evaluation.report.players import AudioBudget
 from asr.runtime.files import write_together
 from asr.scoring.alignment import Alignment
 from asr.scoring.decoding import decoder_rows, warning_of_unknown
@@ -309,7 +309,7 @@ def utterance_parts(utterance: UtteranceScore, cut, model, budget: AudioBudget) 
 def picture_and_player(name: str, cut, model, budget: AudioBudget) -> list[Any]:
     import torch
 
-    from asr.data.batches import load_waveform
+    from asr.audio.cuts import load_waveform
 
     waveform = load_waveform(cut)
     device = next(model.parameters()).device

@@ -3,49 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
-import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy
 import torch
 
-from asr.audio.streaming import promised_seconds, stream_audio
+from asr.audio.streaming import promised_seconds
 from asr.errors import UserError
-from asr.evaluation.evaluate import choose_attention, choose_device
-from asr.evaluation.tuning import with_tuned
 from asr.inference.alignment.timing import Timing
 from asr.inference.decoders import decoders
 from asr.inference.transcription import Transcript
 from asr.inference.transcription.formats import CONFIDENT, FORMATS, line
-from asr.inference.transcription.inputs import STANDARD_INPUT, Source, find_sources, named, opened
-from asr.inference.transcription.one_pass import most_samples
+from asr.inference.transcription.inputs import STANDARD_INPUT, Source, find_sources
+from asr.inference.transcription.pieces import Cutting, Piece, batches, pieces_of
 from asr.inference.transcription.recording import Reader, Recording
 from asr.inference.transcription.remarks import Remarks
-from asr.inference.transcription.request import (
-    Request,
-    check_folder,
-    check_windows,
-    made_folder,
-    output_names,
-    refuse_quadratic,
-)
+from asr.inference.transcription.request import Request, check_folder, made_folder, output_names
 from asr.inference.transcription.show import Bar, complain, say
-from asr.inference.transcription.windows import Grid, Held, Pausing, Window, windows
-from asr.model.checkpoint import open_checkpoint
+from asr.inference.transcription.windows import Grid, Window
+from asr.inference.tuned import with_tuned
+from asr.model.checkpoint import choose_attention, open_checkpoint
 from asr.model.network import Model
+from asr.runtime.devices import choose_device
 from asr.runtime.files import write_whole
 
 
-def transcribe_files(request: Request) -> int:
-    """Transcribes every file and returns how many could not be used; those are named on standard error, the others go on.
+@dataclasses.dataclass
+class Tally:
+    """What became of the files. audio: seconds of the transcribed ones; skipped: seconds of them in long pauses."""
 
-    Raises UserError if there are no files, if the checkpoint cannot be opened or served, if the settings do not go together, or
-    if nothing can be written.
+    failed: int = 0
+    done: int = 0
+    audio: float = 0.0
+    skipped: float = 0.0
+
+    def add(self, transcript: Transcript) -> None:
+        self.done += 1
+        self.audio += transcript.seconds
+        self.skipped += transcript.skipped_seconds
+
+
+def transcribe_files(request: Request) -> int:
+    """Transcribes every file; returns how many failed, each of which a line on standard error names.
+
+    Raises UserError if there are no files, if the checkpoint cannot be opened or served, if the settings contradict each other,
+    or if nothing can be written.
     """
     if not request.files:
         raise UserError("Name at least one audio file: python transcribe.py checkpoint=RUN some.wav")
@@ -56,54 +60,51 @@ def transcribe_files(request: Request) -> int:
     check_folder(request.output, names.values())
     checkpoint = open_checkpoint(request.checkpoint)
     other = choose_attention(checkpoint.model, request.attention, request.knobs)
-    place = choose_device(request.device)
-    model = (checkpoint.model if other is None else checkpoint.model.with_attention(other)).to(place).eval()
-    grid = Grid.of(model)
-    length, overlap = (
-        grid.emissions(request.window_seconds),
-        round(request.overlap_seconds / model.seconds_per_emission),
-    )
-    check_windows(request, length, overlap)
-    if request.one_pass:
-        refuse_quadratic(model)
-    whole = most_samples(model, place) if request.one_pass else round(request.whole_seconds * grid.sample_rate)
+    device = choose_device(request.device)
+    model = (checkpoint.model if other is None else checkpoint.model.with_attention(other)).to(device).eval()
+    cutting = Cutting.of(request, model, device)
     decoder = decoders.create(with_tuned(checkpoint, request.decoder, request.decoder_typed))
     for problem in problems:
         complain(problem)
     if not sources:
         return len(problems)
-    # graphs take seconds to load: whatever can be wrong with the request has been found before
+    # graphs take seconds to load, so mistakes in the request come first
     decoder = decoder.bind(checkpoint.units)
     if request.format in CONFIDENT:
         decoder = decoder.with_confidences()
-    reader = Reader(checkpoint.units, decoder, Timing.of(model), overlap, grid.emissions(request.segment_seconds))
-    folder = made_folder(request.output)
-    failed, done, started, audio, skipped = len(problems), 0, time.perf_counter(), 0.0, 0.0
+    longest = cutting.grid.emissions(request.segment_seconds)
+    reader = Reader(checkpoint.units, decoder, Timing.of(model), cutting.overlap, longest)
+    folder, tally, started = made_folder(request.output), Tally(len(problems)), time.perf_counter()
     with Bar(sum_of_seconds(sources)) as bar, torch.inference_mode():
-        remarks = Remarks(grid.sample_rate, bar)
-        pieces = pieces_of(sources, request, grid, length, overlap, whole, remarks)
-        for result in transcripts(pieces, sources, model, reader, grid, request.batch_seconds, bar):
+        remarks = Remarks(cutting.grid.sample_rate, bar)
+        pieces = pieces_of(sources, request, cutting, remarks)
+        for result in transcripts(pieces, sources, model, reader, cutting.grid, request.batch_seconds, bar):
             if isinstance(result, str):
                 with bar.hidden():
                     complain(result)
-                failed += 1
+                tally.failed += 1
                 continue
             source, transcript = result
+            tally.add(transcript)
+            if not transcript.items:
+                remarks.unheard(source)
             transcript = dataclasses.replace(
                 transcript, name=source.shown, recording=called.get(source), channel=str(request.channel or 1)
             )
-            done, audio, skipped = done + 1, audio + transcript.seconds, skipped + transcript.skipped_seconds
-            if not transcript.items:
-                remarks.unheard(source)
-            if folder is None:
-                with bar.hidden():
-                    if spoken := line(transcript, request.format):
-                        say(spoken)
-            else:
-                written(folder / names[source], FORMATS[request.format](transcript))
+            put(transcript, request.format, None if folder is None else folder / names[source], bar)
         remarks.count()
-    bar.summary(done, failed, audio, skipped, time.perf_counter() - started, folder)
-    return failed
+    bar.summary(tally.done, tally.failed, tally.audio, tally.skipped, time.perf_counter() - started, folder)
+    return tally.failed
+
+
+def put(transcript: Transcript, form: str, path: Path | None, bar: Bar) -> None:
+    """Writes a transcript into a file, or as a line on standard output if `path` is None."""
+    if path is not None:
+        written(path, FORMATS[form](transcript))
+        return
+    with bar.hidden():
+        if spoken := line(transcript, form):
+            say(spoken)
 
 
 def written(path: Path, content: str) -> None:
@@ -120,88 +121,6 @@ def sum_of_seconds(sources: Sequence[Source]) -> float | None:
         return None
     lengths = [promised_seconds(source.name) for source in sources]
     return None if None in lengths else sum(lengths)
-
-
-Piece = tuple[int, Window | str]
-
-
-def pieces_of(
-    sources: Sequence[Source],
-    request: Request,
-    grid: Grid,
-    length: int,
-    overlap: int,
-    whole: int,
-    remarks: Remarks,
-) -> Iterator[Piece]:
-    """(number of the source, its next window), file after file; a sentence instead of a window for one that cannot be used.
-
-    whole: samples of the longest recording that is to be one window, even if it is longer than `length` emissions.
-    """
-    pausing = None
-    if request.pause_seconds is not None:
-        skipped = math.inf if request.skip_seconds is None else request.skip_seconds
-        pausing = Pausing(request.pause_seconds, skipped)
-    for number, source in enumerate(sources):
-        try:
-            with opened(source) as path:
-                try:
-                    blocks = stream_audio(
-                        path,
-                        grid.sample_rate,
-                        request.longest_seconds,
-                        request.channel,
-                        mixed=functools.partial(remarks.mixed, source),
-                        cancelled=functools.partial(remarks.cancelled, source),
-                        narrow=functools.partial(remarks.narrow, source),
-                    )
-                    for window in windows_of(
-                        blocks,
-                        grid,
-                        length,
-                        overlap,
-                        whole,
-                        source if request.one_pass else None,
-                        pausing,
-                    ):
-                        yield number, window
-                except UserError as error:
-                    sentence = named(error, source, path)
-                    if sentence.startswith("it is "):  # from `windows`, which know no names
-                        sentence = f"{source.in_sentences} {sentence.removeprefix('it ')}"
-                    yield number, sentence
-        except UserError as error:
-            yield number, str(error)
-
-
-def windows_of(
-    blocks: Iterator[numpy.ndarray],
-    grid: Grid,
-    length: int,
-    overlap: int,
-    whole: int,
-    asked: Source | None,
-    pausing: Pausing | None = None,
-) -> Iterable[Window]:
-    """The windows of a recording; `asked`: the source that the user wanted in one window, for the sentence if it is too long."""
-    held = Held()
-    for block in blocks:
-        held.add(block)
-        if held.size > whole:
-            if asked is not None:
-                complain(
-                    f"{asked.name} is too long for one pass in the memory that is free: more than "
-                    f"{whole / grid.sample_rate:.0f} s. It is recognized in windows."
-                )
-            return windows(itertools.chain(drained(held), blocks), grid, length, overlap, pausing)
-    return windows(drained(held), grid, held.size + 1, 0)
-
-
-def drained(held: Held) -> Iterator[numpy.ndarray]:
-    """The blocks that are held, each let go once it has been passed on."""
-    held.blocks.reverse()
-    while held.blocks:
-        yield held.blocks.pop()
 
 
 def transcripts(
@@ -227,21 +146,6 @@ def transcripts(
             bar.advance((piece.first * grid.stride + len(piece.samples)) / grid.sample_rate, number)
             if piece.last:
                 yield sources[number], recordings.pop(number).transcript(piece.total / grid.sample_rate)
-
-
-def batches(pieces: Iterable[Piece], most_samples: int) -> Iterator[list[Piece]]:
-    """Pieces in order, as many at once as do not pad to more than so many samples; a longer one is alone."""
-    batch: list[Piece] = []
-    longest = rows = 0
-    for piece in pieces:
-        size = len(piece[1].samples) if isinstance(piece[1], Window) else 0
-        if size and rows and max(longest, size) * (rows + 1) > most_samples:
-            yield batch
-            batch, longest, rows = [], 0, 0
-        batch.append(piece)
-        longest, rows = max(longest, size), rows + bool(size)
-    if batch:
-        yield batch
 
 
 def recognized(batch: Sequence[Window], model: Model) -> list[torch.Tensor]:

@@ -11,8 +11,8 @@ import soundfile
 from lhotse import AudioSource, CutSet, MonoCut, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 
+from asr.audio.cuts import load_waveform
 from asr.audio.reading import read_audio
-from asr.data.batches import load_waveform
 from asr.data.checks import header_of, unusable_audio
 from asr.data.corpora.cuts import CutsCorpus
 from asr.data.health.audio import measure, recordings_of

@@ -11,14 +11,15 @@ import pytest
 import soundfile
 import torch
 
+from asr.audio.writing import flac
 from asr.config.settings import compose
 from asr.errors import UserError
 from asr.evaluation.evaluate import Request, evaluate
 from asr.evaluation.report.alignment import alignment_block
-from asr.evaluation.report.audio import AudioBudget, flac
 from asr.evaluation.report.evaluation import NAME, duration_bins, guarded, report_page, worst_utterances
 from asr.evaluation.report.figures import draw_features, frequency_ticks
 from asr.evaluation.report.page import page, svg_of
+from asr.evaluation.report.players import AudioBudget
 from asr.model.folder import save_model
 from asr.model.network import Model
 from asr.scoring import align, score_utterance, summarize
@@ -161,9 +162,9 @@ def test_the_worst_utterances_can_be_heard_as_the_model_heard_them(place, html):
 
 
 def test_audio_that_vanished_is_named_in_the_page_and_the_scores_stand(place, monkeypatch, tmp_path):
-    import asr.data.batches
+    import asr.audio.cuts
 
-    whole = asr.data.batches.load_waveform
+    whole = asr.audio.cuts.load_waveform
     asked = []
 
     def vanishing(cut):
@@ -172,7 +173,7 @@ def test_audio_that_vanished_is_named_in_the_page_and_the_scores_stand(place, mo
             raise UserError(f"The audio of utterance {cut.id} cannot be read from gone.wav: it vanished")
         return whole(cut)
 
-    monkeypatch.setattr(asr.data.batches, "load_waveform", vanishing)
+    monkeypatch.setattr(asr.audio.cuts, "load_waveform", vanishing)
     scores = evaluate(ask(place, output=str(tmp_path / "scores")))
     assert (tmp_path / "scores" / "scores.json").is_file()
     text = Tags(scores["report"].read_text()).text

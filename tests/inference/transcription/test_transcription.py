@@ -272,11 +272,9 @@ def test_one_pass_needs_an_attention_of_linear_time(place, model, tmp_path, caps
 
 
 def test_what_does_not_fit_into_memory_in_one_pass_is_recognized_in_windows(place, tmp_path, capsys, monkeypatch):
-    import asr.inference.transcription.files as files
-
     record("x.wav", TEXT)
     linear = tone_model(tmp_path / "linear", attention="uniform")
-    monkeypatch.setattr(files, "most_samples", lambda model, place: 2 * RATE)
+    monkeypatch.setattr("asr.inference.transcription.pieces.most_samples", lambda model, place: 2 * RATE)
     output, complaints, failed = transcribed(capsys, linear, "x.wav", one_pass=True)
     assert "x.wav is too long for one pass in the memory that is free: more than 2 s" in complaints
     assert (output, failed) == (f"x.wav\t{said(TEXT)}\n", 0)

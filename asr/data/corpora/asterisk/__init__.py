@@ -122,7 +122,8 @@ class AsteriskCorpus(CorpusSource):
         return texts, dropped
 
     def _convert(self, key: str, words: str, source: Path, speaker: str, folder: Path) -> tuple[MonoCut | None, str]:
-        from asr.audio.reading import read_audio, write_flac
+        from asr.audio.reading import read_audio
+        from asr.audio.writing import write_flac
 
         try:
             waveform, _ = read_audio(source, SAMPLE_RATE)

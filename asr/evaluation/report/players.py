@@ -1,15 +1,15 @@
-"""Audio inside a page: FLAC in a data: URI, within a budget."""
+"""Players of audio inside a page: FLAC in data: URIs, within a budget."""
 
 from __future__ import annotations
 
 import base64
-import io
 
+from asr.audio.writing import flac
 from asr.evaluation.report.page import Html, element
 
 
 class AudioBudget:
-    """Hands out players until the bytes that a page may spend on audio are spent.
+    """Makes players until a page has spent its bytes on audio.
 
     bytes: of FLAC in all. seconds: the longest that is embedded of one utterance. left_out: a sentence for each
     utterance that is not there whole.
@@ -36,14 +36,3 @@ class AudioBudget:
             return player
         self.left_out.append(f"{utterance}: the first {self.seconds:g} s of {total:.1f} s can be played.")
         return Html(player + element("p", self.left_out[-1], class_="quiet"))
-
-
-def flac(waveform, sample_rate: int) -> bytes:
-    """A FLAC file, 16 bits a sample. waveform: (samples,) float32; what lies beyond [-1, 1) is clipped."""
-    import numpy
-    import soundfile
-
-    samples = numpy.clip(numpy.asarray(waveform, dtype=numpy.float64) * 32768, -32768, 32767).round().astype("int16")
-    file = io.BytesIO()
-    soundfile.write(file, samples, sample_rate, format="FLAC", subtype="PCM_16")
-    return file.getvalue()

@@ -1,0 +1,23 @@
+"""Audio as FLAC, the format that we write."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy
+
+
+def flac(waveform: numpy.ndarray, sample_rate: int) -> bytes:
+    """waveform (samples,) float as a file of 16-bit FLAC: 16-bit audio comes out bit for bit, above full scale it is clipped."""
+    import soundfile
+
+    samples = numpy.clip(numpy.rint(numpy.asarray(waveform) * 32768.0), -32768, 32767).astype(numpy.int16)
+    file = io.BytesIO()
+    soundfile.write(file, samples, sample_rate, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
+
+
+def write_flac(path: str | Path, waveform: numpy.ndarray, sample_rate: int) -> None:
+    """Writes what `flac` makes of a waveform. Raises OSError if it cannot be written, with a reason that libsndfile hides."""
+    Path(path).write_bytes(flac(waveform, sample_rate))

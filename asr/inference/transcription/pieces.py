@@ -1,0 +1,119 @@
+"""Audio files cut into the windows that the model recognizes, file after file."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy
+import torch
+
+from asr.audio.streaming import stream_audio
+from asr.errors import UserError
+from asr.inference.transcription.inputs import Source, named, opened
+from asr.inference.transcription.one_pass import most_samples
+from asr.inference.transcription.remarks import Remarks
+from asr.inference.transcription.request import Request, check_windows, refuse_quadratic
+from asr.inference.transcription.show import complain
+from asr.inference.transcription.windows import Grid, Held, Pausing, Window, windows
+from asr.model.network import Model
+
+# (number of the source, its next window), or a sentence instead of a window for a source that cannot be used
+Piece = tuple[int, Window | str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cutting:
+    """How recordings are cut into windows.
+
+    length, overlap: emissions in a window, and in its overlap with the next. whole: samples of the longest recording that is one
+    window, however long windows are. pausing: which pauses to cut in; None: in none.
+    """
+
+    grid: Grid
+    length: int
+    overlap: int
+    whole: int
+    pausing: Pausing | None
+
+    @classmethod
+    def of(cls, request: Request, model: Model, device: torch.device) -> Cutting:
+        """Raises UserError for windows and overlaps that contradict each other, and for one_pass with quadratic attention."""
+        grid = Grid.of(model)
+        length = grid.emissions(request.window_seconds)
+        overlap = round(request.overlap_seconds / model.seconds_per_emission)
+        check_windows(request, length, overlap)
+        if request.one_pass:
+            refuse_quadratic(model)
+        whole = most_samples(model, device) if request.one_pass else round(request.whole_seconds * grid.sample_rate)
+        pausing = None
+        if request.pause_seconds is not None:
+            pausing = Pausing(request.pause_seconds, math.inf if request.skip_seconds is None else request.skip_seconds)
+        return cls(grid, length, overlap, whole, pausing)
+
+
+def pieces_of(sources: Sequence[Source], request: Request, cutting: Cutting, remarks: Remarks) -> Iterator[Piece]:
+    """The windows of all sources, one source after the other."""
+    for number, source in enumerate(sources):
+        try:
+            with opened(source) as path:
+                try:
+                    blocks = stream_audio(
+                        path,
+                        cutting.grid.sample_rate,
+                        request.longest_seconds,
+                        request.channel,
+                        mixed=functools.partial(remarks.mixed, source),
+                        cancelled=functools.partial(remarks.cancelled, source),
+                        narrow=functools.partial(remarks.narrow, source),
+                    )
+                    for window in windows_of(blocks, cutting, source if request.one_pass else None):
+                        yield number, window
+                except UserError as error:
+                    sentence = named(error, source, path)
+                    if sentence.startswith("it is "):  # from `windows`, which know no names
+                        sentence = f"{source.in_sentences} {sentence.removeprefix('it ')}"
+                    yield number, sentence
+        except UserError as error:
+            yield number, str(error)
+
+
+def windows_of(blocks: Iterator[numpy.ndarray], cutting: Cutting, one_pass: Source | None) -> Iterable[Window]:
+    """The windows of a recording. one_pass: the source, if the user asked for one window: named if it is too long for that."""
+    grid, held = cutting.grid, Held()
+    for block in blocks:
+        held.add(block)
+        if held.size > cutting.whole:
+            if one_pass is not None:
+                complain(
+                    f"{one_pass.name} is too long for one pass in the memory that is free: more than "
+                    f"{cutting.whole / grid.sample_rate:.0f} s. It is recognized in windows."
+                )
+            every = itertools.chain(drained(held), blocks)
+            return windows(every, grid, cutting.length, cutting.overlap, cutting.pausing)
+    return windows(drained(held), grid, held.size + 1, 0)
+
+
+def drained(held: Held) -> Iterator[numpy.ndarray]:
+    """The blocks that are held, each let go once it has been passed on."""
+    held.blocks.reverse()
+    while held.blocks:
+        yield held.blocks.pop()
+
+
+def batches(pieces: Iterable[Piece], most_samples: int) -> Iterator[list[Piece]]:
+    """Pieces in order, in batches of at most `most_samples` with padding; a longer piece is a batch by itself."""
+    batch: list[Piece] = []
+    longest = rows = 0
+    for piece in pieces:
+        size = len(piece[1].samples) if isinstance(piece[1], Window) else 0
+        if size and rows and max(longest, size) * (rows + 1) > most_samples:
+            yield batch
+            batch, longest, rows = [], 0, 0
+        batch.append(piece)
+        longest, rows = max(longest, size), rows + bool(size)
+    if batch:
+        yield batch
