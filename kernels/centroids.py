@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from kernels.padding import additive_mask, valid_steps
-from kernels.selection import top_keys
+from asr.kernels.padding import additive_mask, valid_steps
+from asr.kernels.selection import top_keys
 
 
 def flat_labels(labels: Tensor, clusters: int) -> Tensor:

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.centroids import broadcast, centroid_attention, cluster_means
-from kernels.dispatch import step
-from kernels.hashing import INDEX_BASE, Planes, hash_codes
-from kernels.kmeans import hamming_kmeans
-from kernels.members import member_attention
-from kernels.padding import additive_mask, zero_padded
+from asr.kernels.centroids import broadcast, centroid_attention, cluster_means
+from asr.kernels.dispatch import step
+from asr.kernels.hashing import INDEX_BASE, Planes, hash_codes
+from asr.kernels.kmeans import hamming_kmeans
+from asr.kernels.members import member_attention
+from asr.kernels.padding import additive_mask, zero_padded
 
 MAXIMUM_CLUSTERS = INDEX_BASE**2
 
@@ -30,9 +30,9 @@ def cluster_queries(queries: Tensor, lengths: Tensor | None, planes: Planes, clu
 
 def triton_version() -> ModuleType:
     """Imported when it is called for: Triton is slow to import, and not everywhere."""
-    import kernels.gpu.clustered
+    import asr.kernels.gpu.clustered
 
-    return kernels.gpu.clustered
+    return asr.kernels.gpu.clustered
 
 
 @step(triton=triton_version)

@@ -67,14 +67,14 @@ class Step:
     """A piece of arithmetic: a plain PyTorch function, which says what is meant, and a Triton version of it.
 
     def triton_version():
-        import kernels.gpu.topk
-        return kernels.gpu.topk
+        import asr.kernels.gpu.topk
+        return asr.kernels.gpu.topk
 
     @step(triton=triton_version)
     def topk_attention(queries, ...): ...
 
-    makes `kernels.gpu.topk.topk_attention(queries, ...)`, called alike, take its place wherever `chosen` says so and
-    `kernels.gpu.topk.refusal(queries, ...)` returns None. That one returns a sentence for arguments which the kernels do not
+    makes `asr.kernels.gpu.topk.topk_attention(queries, ...)`, called alike, take its place wherever `chosen` says so and
+    `asr.kernels.gpu.topk.refusal(queries, ...)` returns None. That one returns a sentence for arguments which the kernels do not
     cover: under `auto` plain PyTorch then computes; where `triton` is forced a ValueError says the sentence. (The module comes
     from a function with an import in it because torch.compile can trace that.)
     `topk_attention.plain` stays reachable, so that a test can compare the two.

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.padding import valid_steps
+from asr.kernels.padding import valid_steps
 
 # Two slots hold any index up to 256 * 256, in pieces that bfloat16 represents exactly.
 INDEX_BASE = 256

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kernels.hashing import INDEX_BASE
+from asr.kernels.hashing import INDEX_BASE
 
 
 def first_centroids(lengths: Tensor, clusters: int) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.dispatch import step
-from kernels.padding import masked_score, valid_steps, zero_padded
+from asr.kernels.dispatch import step
+from asr.kernels.padding import masked_score, valid_steps, zero_padded
 
 ROTATION_BLOCK = 64
 # The score of a position with itself: low enough that anything else wins, high enough to beat padding.
@@ -64,9 +64,9 @@ def lsh_buckets(queries: Tensor, rotations: Tensor, lengths: Tensor, chunk: int)
 
 def triton_version() -> ModuleType:
     """Imported when it is called for: Triton is slow to import, and not everywhere."""
-    import kernels.gpu.lsh
+    import asr.kernels.gpu.lsh
 
-    return kernels.gpu.lsh
+    return asr.kernels.gpu.lsh
 
 
 @step(triton=triton_version)

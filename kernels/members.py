@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.centroids import broadcast, flat_labels
-from kernels.padding import masked_score, valid_steps
+from asr.kernels.centroids import broadcast, flat_labels
+from asr.kernels.padding import masked_score, valid_steps
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 4, 64
 # Some GPU kernels take no more sequences than this at a time.

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from kernels.centroids import scaled_scores
-from kernels.dispatch import step
-from kernels.members import selection_mask
-from kernels.padding import valid_steps, zero_padded
-from kernels.selection import top_keys
+from asr.kernels.centroids import scaled_scores
+from asr.kernels.dispatch import step
+from asr.kernels.members import selection_mask
+from asr.kernels.padding import valid_steps, zero_padded
+from asr.kernels.selection import top_keys
 
 # Scores that exist at a time; queries go in chunks of as many rows as that allows.
 CHUNK_SCORES = 1 << 24
@@ -21,9 +21,9 @@ CHUNK_SCORES = 1 << 24
 
 def triton_version() -> ModuleType:
     """Imported when it is called for: Triton is slow to import, and not everywhere."""
-    import kernels.gpu.topk
+    import asr.kernels.gpu.topk
 
-    return kernels.gpu.topk
+    return asr.kernels.gpu.topk
 
 
 @step(triton=triton_version)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import kernels.clustered  # noqa: E402
+import asr.kernels.clustered  # noqa: E402
 from asr.model.attention import attentions, parse_label  # noqa: E402
 from asr.model.attention.crossover import like_speech, time_in_turns  # noqa: E402
 
@@ -33,7 +33,7 @@ PASSES = 5
 
 class Stage(NamedTuple):
     """flops: two for a multiply-add; of_codes: with numbers that are exact in half precision. kernels: what runs it on a GPU, in
-    this pass; step: what does on a CPU, a function of `kernels.clustered`."""
+    this pass; step: what does on a CPU, a function of `asr.kernels.clustered`."""
 
     name: str
     flops: float
@@ -134,7 +134,7 @@ def iterations_until_settled(attention: Any, queries: Tensor) -> float:
 
     An iteration that changes no label is the last; one more may be needed to see that no centroid changes either.
     """
-    plain = partial(kernels.clustered.cluster_queries, queries, None, attention.planes(queries), attention.clusters)
+    plain = partial(asr.kernels.clustered.cluster_queries, queries, None, attention.planes(queries), attention.clusters)
     labels, unsettled, total = plain(0), None, 0.0
     for iteration in range(1, attention.iterations + 1):
         before, labels = labels, plain(iteration)
@@ -185,9 +185,9 @@ def kernel_times(run: Callable[[], object], passes: int = PASSES) -> dict[str, f
 
 @contextlib.contextmanager
 def timed_steps(names: Sequence[str]) -> Iterator[dict[str, float]]:
-    """Adds up the milliseconds that functions of `kernels.clustered` take while it is entered, those that exist."""
+    """Adds up the milliseconds that functions of `asr.kernels.clustered` take while it is entered, those that exist."""
     taken: dict[str, float] = {}
-    originals = {name: getattr(kernels.clustered, name) for name in names if hasattr(kernels.clustered, name)}
+    originals = {name: getattr(asr.kernels.clustered, name) for name in names if hasattr(asr.kernels.clustered, name)}
 
     def timed(name: str) -> Callable:
         def call(*arguments, **keywords):
@@ -201,11 +201,11 @@ def timed_steps(names: Sequence[str]) -> Iterator[dict[str, float]]:
 
     try:
         for name in originals:
-            setattr(kernels.clustered, name, timed(name))
+            setattr(asr.kernels.clustered, name, timed(name))
         yield taken
     finally:
         for name, original in originals.items():
-            setattr(kernels.clustered, name, original)
+            setattr(asr.kernels.clustered, name, original)
 
 
 def times_on_cpu(run: Callable[[], object], here: list[Stage]) -> list[float | None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":  # a file of the checkout, which need not be installed
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.cli.command import command  # noqa: E402
 

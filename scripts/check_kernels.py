@@ -38,13 +38,13 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import kernels  # noqa: E402
+from asr import kernels  # noqa: E402
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
-from kernels.clustered import clustered_attention, improved_clustered_attention  # noqa: E402
-from kernels.dispatch import Step, use  # noqa: E402
-from kernels.hashing import draw_planes  # noqa: E402
-from kernels.lsh import draw_rotations, lsh_attention  # noqa: E402
-from kernels.topk import topk_attention  # noqa: E402
+from asr.kernels.clustered import clustered_attention, improved_clustered_attention  # noqa: E402
+from asr.kernels.dispatch import Step, use  # noqa: E402
+from asr.kernels.hashing import draw_planes  # noqa: E402
+from asr.kernels.lsh import draw_rotations, lsh_attention  # noqa: E402
+from asr.kernels.topk import topk_attention  # noqa: E402
 
 BITS, ITERATIONS = 63, 10
 # Bytes of shared memory that one program can have on an A100 (sm_80), H100 or H200 (sm_90), B200 (sm_100).
@@ -150,7 +150,7 @@ TARGETS, SMOKE_TARGETS = list(SHARED_LIMITS), [80, 100]
 def steps_without_case(cases: Iterable[Case]) -> list[str]:
     """Names of the steps in `kernels` that no case runs."""
     steps = {}
-    for module in pkgutil.iter_modules(kernels.__path__, "kernels."):
+    for module in pkgutil.iter_modules(kernels.__path__, "asr.kernels."):
         if not module.ispkg:
             for name, value in vars(importlib.import_module(module.name)).items():
                 if isinstance(value, Step):
@@ -202,7 +202,7 @@ _launches: list[Any] = []
 
 def _compile(job: tuple[int, int]) -> tuple[Any, str]:
     """Of the launch of that number for that target: its resources, or the last lines of what went wrong."""
-    from kernels.gpu.compiled import compile_ahead
+    from asr.kernels.gpu.compiled import compile_ahead
 
     number, target = job
     try:
@@ -235,7 +235,7 @@ def compile_all(
     cases: list[Case], all_inputs: list[Inputs], targets: list[int], processes: int
 ) -> tuple[list[Compiled], list[str]]:
     """Every distinct kernel that the cases launch, compiled for every target; and what could not be recorded, in sentences."""
-    from kernels.gpu.compiled import distinct_launches, specialization
+    from asr.kernels.gpu.compiled import distinct_launches, specialization
 
     found: dict[Any, Any] = {}
     uses: dict[Any, dict[tuple[str, str, int], None]] = defaultdict(dict)

@@ -18,14 +18,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
-
-from make_lm import parse_corpus  # noqa: E402
-from prepare import parse  # noqa: E402
+if __name__ == "__main__":  # a file of the checkout, which need not be installed
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
 from asr.config.overrides import parted  # noqa: E402
+from asr.data.corpora.preparing.typed import parse, parse_corpus  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
+from asr.runtime.called import as_called  # noqa: E402
 from asr.runtime.processors import processors  # noqa: E402
 
 # (type, default) of each setting
@@ -156,7 +156,7 @@ def run(arguments: list[str]) -> None:
 
 def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("--help", "-h", "help"):
-        print(__doc__.strip())
+        print(as_called(__doc__.strip()))
         return 0 if arguments else 2
     with mistakes_as_sentences("make_lexicon.py"):
         run(arguments)

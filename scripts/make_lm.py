@@ -25,13 +25,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
-
-from prepare import parse, settings_of  # noqa: E402
+if __name__ == "__main__":  # a file of the checkout, which need not be installed
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
 from asr.config.overrides import parted  # noqa: E402
+from asr.data.corpora.preparing.typed import parse, parse_corpus  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
+from asr.runtime.called import as_called  # noqa: E402
 from asr.runtime.processors import processors  # noqa: E402
 
 # (type, default) of each setting
@@ -85,18 +86,6 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
         raise UserError("Nothing would come of it: add output=lm.arpa, or dev=FILE for a perplexity.")
     settings["corpus_settings"] = parse_corpus(settings["corpus"], of_corpus)
     return settings
-
-
-def parse_corpus(name: str | None, texts: dict[str, str]) -> dict[str, Any]:
-    if name is None:
-        if texts:
-            raise UserError(f"corpus.{next(iter(texts))}=... is a setting of a corpus: add corpus=NAME.")
-        return {}
-    accepted = settings_of(name)
-    for key in texts:
-        if key not in accepted:
-            raise UserError(f"The corpus {name} takes no setting {key!r}: {nearest(key, accepted)}.")
-    return {"name": name} | {key: parse(text, accepted[key][0], f"corpus.{key}") for key, text in texts.items()}
 
 
 class CorpusText:
@@ -275,7 +264,7 @@ def show_perplexity(console, model, dev) -> None:
 
 def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("--help", "-h", "help"):
-        print(__doc__.strip())
+        print(as_called(__doc__.strip()))
         return 0 if arguments else 2
     with mistakes_as_sentences("make_lm.py"):
         run(arguments)

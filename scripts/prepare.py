@@ -7,45 +7,23 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":  # a file of the checkout, which need not be installed
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
 from asr.config.overrides import parted  # noqa: E402
 from asr.config.settings import CONF  # noqa: E402
 from asr.data.corpora import Corpus, corpora  # noqa: E402
+from asr.data.corpora.preparing.typed import parse, settings_of  # noqa: E402
 from asr.data.corpora.preparing.unusable import kinds_of  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
+from asr.runtime.called import as_called  # noqa: E402
 from asr.runtime.processors import processors  # noqa: E402
 
 # What this command takes besides the corpus's own settings.
 OWN = {"cache": (str, ".cache"), "workers": (int, processors())}
-
-
-def settings_of(name: str) -> dict[str, tuple[Any, Any]]:
-    """The settings of a corpus: (type, default) by name; the default is dataclasses.MISSING where one must be given."""
-    part = corpora.get(name)
-    types = get_type_hints(part)
-    return {field.name: (types[field.name], field.default) for field in dataclasses.fields(part)}
-
-
-def parse(text: str, kind: Any, key: str) -> Any:
-    """The value that `text` stands for, of the type `kind`. Raises UserError if it is none."""
-    options = getattr(kind, "__args__", (kind,))
-    if text.lower() in ("null", "none") and type(None) in options:
-        return None
-    for option in options:
-        if option is bool and text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        if option in (int, float, str):
-            try:
-                return option(text)
-            except ValueError:
-                continue
-    words = {int: "a whole number", float: "a number", bool: "true or false"}
-    expected = " or ".join(words[option] for option in options if option in words)
-    raise UserError(f"{key}={text} is not {expected or kind}.")
 
 
 def parse_arguments(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -75,7 +53,7 @@ def parse_arguments(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any
 
 def show_help(only: str | None = None) -> None:
     """Prints the settings of every corpus, or of one, with what its file in `conf/` says of them."""
-    print(f"{__doc__}\n\nThe corpora and their settings, with defaults:")
+    print(as_called(f"{__doc__}\n\nThe corpora and their settings, with defaults:"))
     for name in [only] if only else corpora.names():
         text = (CONF / "corpus" / f"{name}.yaml").read_text(encoding="utf8")
         about = [line.removeprefix("#").removeprefix(" ") for line in text.split("\nname:")[0].splitlines()]

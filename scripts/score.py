@@ -27,11 +27,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":  # a file of the checkout, which need not be installed
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
 from asr.config.overrides import parted  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
+from asr.runtime.called import as_called  # noqa: E402
 from asr.runtime.text_files import count_decomposed, without_compression  # noqa: E402
 from asr.scoring.missing import check_choice, note_on_missing, refuse_missing  # noqa: E402
 from asr.scoring.nist.glm import OTHERWISE  # noqa: E402
@@ -242,7 +244,7 @@ def write(settings: dict[str, str | None], score, metric: str, more: dict[str, A
 
 def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("--help", "-h", "help"):
-        print(__doc__.strip())
+        print(as_called(__doc__.strip()))
         return 0 if arguments else 2
     with mistakes_as_sentences("score.py"):
         return run(arguments)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__":  # a file of the checkout, which need not be installed
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.cli.command import command  # noqa: E402
 from asr.errors import UserError  # noqa: E402
@@ -163,10 +164,12 @@ def show_files(written: list[Path], earlier: str | None, evaluation: list[str]) 
     """earlier: a sentence on what an earlier tuning found, if any. evaluation: the command that uses the weights."""
     import shlex
 
+    from asr.runtime.called import as_called
+
     if earlier:
         print(earlier)
     print("\n".join(f"written   {path}" for path in written))
-    print(f"score it  {shlex.join(evaluation)}")
+    print(as_called(f"score it  {shlex.join(evaluation)}"))
 
 
 def numbers(config, key: str) -> list[float]:

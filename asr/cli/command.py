@@ -21,6 +21,7 @@ from asr.config.help import help_text
 from asr.config.overrides import as_hydra_takes, escaped, is_sweep, key_of, parsed, quoted, split_setting
 from asr.config.settings import CONF, OWN, all_knobs, check_overrides, compose, file_of
 from asr.errors import Stopped, UserError
+from asr.runtime.called import as_called
 from asr.runtime.files import folder_of_its_own, remove_if_empty
 from asr.runtime.libraries import check_libraries, sentence_for
 from asr.runtime.processors import settle
@@ -52,7 +53,7 @@ def command(
             if any(argument in ("-h", "--help") for argument in sys.argv[1:]):
                 about = inspect.cleandoc(function.__doc__ or "")
                 with mistakes_as_sentences(name):
-                    print(help_text(config_name, name, about, "[file …]" if files else ""), flush=True)
+                    print(as_called(help_text(config_name, about, "[file …]" if files else "")), flush=True)
                 return
             with mistakes_as_sentences(name):
                 named = take_files() if files else []
@@ -294,7 +295,7 @@ def one_of_several(function: Callable[[Any], Any], config, folder: Path, name: s
         raise
     except UserError as error:
         job["said"] = str(error)
-        print(f"{name}: {error}", file=sys.stderr)
+        print(as_called(f"{name}: {error}"), file=sys.stderr)
         return None
     except SystemExit as error:
         # processes of its own have said why they failed; a signal ends the whole sweep
@@ -316,6 +317,9 @@ class mistakes_as_sentences:  # noqa: N801 - reads as a phrase where it is used:
     def __init__(self, name: str):
         self.name = name
 
+    def say(self, sentence: str) -> None:
+        print(as_called(f"{self.name}: {sentence}"), file=sys.stderr)
+
     def __enter__(self) -> None:
         return None
 
@@ -323,10 +327,10 @@ class mistakes_as_sentences:  # noqa: N801 - reads as a phrase where it is used:
         if isinstance(error, UserError):
             # a data loader's process hands the message over below its own traceback
             message = str(error).rsplit("UserError: ", 1)[-1].strip()
-            print(f"{self.name}: {message}", file=sys.stderr)
+            self.say(message)
             raise SystemExit(2) from None
         if isinstance(error, Stopped):
-            print(f"{self.name}: {error}", file=sys.stderr)
+            self.say(str(error))
             raise SystemExit(error.exit_code) from None
         if isinstance(error, BrokenPipeError):
             # who read what is printed has seen enough: `… | head`
@@ -335,9 +339,9 @@ class mistakes_as_sentences:  # noqa: N801 - reads as a phrase where it is used:
         if isinstance(error, KeyboardInterrupt):
             # a second one has nothing left to stop
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            print(f"{self.name}: stopped by Ctrl-C.", file=sys.stderr)
+            self.say("stopped by Ctrl-C.")
             raise SystemExit(130) from None
         if isinstance(error, Exception) and (sentence := sentence_for(error)):
-            print(f"{self.name}: {sentence}", file=sys.stderr)
+            self.say(sentence)
             raise SystemExit(2) from None
         return False

@@ -7,10 +7,10 @@ import re
 from asr.config.settings import CONF, default_choices, groups
 
 
-def help_text(config_name: str, program: str, about: str, arguments: str) -> str:
+def help_text(config_name: str, about: str, arguments: str) -> str:
     """What `--help` prints: the choices of each group and the settings, in the words of `conf/`'s own comments."""
     top = (CONF / f"{config_name}.yaml").read_text(encoding="utf8")
-    lines = [f"usage: python {program} [group=choice …] [key=value …] {arguments}".rstrip(), "", about, ""]
+    lines = [f"usage: python {config_name}.py [group=choice …] [key=value …] {arguments}".rstrip(), "", about, ""]
     defaults = default_choices(config_name)
     for group, choices in groups().items():
         if group not in defaults:
@@ -34,5 +34,5 @@ def help_text(config_name: str, program: str, about: str, arguments: str) -> str
             lines.append(f"    {key + '=' + value.strip():<25} {comment}")
         for comment, key, value in re.findall(r"^# ([a-z].+)\n(\w+): *(\S+)$", text, re.M):
             lines.append(f"    {key}={value}\n    {'':<26}{comment}")
-    lines += ["", f"Every other key of conf/ can be set too: python {program} --cfg job prints them all."]
+    lines += ["", f"Every other key of conf/ can be set too: python {config_name}.py --cfg job prints them all."]
     return "\n".join(lines)

@@ -15,7 +15,8 @@ from typing import Any
 from asr.errors import UserError, nearest
 from asr.runtime.files import make_folder
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+# in a checkout a link to the folder beside `asr`, in a wheel the folder itself
+CONF = (Path(__file__).resolve().parents[1] / "conf").resolve()
 # what --config-dir of this command names
 OWN: list[Path] = []
 

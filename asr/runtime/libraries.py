@@ -6,15 +6,13 @@ import importlib.metadata
 import shlex
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 
 from asr.errors import UserError
+from asr.runtime.called import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[2]
-CONSTRAINTS = ROOT / "constraints.txt"
 # An error raised while one of these is imported is a bug of ours, not a broken installation.
-OURS = {"asr", "kernels", "scripts", "tests", "__main__"}
+OURS = {"asr", "scripts", "tests", "__main__"}
 # The oldest torch that each torchaudio loads beside (tried with torch 2.11.0 to 2.14.1); torchaudio's own metadata do not say.
 TORCH_FOR_TORCHAUDIO = {"2.11.1": "2.13"}
 TORCHAUDIO_FOR_ANY_TORCH = "2.11.0"
@@ -85,9 +83,11 @@ def mending_command(library: str) -> str:
 
 
 def install_command() -> str:
-    if CONSTRAINTS.is_file():
-        return f"{pip()} -c {shlex.quote(str(CONSTRAINTS))} -e {shlex.quote(str(ROOT))}"
-    return f"{pip()} --upgrade asr"
+    if CHECKOUT:
+        return f"{pip()} -c {shlex.quote(str(CHECKOUT / 'constraints.txt'))} -e {shlex.quote(str(CHECKOUT))}"
+    # by name, pip would fetch whatever is called asr where it looks
+    needed = [requirement for requirement in importlib.metadata.requires("asr") or () if "extra ==" not in requirement]
+    return f"{pip()} {shlex.join(needed)}"
 
 
 def pip() -> str:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from asr.errors import Stopped, UserError
+from asr.runtime.called import call_again
 from asr.runtime.processors import users_environment
 
 BEAT_SECONDS = 1.0
@@ -57,7 +58,7 @@ def launch(processes: int, arguments: list[str]) -> None:
     said = [None] + [tempfile.TemporaryFile() for _ in range(1, processes)]
     children = [
         subprocess.Popen(
-            [sys.executable, sys.argv[0], *arguments],
+            [*call_again(), *arguments],
             env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=None if rank == 0 else subprocess.DEVNULL,
             stderr=said[rank],

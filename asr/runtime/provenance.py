@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 import shlex
 import subprocess
 import sys
-from pathlib import Path
+
+from asr.runtime.called import CHECKOUT, called
 
 
 def command_line() -> str:
     """The command that was typed, to be typed again."""
-    program = Path(sys.argv[0])
-    try:
-        program = program.resolve().relative_to(Path.cwd())
-    except ValueError:
-        pass
     # a folder for one run cannot be used by its repetition
-    return shlex.join(
-        ["python", str(program), *(argument for argument in sys.argv[1:] if not argument.startswith("run="))]
-    )
+    return shlex.join([*called(), *(argument for argument in sys.argv[1:] if not argument.startswith("run="))])
 
 
 def git_revision() -> str:
-    """The revision of this code, with `-dirty` if the working tree has changes; `unknown` outside a checkout."""
-    here = Path(__file__).resolve().parent
+    """The revision of this code, with `-dirty` if the working tree has changes; its version, `0.1.0 (installed)`, outside a
+    checkout; else `unknown`."""
+    if CHECKOUT is None:
+        # where packages lie may well be a repository: of somebody else's code
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return f"{importlib.metadata.version('asr')} (installed)"
+        return "unknown"
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=here,
+            cwd=CHECKOUT,
             capture_output=True,
             text=True,
             timeout=10,

@@ -31,6 +31,7 @@ from asr.model.checkpoint import CARRIED, open_checkpoint, pack_units, unpack_un
 from asr.model.folder import save_model
 from asr.model.losses import losses
 from asr.model.network import Model, refuse_unshared
+from asr.runtime.called import as_called
 from asr.runtime.files import remove_if_empty
 from asr.runtime.precision import precision_of
 from asr.runtime.processes import Alone, Together, joined, launch, place
@@ -324,6 +325,6 @@ def report(console: Console, config, run: Path, together: Alone | Together) -> N
             f"model      {run / 'model'}\n"
             f"tables     {scores['folder']}\n{page}"
             f"curves     {run / 'learning_curves.png'}\n"
-            f"score it   {shlex.join(['python', 'evaluate.py', *settings])}\n"
+            f"score it   {as_called('python evaluate.py')} {shlex.join(settings)}\n"
             f"repeat it  {first_command(run)}"
         )

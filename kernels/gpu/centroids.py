@@ -9,9 +9,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
-from kernels.gpu.grouping import group_by
-from kernels.gpu.launch import HOPPER, capability_of, cdiv, heads_last, launch, padded
+from asr.kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
+from asr.kernels.gpu.grouping import group_by
+from asr.kernels.gpu.launch import HOPPER, capability_of, cdiv, heads_last, launch, padded
 
 MAXIMUM_BINS = 1024
 # Streaming multiprocessors of an H100; elsewhere the same numbers are a little less even.

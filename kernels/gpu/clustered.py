@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.gpu.centroids import TopGradients, centroid_gradients
-from kernels.gpu.clusters import cluster_means, cluster_sums, spread
-from kernels.gpu.grouping import place
-from kernels.gpu.hashing import hash_queries
-from kernels.gpu.kmeans import INDEX_SCALE, MAXIMUM_CLUSTERS, cluster_codes, table_size
-from kernels.gpu.launch import along_dim, heads_last, in_row, padded, refusal_of
-from kernels.gpu.members import member_attention, member_gradients
-from kernels.gpu.selection import MAXIMUM_TOPK, Attended, attend_rows
-from kernels.hashing import Planes
+from asr.kernels.gpu.centroids import TopGradients, centroid_gradients
+from asr.kernels.gpu.clusters import cluster_means, cluster_sums, spread
+from asr.kernels.gpu.grouping import place
+from asr.kernels.gpu.hashing import hash_queries
+from asr.kernels.gpu.kmeans import INDEX_SCALE, MAXIMUM_CLUSTERS, cluster_codes, table_size
+from asr.kernels.gpu.launch import along_dim, heads_last, in_row, padded, refusal_of
+from asr.kernels.gpu.members import member_attention, member_gradients
+from asr.kernels.gpu.selection import MAXIMUM_TOPK, Attended, attend_rows
+from asr.kernels.hashing import Planes
 
 MAXIMUM_BITS = 63
 
@@ -159,7 +159,7 @@ def clustered_attention(
     clusters: int,
     iterations: int,
 ) -> Tensor:
-    """As `kernels.clustered.clustered_attention`."""
+    """As `asr.kernels.clustered.clustered_attention`."""
     return improved_clustered_attention(
         queries, keys, values, lengths, key_lengths, planes, clusters, iterations, topk=0
     )
@@ -176,7 +176,7 @@ def improved_clustered_attention(
     iterations: int,
     topk: int,
 ) -> Tensor:
-    """As `kernels.clustered.improved_clustered_attention`."""
+    """As `asr.kernels.clustered.improved_clustered_attention`."""
     # Only if it must be: what depends on the time is compiled for every time.
     topk = topk if topk <= MAXIMUM_TOPK else min(topk, keys.shape[2])
     lengths, key_lengths = in_row(lengths), in_row(key_lengths)

@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import OF_LENGTH, group_start, tile
-from kernels.gpu.launch import cdiv, heads_last, launch, padded
+from asr.kernels.gpu.common import OF_LENGTH, group_start, tile
+from asr.kernels.gpu.launch import cdiv, heads_last, launch, padded
 
 MEMBERS = 32
 ROWS = 64

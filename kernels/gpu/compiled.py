@@ -20,7 +20,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, make_backend
 from triton.runtime.jit import create_function_from_signature
 
-from kernels.gpu.launch import HOPPER, INTERPRETED, Launch, recording
+from asr.kernels.gpu.launch import HOPPER, INTERPRETED, Launch, recording
 
 # What the products of tensor cores are called in PTX: those of an A100, which newer ones still have, of Hopper, of Blackwell.
 PRODUCTS = {"mma": "mma.sync", "wgmma": "wgmma.mma_async", "tcgen05": "tcgen05.mma"}

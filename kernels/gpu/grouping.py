@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import OF_LENGTH
-from kernels.gpu.launch import cdiv, launch, padded
+from asr.kernels.gpu.common import OF_LENGTH
+from asr.kernels.gpu.launch import cdiv, launch, padded
 
 # Items that are ranked among each other at a time; their comparisons are a square of this side.
 ITEMS = 32

@@ -7,9 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import OF_LENGTH, group_length, group_start, tile
-from kernels.gpu.launch import HOPPER, capability_of, cdiv, launch, padded
-from kernels.hashing import Planes
+from asr.kernels.gpu.common import OF_LENGTH, group_length, group_start, tile
+from asr.kernels.gpu.launch import HOPPER, capability_of, cdiv, launch, padded
+from asr.kernels.hashing import Planes
 
 
 @triton.jit(do_not_specialize=OF_LENGTH)
@@ -49,7 +49,7 @@ def hash_kernel(
 def hash_queries(
     queries: Tensor, planes: Planes, lengths: Tensor | None, clusters: int, all_clusters: int, index_scale: int
 ) -> tuple[Tensor, Tensor]:
-    """Codes of all queries and of the first centroids, see `kernels.hashing` and `kernels.kmeans.first_centroids`.
+    """Codes of all queries and of the first centroids, see `asr.kernels.hashing` and `asr.kernels.kmeans.first_centroids`.
 
     queries: (batch, heads, time, dim); lengths: (batch,) int64 or None.
     Returns codes (groups, time, width) float16: +1, -1, all 0 where padded; and centroids (groups, all_clusters, width)

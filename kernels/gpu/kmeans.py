@@ -1,4 +1,4 @@
-"""Lloyd's algorithm in Hamming space on tensor cores, see `kernels.kmeans` for its rules.
+"""Lloyd's algorithm in Hamming space on tensor cores, see `asr.kernels.kmeans` for its rules.
 
 A centroid is a column of +1 and -1 whose last slot holds minus its index as a fraction, and codes are +1 there. So no two
 scores of a code are equal, ties go to the lowest index, and one maximum gives the nearest centroid and its index. All of it
@@ -12,9 +12,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import OF_LENGTH, group_length
-from kernels.gpu.grouping import chunk_size
-from kernels.gpu.launch import cdiv, launch, padded
+from asr.kernels.gpu.common import OF_LENGTH, group_length
+from asr.kernels.gpu.grouping import chunk_size
+from asr.kernels.gpu.launch import cdiv, launch, padded
 
 MAXIMUM_CLUSTERS = 1024
 INDEX_SCALE = 2048
@@ -116,7 +116,7 @@ def table_size(clusters: int) -> tuple[int, int]:
 
 
 def assign(codes: Tensor, centroids: Tensor, lengths: Tensor | None, heads: int, clusters: int, counted: bool):
-    """Labels (groups, time) int32, and if `counted` how many each chunk has, see `kernels.gpu.grouping.count`."""
+    """Labels (groups, time) int32, and if `counted` how many each chunk has, see `asr.kernels.gpu.grouping.count`."""
     groups, time, width = codes.shape
     block, all_clusters = table_size(clusters)
     chunk = chunk_size(time)

@@ -11,7 +11,7 @@ import torch
 import triton
 from torch import Tensor
 
-from kernels.dispatch import DTYPES, NO_GPU
+from asr.kernels.dispatch import DTYPES, NO_GPU
 
 LARGEST_DIM = 128
 # Inside a group offsets have 32 bits. Groups are the second or third side of a grid, which ends there.

@@ -1,7 +1,7 @@
 """LSH (Reformer) attention: buckets, the order that they give, and the operator with its gradient.
 
 A step is a position in time, a place is one in the order of a round: order[place] = step. Those of padding are the last.
-`kernels.lsh` says what is meant, `kernels.gpu.lsh_forward` and `kernels.gpu.lsh_backward` attend in the order.
+`asr.kernels.lsh` says what is meant, `asr.kernels.gpu.lsh_forward` and `asr.kernels.gpu.lsh_backward` attend in the order.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import OF_LENGTH, group_length, group_start, tile
-from kernels.gpu.launch import (
+from asr.kernels.gpu.common import OF_LENGTH, group_length, group_start, tile
+from asr.kernels.gpu.launch import (
     LARGEST_OFFSET,
     along_dim,
     cdiv,
@@ -23,8 +23,8 @@ from kernels.gpu.launch import (
     precision,
     refusal_of,
 )
-from kernels.gpu.lsh_backward import gradients
-from kernels.gpu.lsh_forward import attention_in_order
+from asr.kernels.gpu.lsh_backward import gradients
+from asr.kernels.gpu.lsh_forward import attention_in_order
 
 
 @triton.jit(do_not_specialize=[*OF_LENGTH, "columns"])
@@ -71,7 +71,7 @@ def hash_tile(dtype: torch.dtype, dim: int) -> tuple[int, int, int]:
 
 
 def buckets_of(queries: Tensor, rotations: Tensor, lengths: Tensor | None, chunk: int) -> Tensor:
-    """`kernels.lsh.lsh_buckets` as int16 where they fit, of which a radix sort needs fewer passes, else int32.
+    """`asr.kernels.lsh.lsh_buckets` as int16 where they fit, of which a radix sort needs fewer passes, else int32.
 
     queries: (batch, heads, time, dim), rotations: (columns, rounds, dim) float32. Half precision queries are projected to
     directions of half precision: random ones are as good there. Returns (groups, rounds, time).
@@ -161,7 +161,7 @@ attend.register_autograd(backward, setup_context=save_for_backward)
 
 
 def lsh_attention(queries: Tensor, values: Tensor, lengths: Tensor | None, rotations: Tensor, chunk: int) -> Tensor:
-    """As `kernels.lsh.lsh_attention`; padded steps of queries and values may hold anything, and those of the output are 0."""
+    """As `asr.kernels.lsh.lsh_attention`; padded steps of queries and values may hold anything, and those of the output are 0."""
     return attend(queries, values, in_row(lengths), rotations, chunk)[0]
 
 

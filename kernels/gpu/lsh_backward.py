@@ -1,4 +1,4 @@
-"""Gradients of LSH (Reformer) attention, in the words of `kernels.gpu.lsh`.
+"""Gradients of LSH (Reformer) attention, in the words of `asr.kernels.gpu.lsh`.
 
 With the log-sum-exp of all rounds, p_ij = exp(s_ij - log N_ij - lse_i) is the share of one round's finding of a pair, and every
 round is like any attention: ds_ij = p_ij (do_i v_j - do_i o_i). Scores are s_ij = q_i k_j / sqrt(dim) with k_j = q_j / |q_j|, so
@@ -12,9 +12,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
-from kernels.gpu.launch import LARGEST_DIM, cdiv, heads_last, launch, padded, precision
-from kernels.gpu.lsh_forward import SELF, SMALLEST_NORM, Tile, gather, norms, padded_dim, products, seen_scores
+from asr.kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
+from asr.kernels.gpu.launch import LARGEST_DIM, cdiv, heads_last, launch, padded, precision
+from asr.kernels.gpu.lsh_forward import SELF, SMALLEST_NORM, Tile, gather, norms, padded_dim, products, seen_scores
 
 DELTA_ROWS = 32
 
@@ -175,7 +175,7 @@ def gradients(
     queries: Tensor, values: Tensor, lengths: Tensor | None, output: Tensor, lse: Tensor, order: Tensor, chunk_of: Tensor,
     output_grad: Tensor, chunk: int,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Gradients of queries and values, zero where padded, from what the operator of `kernels.gpu.lsh` took and returned."""
+    """Gradients of queries and values, zero where padded, from what the operator of `asr.kernels.gpu.lsh` took and returned."""
     batch, heads, time, dim = queries.shape
     groups, rounds = order.shape[:2]
     value_dim = values.shape[3]

@@ -1,4 +1,4 @@
-"""LSH (Reformer) attention in a given order, and the merging of rounds. See `kernels.gpu.lsh` for the words."""
+"""LSH (Reformer) attention in a given order, and the merging of rounds. See `asr.kernels.gpu.lsh` for the words."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
-from kernels.gpu.launch import LARGEST_DIM, cdiv, heads_last, launch, padded, precision
-from kernels.lsh import SELF_SCORE
-from kernels.padding import masked_score
+from asr.kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
+from asr.kernels.gpu.launch import LARGEST_DIM, cdiv, heads_last, launch, padded, precision
+from asr.kernels.lsh import SELF_SCORE
+from asr.kernels.padding import masked_score
 
 MASKED = tl.constexpr(masked_score(torch.float32))
 SELF = tl.constexpr(SELF_SCORE * LOG2E.value)

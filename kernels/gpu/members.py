@@ -6,9 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
-from kernels.gpu.launch import BLACKWELL, HOPPER, capability_of, heads_last, launch, padded, precision
-from kernels.gpu.selection import Attended
+from asr.kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
+from asr.kernels.gpu.launch import BLACKWELL, HOPPER, capability_of, heads_last, launch, padded, precision
+from asr.kernels.gpu.selection import Attended
 
 
 @triton.jit

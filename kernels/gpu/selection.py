@@ -17,8 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
-from kernels.gpu.launch import cdiv, launch, padded, precision
+from asr.kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
+from asr.kernels.gpu.launch import cdiv, launch, padded, precision
 
 MAXIMUM_TOPK = 128
 # Of the GPU that splits are chosen for (H100). Another one has another best, not another result.
@@ -363,7 +363,7 @@ def attend_rows(
 
     rows: (batch, heads, rows, dim), not scaled, taken in the dtype of keys; keys: (batch, heads, time, dim), values: (batch,
     heads, time, value dim), key_lengths: (batch,) int64 or None. starts: (groups, rows + 1) int32, where the members of each
-    row's cluster begin, see `kernels.gpu.grouping`, or None; rows of clusters without members are not occupied, and attend
+    row's cluster begin, see `asr.kernels.gpu.grouping`, or None; rows of clusters without members are not occupied, and attend
     to nothing.
     """
     return _run(rows, keys, values, None, key_lengths, topk, starts)

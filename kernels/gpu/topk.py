@@ -13,9 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
-from kernels.gpu.grouping import group_by
-from kernels.gpu.launch import (
+from asr.kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
+from asr.kernels.gpu.grouping import group_by
+from asr.kernels.gpu.launch import (
     LARGEST_OFFSET,
     along_dim,
     cdiv,
@@ -26,7 +26,7 @@ from kernels.gpu.launch import (
     precision,
     refusal_of,
 )
-from kernels.gpu.selection import MAXIMUM_TOPK, WORD, select_rows
+from asr.kernels.gpu.selection import MAXIMUM_TOPK, WORD, select_rows
 
 # Bytes of what is needed to select, of fewer queries at a time than which there is nothing to gain; bytes of what the backward
 # pass writes down for every selected key (label, place, weight, gradient: 4 each), of as many groups as that allows.
@@ -307,7 +307,7 @@ topk_op.register_autograd(_backward, setup_context=_keep)
 def topk_attention(
     queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None, topk: int
 ) -> Tensor:
-    """As `kernels.topk.topk_attention`; padded steps may hold anything."""
+    """As `asr.kernels.topk.topk_attention`; padded steps may hold anything."""
     # Only if it must be: what depends on the time is compiled for every time.
     topk = topk if topk <= MAXIMUM_TOPK else min(topk, keys.shape[2])
     return topk_op(queries, keys, values, in_row(lengths), in_row(key_lengths), topk)[0]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernels import reference
-from kernels.clustered import attend_in_clusters
-from kernels.dispatch import use
-from kernels.hashing import draw_planes
-from kernels.kmeans import first_centroids
-from kernels.padding import zero_padded
+from asr.kernels import reference
+from asr.kernels.clustered import attend_in_clusters
+from asr.kernels.dispatch import use
+from asr.kernels.hashing import draw_planes
+from asr.kernels.kmeans import first_centroids
+from asr.kernels.padding import zero_padded
 from tests.support.gpu import device, dtypes, needs_triton, relative_error, tolerance
 
 pytestmark = needs_triton
@@ -32,7 +32,7 @@ def dirty(x, lengths):
 
 
 def run(queries, keys, values, lengths, key_lengths, clusters, topk, iterations=4, bits=63):
-    from kernels.gpu.clustered import clustered_op
+    from asr.kernels.gpu.clustered import clustered_op
 
     planes = draw_planes(bits, queries.shape[3], 1, device)
     settings = planes.normals, planes.offsets, planes.bits, clusters, iterations, min(topk, keys.shape[2])
@@ -95,8 +95,8 @@ def assert_equal_to_float64(queries, keys, values, lengths, key_lengths, cluster
 @pytest.mark.parametrize("clusters", [1, 10, 100, 300])
 @pytest.mark.parametrize("bits", [63, 31, 5])
 def test_labels_are_the_integer_hamming_argmax_bit_for_bit(clusters, bits):
-    from kernels.gpu.hashing import hash_queries
-    from kernels.gpu.kmeans import INDEX_SCALE, cluster_codes, table_size
+    from asr.kernels.gpu.hashing import hash_queries
+    from asr.kernels.gpu.kmeans import INDEX_SCALE, cluster_codes, table_size
 
     lengths = lengths_of(150, 70, 1, 0)
     queries = dirty(randn(4, 1, 150, 24), lengths).detach()
@@ -117,7 +117,7 @@ def test_labels_are_the_integer_hamming_argmax_bit_for_bit(clusters, bits):
 
 @pytest.mark.parametrize("bins, items, width", [(10, 70, 1), (100, 1300, 1), (1000, 600, 1), (40, 600, 25)])
 def test_grouping_is_a_stable_sort_that_leaves_out_negative_labels(bins, items, width):
-    from kernels.gpu.grouping import group_by
+    from asr.kernels.gpu.grouping import group_by
 
     labels = torch.randint(-3, bins * width, (3, items), device=device, dtype=torch.int32)
     order, start = group_by(labels, bins, width)
@@ -230,7 +230,7 @@ def test_the_same_input_gives_the_same_bits_in_forward_and_backward():
 
 @pytest.mark.parametrize("topk", [0, 5])
 def test_the_op_keeps_torchs_rules(topk):
-    from kernels.gpu.clustered import clustered_op
+    from asr.kernels.gpu.clustered import clustered_op
 
     planes = draw_planes(31, 16, 1, device)
     inputs = [randn(1, 2, 20, 16).requires_grad_() for _ in range(3)]
@@ -239,7 +239,7 @@ def test_the_op_keeps_torchs_rules(topk):
 
 
 def test_what_the_kernels_do_not_cover_is_refused_in_a_sentence_where_they_are_forced():
-    from kernels.clustered import improved_clustered_attention
+    from asr.kernels.clustered import improved_clustered_attention
 
     x = randn(1, 1, 300, 16)
     planes = draw_planes(63, 16, 1, device)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from asr.kernels.dispatch import use
 from asr.model.attention import attentions
-from kernels.dispatch import use
 from tests.support.gpu import INTERPRETED, device, needs_triton, relative_error
 
 pytestmark = needs_triton

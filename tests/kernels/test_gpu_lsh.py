@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernels.dispatch import use
-from kernels.gpu.launch import recording
-from kernels.gpu.lsh import attend, buckets_of, lsh_attention, order_of, refusal
-from kernels.lsh import bucket_attention, draw_rotations, lsh_buckets
-from kernels.lsh import lsh_attention as step
+from asr.kernels.dispatch import use
+from asr.kernels.gpu.launch import recording
+from asr.kernels.gpu.lsh import attend, buckets_of, lsh_attention, order_of, refusal
+from asr.kernels.lsh import bucket_attention, draw_rotations, lsh_buckets
+from asr.kernels.lsh import lsh_attention as step
 from tests.support.gpu import device, dtypes, needs_triton, relative_error, tolerance
 
 pytestmark = needs_triton

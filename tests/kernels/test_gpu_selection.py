@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernels import reference
-from kernels.gpu.selection import attend_rows, choose_splits, select_rows
+from asr.kernels import reference
+from asr.kernels.gpu.selection import attend_rows, choose_splits, select_rows
 from tests.support.gpu import device, dtypes, needs_triton, relative_error, tolerance
 
 pytestmark = needs_triton

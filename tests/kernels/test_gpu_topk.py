@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-import kernels.gpu.topk
+import asr.kernels.gpu.topk
+from asr.kernels import reference
+from asr.kernels.dispatch import use
+from asr.kernels.gpu.topk import refusal, topk_attention, topk_op
+from asr.kernels.topk import topk_attention as step
 from asr.model.attention import attentions
-from kernels import reference
-from kernels.dispatch import use
-from kernels.gpu.topk import refusal, topk_attention, topk_op
-from kernels.topk import topk_attention as step
 from tests.support.gpu import device, dtypes, needs_triton, relative_error, tolerance
 
 pytestmark = needs_triton
@@ -129,7 +129,7 @@ def whole():
 )
 def test_the_result_is_the_same_in_chunks_of_queries_slices_of_heads_and_coarser_bins(monkeypatch, whole, pieces):
     for name, value in pieces.items():
-        monkeypatch.setattr(kernels.gpu.topk, name, value)
+        monkeypatch.setattr(asr.kernels.gpu.topk, name, value)
     case, before = whole
     for one, other in zip(before, check(*case)):
         # Coarser bins leave gaps in the sums of a tile: only rounding may differ.

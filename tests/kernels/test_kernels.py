@@ -10,20 +10,20 @@ import types
 import pytest
 import torch
 
-import kernels.lsh
-import kernels.topk
+import asr.kernels.lsh
+import asr.kernels.topk
 from asr.errors import UserError
+from asr.kernels import reference
+from asr.kernels.centroids import centroid_attention, cluster_means
+from asr.kernels.clustered import cluster_queries, clustered_attention, improved_clustered_attention
+from asr.kernels.dispatch import chosen, step, use
+from asr.kernels.hashing import draw_planes, hash_codes
+from asr.kernels.kmeans import first_centroids, hamming_kmeans
+from asr.kernels.lsh import draw_rotations, lsh_attention, lsh_buckets
+from asr.kernels.members import block_size, blocked_members, dense_members, member_slots
+from asr.kernels.selection import top_keys
+from asr.kernels.topk import topk_attention
 from asr.model.attention import attentions
-from kernels import reference
-from kernels.centroids import centroid_attention, cluster_means
-from kernels.clustered import cluster_queries, clustered_attention, improved_clustered_attention
-from kernels.dispatch import chosen, step, use
-from kernels.hashing import draw_planes, hash_codes
-from kernels.kmeans import first_centroids, hamming_kmeans
-from kernels.lsh import draw_rotations, lsh_attention, lsh_buckets
-from kernels.members import block_size, blocked_members, dense_members, member_slots
-from kernels.selection import top_keys
-from kernels.topk import topk_attention
 
 
 def randn(*shape, seed=0):
@@ -233,7 +233,7 @@ def test_clustered_attention_is_equations_3_to_6(clusters):
 @pytest.mark.parametrize("topk", [1, 7, 50])
 @pytest.mark.parametrize("way", ["dense", "blocked"])
 def test_improved_clustered_attention_is_equations_9_to_11(clusters, topk, way, monkeypatch):
-    monkeypatch.setattr("kernels.members.dense_cost", lambda *_: 0 if way == "dense" else float("inf"))
+    monkeypatch.setattr("asr.kernels.members.dense_cost", lambda *_: 0 if way == "dense" else float("inf"))
     tensors = inputs(LENGTHS)
     planes = draw_planes(63, 8, seed=3)
     labels = cluster_queries(tensors[0], LENGTHS, planes, clusters, 10)
@@ -250,7 +250,7 @@ def test_improved_clustered_attention_is_equations_9_to_11(clusters, topk, way, 
 @pytest.mark.parametrize("topk", [1, 7, 50])
 @pytest.mark.parametrize("chunk_scores", [1 << 24, 700])
 def test_topk_attention_keeps_the_best_keys_of_every_query(topk, chunk_scores, monkeypatch):
-    monkeypatch.setattr(kernels.topk, "CHUNK_SCORES", chunk_scores)
+    monkeypatch.setattr(asr.kernels.topk, "CHUNK_SCORES", chunk_scores)
     tensors = inputs(LENGTHS)
 
     def matrix_of(batch, head, queries, keys):
@@ -294,7 +294,7 @@ def test_buckets_are_the_argmax_of_both_signs_also_when_hashed_in_pieces(monkeyp
     projections = torch.einsum("bhtd,crd->bhrtc", queries.float(), rotations[:9])
     expected = torch.cat([projections, -projections], -1).argmax(-1)
     assert torch.equal(lsh_buckets(queries, rotations, lengths, 4), expected)
-    monkeypatch.setattr(kernels.lsh, "PIECE_PROJECTIONS", 500)
+    monkeypatch.setattr(asr.kernels.lsh, "PIECE_PROJECTIONS", 500)
     assert torch.equal(lsh_buckets(queries, rotations, lengths, 4), expected)
 
 
@@ -355,7 +355,7 @@ def test_the_triton_version_of_a_step_takes_its_place_where_it_covers_the_argume
         return x * 2
 
     assert double.__doc__ == "Twice x." and double(torch.ones(1)) == 2
-    monkeypatch.setattr("kernels.dispatch.chosen", lambda x: "triton")
+    monkeypatch.setattr("asr.kernels.dispatch.chosen", lambda x: "triton")
     assert double(torch.ones(2)) == "triton" and double.plain(torch.ones(1)) == 2
     assert double(torch.ones(3)).tolist() == [2, 2, 2]
     with use("triton"), pytest.raises(ValueError, match="x has 3 numbers, expected at most 2"):
@@ -364,8 +364,9 @@ def test_the_triton_version_of_a_step_takes_its_place_where_it_covers_the_argume
 
 def test_kernels_import_nothing_but_torch():
     code = (
-        "import sys, kernels.clustered, kernels.lsh, kernels.topk\n"
-        "assert not [m for m in ('asr', 'triton', 'lightning', 'lhotse', 'hydra', 'matplotlib') if m in sys.modules]"
+        "import sys, asr.kernels.clustered, asr.kernels.lsh, asr.kernels.topk\n"
+        "assert not [m for m in ('triton', 'lightning', 'lhotse', 'hydra', 'matplotlib') if m in sys.modules]\n"
+        "assert not [m for m in sys.modules if m.startswith('asr.') and not m.startswith('asr.kernels')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -376,7 +377,7 @@ def test_compiled_kernels_are_kept_for_the_process_where_the_home_folder_cannot_
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "/proc/nohome")
     code = (
-        "import kernels.gpu\nfrom triton.runtime.cache import get_cache_manager\n"
+        "import asr.kernels.gpu\nfrom triton.runtime.cache import get_cache_manager\n"
         "print(get_cache_manager('ab' * 32).put(b'compiled', 'kernel'))"
     )
     kept = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()

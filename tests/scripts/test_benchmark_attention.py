@@ -342,9 +342,9 @@ def test_time_of_kernels_goes_to_their_stages_and_of_others_to_the_rest():
 @pytest.mark.parametrize("topk", [0, 8])
 def test_the_stages_name_every_kernel_that_is_launched(topk):
     pytest.importorskip("triton")
-    from kernels.gpu.clustered import improved_clustered_attention
-    from kernels.gpu.launch import recording
-    from kernels.hashing import draw_planes
+    from asr.kernels.gpu.clustered import improved_clustered_attention
+    from asr.kernels.gpu.launch import recording
+    from asr.kernels.hashing import draw_planes
 
     leaves = [torch.zeros(1, 2, 70, 16, requires_grad=True) for _ in range(3)]
     launched = {"forward": [], "backward": []}

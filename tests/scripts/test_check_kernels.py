@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import check_kernels  # noqa: E402
 
-from kernels.gpu.compiled import Resources, compile_ahead, distinct_launches  # noqa: E402
-from kernels.gpu.launch import INTERPRETED, launch  # noqa: E402
+from asr.kernels.gpu.compiled import Resources, compile_ahead, distinct_launches  # noqa: E402
+from asr.kernels.gpu.launch import INTERPRETED, launch  # noqa: E402
 
 compiling = pytest.mark.skipif(INTERPRETED, reason="Triton's interpreter takes the compiler's place")
 
@@ -97,7 +97,7 @@ def test_a_crash_of_the_compiler_costs_only_what_crashed():
 def test_every_step_has_a_case():
     assert check_kernels.steps_without_case(check_kernels.CASES) == []
     fewer = [case for case in check_kernels.CASES if not case.label.startswith("lsh")]
-    assert check_kernels.steps_without_case(fewer) == ["kernels.lsh.lsh_attention"]
+    assert check_kernels.steps_without_case(fewer) == ["asr.kernels.lsh.lsh_attention"]
 
 
 def test_smoke_takes_fewer_steps_and_gpus_and_tests_that_there_are(monkeypatch):

@@ -98,7 +98,7 @@ hydra.core.utils.datetime = types.SimpleNamespace(now=lambda: datetime.datetime(
 @command("train")
 def main(config):
     from pathlib import Path
-    from asr.training.run_folder import command_line
+    from asr.runtime.provenance import command_line
     (Path(config.run) / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     print(config.run, "|", command_line())
 

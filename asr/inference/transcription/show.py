@@ -10,6 +10,7 @@ from pathlib import Path
 
 from asr.errors import UserError
 from asr.inference.transcription.inputs import printable
+from asr.runtime.called import as_called
 
 
 def say(text: str) -> None:
@@ -26,7 +27,7 @@ def say(text: str) -> None:
 
 
 def complain(sentence: str) -> None:
-    print(f"transcribe.py: {printable(sentence)}", file=sys.stderr, flush=True)
+    print(as_called(f"transcribe.py: {printable(sentence)}"), file=sys.stderr, flush=True)
 
 
 class Bar:

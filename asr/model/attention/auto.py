@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import kernels
+from asr.kernels import dispatch
 from asr.model.attention import full
 from asr.model.attention.crossover import (
     Crossover,
@@ -25,7 +25,6 @@ from asr.model.attention.crossover import (
 )
 from asr.model.attention.full import Full
 from asr.model.attention.i_clustered import ImprovedClustered
-from kernels.dispatch import chosen
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ class Auto(ImprovedClustered):
             processor_name(device),
             *([f"{torch.get_num_threads()} threads"] if device.type == "cpu" else []),
             f"torch {torch.__version__}",
-            f"kernels {sources()} by {chosen(queries)}",
+            f"kernels {sources()} by {dispatch.chosen(queries)}",
             str(queries.dtype).removeprefix("torch."),
             f"dim {queries.shape[-1]}",
             f"batch x heads {rounded_groups(queries)}",
@@ -164,6 +163,6 @@ def times(
 @functools.cache
 def sources() -> str:
     """Eight digits that change when the code which is timed does."""
-    folder = Path(kernels.__file__).parent
+    folder = Path(dispatch.__file__).parent
     files = [*sorted(folder.rglob("*.py")), Path(full.__file__)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]

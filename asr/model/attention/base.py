@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from asr.errors import ArgumentError
-from kernels.dispatch import check_environment
+from asr.kernels.dispatch import check_environment
 
 
 class Attention(torch.nn.Module, abc.ABC):
@@ -47,7 +47,7 @@ class Attention(torch.nn.Module, abc.ABC):
     ) -> Tensor:
         """The arithmetic. As `forward`, but checked, with lengths on the device of the rest, None when nothing is padded.
 
-        What stands at padded steps must not matter, and the result must be zero there (`kernels.padding.zero_padded`).
+        What stands at padded steps must not matter, and the result must be zero there (`asr.kernels.padding.zero_padded`).
         """
 
     def forward(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from asr.kernels.clustered import MAXIMUM_CLUSTERS, clustered_attention
+from asr.kernels.hashing import Planes, draw_planes
 from asr.model.attention.base import Attention
-from kernels.clustered import MAXIMUM_CLUSTERS, clustered_attention
-from kernels.hashing import Planes, draw_planes
 
 
 class Clustered(Attention):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from asr.kernels.padding import additive_mask, zero_padded
 from asr.model.attention.base import Attention
-from kernels.padding import additive_mask, zero_padded
 
 
 class Full(Attention):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from asr.kernels.clustered import improved_clustered_attention
 from asr.model.attention.clustered import Clustered
-from kernels.clustered import improved_clustered_attention
 
 
 class ImprovedClustered(Clustered):

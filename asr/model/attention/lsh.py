@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from asr.kernels.lsh import draw_rotations, lsh_attention
 from asr.model.attention.base import Attention
-from kernels.lsh import draw_rotations, lsh_attention
 
 
 class LSH(Attention):
     """Attention within chunks of positions sorted by hash (Kitaev et al. 2020, "Reformer"); for shared queries and keys.
 
-    rounds: of hashing, merged by log-sum-exp. chunk: positions in a sorted chunk. See `kernels.lsh` for what is decided where
+    rounds: of hashing, merged by log-sum-exp. chunk: positions in a sorted chunk. See `asr.kernels.lsh` for what is decided where
     the paper is silent.
     """
 

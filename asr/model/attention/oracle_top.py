@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from asr.kernels.topk import topk_attention
 from asr.model.attention.base import Attention
-from kernels.topk import topk_attention
 
 
 class OracleTop(Attention):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from asr.kernels.padding import zero_padded
 from asr.model.attention.base import Attention
-from kernels.padding import zero_padded
 
 
 class Uniform(Attention):

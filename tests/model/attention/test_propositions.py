@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asr.kernels.clustered import cluster_queries
 from asr.model.attention import attentions
-from kernels.clustered import cluster_queries
 
 ROUNDING = 1e-9
 

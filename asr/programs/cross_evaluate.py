@@ -1,0 +1,1 @@
+../../scripts/cross_evaluate.py

@@ -1,0 +1,1 @@
+../../scripts/make_lm.py
