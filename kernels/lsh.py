@@ -16,11 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from asr.kernels.dispatch import step
-from asr.kernels.padding import masked_score, valid_steps, zero_padded
+from asr.kernels.padding import SELF_SCORE, masked_score, valid_steps, zero_padded
 
 ROTATION_BLOCK = 64
-# The score of a position with itself: low enough that anything else wins, high enough to beat padding.
-SELF_SCORE = -1e5
 # Projections that exist at a time while hashing.
 PIECE_PROJECTIONS = 1 << 24
 

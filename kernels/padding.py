@@ -8,6 +8,8 @@ from torch import Tensor
 # Added to the score of a key that must not be attended to. Finite, so that a row without keys gives no NaN; the exponential
 # of it is exactly zero beside any real score. float16 holds less.
 MASKED = {torch.float16: -6e4}
+# The score of a position with itself: low enough that anything else wins, high enough to beat padding.
+SELF_SCORE = -1e5
 
 
 def masked_score(dtype: torch.dtype) -> float:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from asr.kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
 from asr.kernels.gpu.launch import LARGEST_DIM, cdiv, heads_last, launch, padded, precision
-from asr.kernels.lsh import SELF_SCORE
-from asr.kernels.padding import masked_score
+from asr.kernels.padding import SELF_SCORE, masked_score
 
 MASKED = tl.constexpr(masked_score(torch.float32))
 SELF = tl.constexpr(SELF_SCORE * LOG2E.value)
