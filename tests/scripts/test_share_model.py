@@ -67,6 +67,8 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     # read from HF_ENDPOINT when the library is imported
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, server.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
     # Xet is a protocol of its own, with a server that is not part of the hub
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
