@@ -1,6 +1,6 @@
 """Scores a trained recognizer: python evaluate.py checkpoint=RUN attention=clustered clusters=200"""
 
-from asr.command import command
+from asr.cli.command import command
 
 
 @command("evaluate")
@@ -12,11 +12,11 @@ def evaluate(config) -> None:
     python evaluate.py checkpoint=RUN corpus.path=/new/place   # the corpus that it was trained on has moved
     python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00 plot_attention=UTTERANCE clusters=25
     """
-    from asr.command import asked_of_checkpoint, typed_settings
-    from asr.evaluation import Request, evaluate
-    from asr.processes import joined, launch, place
+    from asr.cli.command import asked_of_checkpoint, typed_settings
+    from asr.config.settings import plain
+    from asr.evaluation.evaluate import Request, evaluate
+    from asr.runtime.processes import joined, launch, place
     from asr.scoring.show import show_scores
-    from asr.settings import plain
 
     if config.devices > 1 and place().ranks == 1:
         return launch(config.devices, typed_settings())

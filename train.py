@@ -1,7 +1,7 @@
 """Trains a recognizer: python train.py attention=i_clustered clusters=100"""
 
-from asr.command import command
-from asr.resuming import with_run
+from asr.cli.command import command
+from asr.training.resuming import with_run
 
 
 @command("train", arguments=with_run)
@@ -17,9 +17,9 @@ def train(config) -> float:
 
     from hydra.core.hydra_config import HydraConfig
 
-    from asr.command import typed_settings
-    from asr.overrides import escaped
-    from asr.training import train
+    from asr.cli.command import typed_settings
+    from asr.config.overrides import escaped
+    from asr.training.job import train
 
     # in a multirun every job has a folder of its own
     config.run = escaped(os.path.relpath(HydraConfig.get().runtime.output_dir))

@@ -1,6 +1,6 @@
 """Transcribes audio files: python transcribe.py checkpoint=RUN some.wav other.flac"""
 
-from asr.command import command
+from asr.cli.command import command
 
 
 @command("transcribe", files=True)
@@ -14,8 +14,8 @@ def transcribe(config) -> int:
     Files, folders (the audio below them), globs, and - for standard input. A file that cannot be read is named on standard error,
     the others go on, and the exit code is 1.
     """
-    from asr.command import asked_of_checkpoint
-    from asr.transcription.files import Request, transcribe_files
+    from asr.cli.command import asked_of_checkpoint
+    from asr.inference.transcription.files import Request, transcribe_files
 
     return transcribe_files(
         Request(

@@ -1,6 +1,7 @@
 """Families of parts that are chosen by name: one file in the family's folder is one part.
 
-`Registry("asr.attention", "Attention")` finds `clustered` in `asr/attention/clustered.py`: the class there whose `name` is
+`Registry("asr.model.attention", "Attention")` finds `clustered` in `asr/model/attention/clustered.py`: the class there whose
+`name` is
 `"clustered"`. Listing the names imports nothing, so that a misspelt name is answered before torch is loaded; and a name
 from a checkpoint can only reach classes that ship in the family's folder.
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from asr.command import command  # noqa: E402
+from asr.cli.command import command  # noqa: E402
 
 
 @command("align")
@@ -21,12 +21,12 @@ def align(config) -> None:
     Where the corpus has gold times (corpus=spoken), it says how far the times are off; with hypotheses=true also how well the
     confidences of their words tell right words from wrong ones.
     """
-    from asr.alignment.confidence import show_confidence
-    from asr.alignment.gold import show
-    from asr.alignment.split import align_split
-    from asr.command import asked_of_checkpoint
-    from asr.evaluation import Request
-    from asr.settings import plain
+    from asr.cli.command import asked_of_checkpoint
+    from asr.config.settings import plain
+    from asr.evaluation.alignment import align_split
+    from asr.evaluation.confidences import show_confidence
+    from asr.evaluation.evaluate import Request
+    from asr.evaluation.times import show
 
     request = Request(
         **asked_of_checkpoint(config),

@@ -24,8 +24,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import kernels.clustered  # noqa: E402
-from asr.attention import attentions, parse_label  # noqa: E402
-from asr.calibration import like_speech, time_in_turns  # noqa: E402
+from asr.model.attention import attentions, parse_label  # noqa: E402
+from asr.model.attention.crossover import like_speech, time_in_turns  # noqa: E402
 
 CODE_WIDTH = 64
 PASSES = 5

@@ -12,7 +12,7 @@ A speedup is the time of the fastest backend of scaled_dot_product_attention, at
 implementation's own. Peak memory is that of forward + backward beyond the inputs, per element of batch * heads * length.
 
 Implementations: sdpa (PyTorch's choice), sdpa-flash, sdpa-cudnn, sdpa-efficient, full-math (softmax by matrix products), the
-labels of asr.attention (i_clustered-100), and module:callable for any other: called as callable(queries, keys, values) with
+labels of asr.model.attention (i_clustered-100), and module:callable for any other: called as callable(queries, keys, values) with
 (batch, heads, time, dim) tensors, it returns what each query attends to. What does not run stands as – with the reason.
 """
 
@@ -48,13 +48,13 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).
 
 from attention_roofline import roofline  # noqa: E402
 
-from asr.attention import attentions, parse_label  # noqa: E402
-from asr.calibration import calls_in_a_sample, like_speech, processor_name, sample  # noqa: E402
-from asr.command import mistakes_as_sentences  # noqa: E402
+from asr.cli.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
-from asr.memory import PeakMemory  # noqa: E402
-from asr.plots import GrowthPanel, plot_growth  # noqa: E402
-from asr.run_folder import git_revision  # noqa: E402
+from asr.evaluation.report.plots import GrowthPanel, plot_growth  # noqa: E402
+from asr.model.attention import attentions, parse_label  # noqa: E402
+from asr.model.attention.crossover import calls_in_a_sample, like_speech, processor_name, sample  # noqa: E402
+from asr.runtime.memory import PeakMemory  # noqa: E402
+from asr.training.run_folder import git_revision  # noqa: E402
 
 COLUMNS = [
     *("implementation", "device", "dtype", "length", "batch_heads", "head_dim"),

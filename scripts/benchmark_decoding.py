@@ -56,9 +56,9 @@ def read_problem(folder: Path) -> tuple[list[numpy.ndarray], dict[str, Any]]:
 
 
 def from_checkpoint(arguments: argparse.Namespace) -> None:
-    from asr.checkpoint import open_checkpoint
-    from asr.evaluation import Request, load_split
-    from asr.tuning import emissions_of
+    from asr.evaluation.evaluate import Request, load_split
+    from asr.evaluation.tuning import emissions_of
+    from asr.model.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(arguments.checkpoint)
     request = Request(arguments.checkpoint, split=arguments.split, cache=arguments.cache)
@@ -73,9 +73,9 @@ def simulate(arguments: argparse.Namespace) -> None:
 
     from lhotse import SupervisionSegment
 
-    from asr.corpora.sentences import Grammar, words
-    from asr.language import estimate
-    from asr.units import units as kinds
+    from asr.data.corpora.spoken.sentences import Grammar, words
+    from asr.text.ngrams import estimate
+    from asr.text.units import units as kinds
 
     grammar, generator = Grammar(random.Random(1)), numpy.random.default_rng(1)
     drawn = [words(" ".join(grammar.sentence())) for _ in range(arguments.training + arguments.sentences)]
@@ -120,7 +120,7 @@ def fastest(
 def ours(name: str, beam: int, arguments: argparse.Namespace, units: Any) -> Callable[[numpy.ndarray], str]:
     import torch
 
-    from asr.decoders import decoders
+    from asr.inference.decoders import decoders
 
     settings: dict[str, Any] = {"name": name}
     if name in ("lexicon", "wfst"):
@@ -144,8 +144,8 @@ def plain_flashlight(beam: int, arguments: argparse.Namespace, units: Any) -> Ca
     import torch
     from torchaudio.models.decoder import ctc_decoder
 
-    from asr.decoders.language_model import model_words
-    from asr.decoders.pronunciations import spell
+    from asr.inference.decoders.kenlm import model_words
+    from asr.inference.decoders.spellings import spell
 
     spellings = spell(units, model_words(arguments.lm), arguments.lexicon, "skip")
     end = [] if spellings.separator is None or not spellings.is_space else [units.symbols[spellings.separator]]
@@ -183,8 +183,8 @@ def contestant(arguments: argparse.Namespace) -> None:
 
 
 def pyctcdecode(beam: int, arguments: argparse.Namespace) -> tuple[float, list[str]]:
-    from asr.decoders.language_model import model_words
     from asr.errors import UserError
+    from asr.inference.decoders.kenlm import model_words
 
     (arguments.folder / "vocabulary.json").write_text(json.dumps(model_words(arguments.lm)), encoding="utf8")
     command = [
@@ -213,7 +213,7 @@ def run(arguments: argparse.Namespace) -> None:
     import torch
 
     from asr.scoring import align
-    from asr.units import load_units
+    from asr.text.units import load_units
 
     torch.set_num_threads(1)
     arguments.lm = arguments.lm or str(arguments.folder / LM)
@@ -296,7 +296,7 @@ if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] == "contestant":
         main()
     else:
-        from asr.command import mistakes_as_sentences
+        from asr.cli.command import mistakes_as_sentences
 
         with mistakes_as_sentences(Path(__file__).name):
             main()

@@ -23,7 +23,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from asr.features.filter_bank import INT16_SCALE, FilterBank  # noqa: E402
+from asr.model.features.filter_bank import INT16_SCALE, FilterBank  # noqa: E402
 
 
 def contestants(

@@ -52,7 +52,7 @@ def busy(processes: int) -> Iterator[None]:
 
 
 def environment_of(variant: dict[str, str]) -> dict[str, str]:
-    from asr.processors import processors
+    from asr.runtime.processors import processors
 
     environment = {name: value for name, value in os.environ.items() if name not in DECIDED} | variant
     if environment.get("OMP_NUM_THREADS") == "-1":

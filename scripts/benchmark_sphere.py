@@ -29,10 +29,9 @@ import numpy
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "tests")]
 
-from sphere_files import CODINGS, g711, write_sphere  # noqa: E402
-
-from asr.corpora.recordings import Conversion, convert_recordings  # noqa: E402
-from asr.sphere import read_sphere  # noqa: E402
+from asr.audio.sphere import read_sphere  # noqa: E402
+from asr.data.corpora.preparing.recordings import Conversion, convert_recordings  # noqa: E402
+from tests.support.sphere_files import CODINGS, g711, write_sphere  # noqa: E402
 
 READERS = ("asr", "FFmpeg", "libsndfile", "sph2pipe")
 
@@ -55,7 +54,7 @@ def speech_like(seconds: float, sample_rate: int, channels: int) -> numpy.ndarra
 
 def recording(path: Path, seconds: float, sample_rate: int, channels: int) -> numpy.ndarray:
     """The file's audio at this rate, repeated up to `seconds`, with the second channel half of it behind the first."""
-    from asr.audio import read_audio
+    from asr.audio.reading import read_audio
 
     wave, _ = read_audio(path, sample_rate)
     samples = int(seconds * sample_rate)

@@ -32,9 +32,9 @@ def write_recording(folder: Path, arguments: argparse.Namespace) -> float:
     import numpy
     import soundfile
 
-    from asr.checkpoint import open_checkpoint
-    from asr.cut_audio import load_audio
-    from asr.evaluation import Request, load_split
+    from asr.audio.cuts import load_audio
+    from asr.evaluation.evaluate import Request, load_split
+    from asr.model.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(arguments.run)
     request = Request(arguments.run, split=arguments.split, cache=arguments.cache)
@@ -80,8 +80,8 @@ def main() -> int:
 
     from asr.errors import UserError
     from asr.scoring import summarize
-    from asr.scoring.ctm import read_ctm
-    from asr.scoring.rules import ScoringRules
+    from asr.scoring.nist.ctm import read_ctm
+    from asr.scoring.nist.rules import ScoringRules
     from asr.scoring.text import percent
 
     with tempfile.TemporaryDirectory() as name:
@@ -112,7 +112,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    from asr.command import mistakes_as_sentences
+    from asr.cli.command import mistakes_as_sentences
 
     with mistakes_as_sentences(Path(__file__).name):
         sys.exit(main())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from asr.command import command  # noqa: E402
+from asr.cli.command import command  # noqa: E402
 
 
 @command("check_data")
@@ -20,13 +20,13 @@ def check_data(config) -> None:
     """
     from omegaconf import OmegaConf
 
-    from asr.corpora import corpora
+    from asr.data.corpora import corpora
     from asr.data.health.check import check_corpus
-    from asr.data.health.pages import show, write_reports
     from asr.data.health.text import Lengths
-    from asr.processors import processors
-    from asr.report.page import refuse_unwritable
-    from asr.run_folder import command_line
+    from asr.evaluation.report.health import show, write_reports
+    from asr.evaluation.report.page import refuse_unwritable
+    from asr.runtime.processors import processors
+    from asr.training.run_folder import command_line
 
     output = Path(config.output or f"runs/check_data/{config.corpus.name}").expanduser()
     refuse_unwritable(output, "output")

@@ -1,7 +1,7 @@
 """Checks the Triton kernels without a GPU: their tests in Triton's interpreter, and their compilation for GPUs that are not here.
 
     python scripts/check_kernels.py                  # both, as in CI
-    python scripts/check_kernels.py --interpret      # tests/test_gpu_*.py on the CPU
+    python scripts/check_kernels.py --interpret      # tests/kernels/test_gpu_*.py on the CPU
     python scripts/check_kernels.py --compile --full --output results/kernels.md
     python scripts/check_kernels.py --smoke          # a handful of both in about a minute: whether PyTorch and Triton will do
 
@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import kernels  # noqa: E402
-from asr.command import mistakes_as_sentences  # noqa: E402
+from asr.cli.command import mistakes_as_sentences  # noqa: E402
 from kernels.clustered import clustered_attention, improved_clustered_attention  # noqa: E402
 from kernels.dispatch import Step, use  # noqa: E402
 from kernels.hashing import draw_planes  # noqa: E402
@@ -136,10 +136,10 @@ MORE_CASES = [
 SMOKE_CASES = [improved_clustered(100, 32), lsh(4, 32)]
 # Each compares outputs and gradients with float64, or what is selected.
 SMOKE_TESTS = [
-    "tests/test_gpu_clustered.py::test_padding_of_queries_and_keys_never_matters",
-    "tests/test_gpu_lsh.py::test_a_chunk_may_be_longer_than_the_sequence_and_any_number",
-    "tests/test_gpu_selection.py::test_padded_rows_select_nothing_and_the_others_weigh_their_keys_by_a_softmax_over_these",
-    "tests/test_gpu_topk.py::test_without_queries_or_keys_everything_is_zero",
+    "tests/kernels/test_gpu_clustered.py::test_padding_of_queries_and_keys_never_matters",
+    "tests/kernels/test_gpu_lsh.py::test_a_chunk_may_be_longer_than_the_sequence_and_any_number",
+    "tests/kernels/test_gpu_selection.py::test_padded_rows_select_nothing_and_the_others_weigh_their_keys_by_a_softmax_over_these",
+    "tests/kernels/test_gpu_topk.py::test_without_queries_or_keys_everything_is_zero",
 ]
 DTYPES, ALL_DTYPES = ["bfloat16", "float32"], ["bfloat16", "float16", "float32"]
 # 80 stands for all that are no power of two, and are padded with masks.
@@ -379,10 +379,10 @@ def versions() -> str:
 
 def check_in_interpreter(processes: int, smoke: bool) -> list[str]:
     """Runs the tests of the kernels on the CPU, or a few of them; returns what is wrong."""
-    every = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_gpu_*.py"))
+    every = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_gpu_*.py"))
     tests = SMOKE_TESTS if smoke else every
     if not every:
-        return ["There is no tests/test_gpu_*.py."]
+        return ["There is no tests/**/test_gpu_*.py."]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(processes), *tests]
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
     code = subprocess.run(command, cwd=ROOT, env=environment).returncode

@@ -21,9 +21,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from asr.command import mistakes_as_sentences  # noqa: E402
+from asr.cli.command import mistakes_as_sentences  # noqa: E402
+from asr.config.overrides import parted  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
-from asr.overrides import parted  # noqa: E402
 
 DEFAULTS = {
     "split": "test",
@@ -58,11 +58,11 @@ def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
 
 
 def run(arguments: list[str]) -> None:
-    from asr.report.comparison import verdict, write_comparison
-    from asr.run_folder import command_line
+    from asr.evaluation.report.comparison import verdict, write_comparison
     from asr.scoring.comparison import compare
     from asr.scoring.metric import recounted
     from asr.scoring.reading import find_evaluation, read_evaluation
+    from asr.training.run_folder import command_line
 
     folders, settings = parse_arguments(arguments)
     a, b = (read_evaluation(find_evaluation(folder, settings["split"])) for folder in folders)
@@ -79,7 +79,7 @@ def show(comparison, a, b, changed: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from asr.report.comparison import CHANGE_HEADERS, change_rows, result_rows
+    from asr.evaluation.report.comparison import CHANGE_HEADERS, change_rows, result_rows
 
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     results = Table(show_header=False)

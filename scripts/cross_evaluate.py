@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from asr.command import command  # noqa: E402
+from asr.cli.command import command  # noqa: E402
 from asr.errors import UserError  # noqa: E402
 
 
@@ -25,8 +25,8 @@ def cross_evaluate(config) -> None:
 
     A pair whose scores stand in the output folder already is not computed again, so that a stopped run goes on.
     """
-    from asr.attention import parse_label
-    from asr.checkpoint import open_checkpoint
+    from asr.model.attention import parse_label
+    from asr.model.checkpoint import open_checkpoint
 
     checkpoints = list(dict.fromkeys(names(config, "checkpoints", "[run1,run2]")))
     attentions = [parse_label(label) for label in names(config, "attentions", "[full,clustered-100]")]
@@ -67,12 +67,12 @@ def column_names(opened) -> dict[str, str]:
 
 def evaluate_column(config, table: Table, column: str, path: str, checkpoint, attentions) -> None:
     """Scores one checkpoint under every attention; the corpus is read once."""
-    from asr.attention import attentions as registry
-    from asr.checkpoint import weights_digest
-    from asr.evaluation import Request, load_split, score_checkpoint
-    from asr.model import refuse_unshared
+    from asr.config.settings import plain
+    from asr.evaluation.evaluate import Request, load_split, score_checkpoint
+    from asr.model.attention import attentions as registry
+    from asr.model.checkpoint import weights_digest
+    from asr.model.network import refuse_unshared
     from asr.scoring.metric import said_beside
-    from asr.settings import plain
 
     own = checkpoint.model.description["attention"]
     digest = weights_digest(checkpoint.model)
@@ -192,7 +192,7 @@ class Table:
 
     def write(self) -> None:
         """Writes table.csv, table.md and table.png into the output folder."""
-        from asr.plots import plot_heat_map
+        from asr.evaluation.report.plots import plot_heat_map
         from asr.scoring.metric import rates_beside
 
         self.output.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from asr.command import mistakes_as_sentences  # noqa: E402
+from asr.cli.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError  # noqa: E402
 
 # pip comes with the environment; asr is what the versions are for.

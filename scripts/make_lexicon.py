@@ -23,10 +23,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).
 from make_lm import parse_corpus  # noqa: E402
 from prepare import parse  # noqa: E402
 
-from asr.command import mistakes_as_sentences  # noqa: E402
+from asr.cli.command import mistakes_as_sentences  # noqa: E402
+from asr.config.overrides import parted  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
-from asr.overrides import parted  # noqa: E402
-from asr.processors import processors  # noqa: E402
+from asr.runtime.processors import processors  # noqa: E402
 
 # (type, default) of each setting
 SETTINGS = {
@@ -88,7 +88,7 @@ def run(arguments: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from asr.language.lexicon import (
+    from asr.text.lexicon.estimation import (
         check_accents,
         from_dictionaries,
         heard_in,
@@ -97,8 +97,8 @@ def run(arguments: list[str]) -> None:
         said_in_accents,
         words_of,
     )
-    from asr.units import write_whole
-    from asr.units.text import with_language
+    from asr.text.normalization import with_language
+    from asr.text.units import write_whole
 
     settings = parse_arguments(arguments)
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
@@ -106,7 +106,7 @@ def run(arguments: list[str]) -> None:
     words = words_of(Path(settings["words"])) if settings["words"] else None
     lexicon, sources = {}, {}
     if settings["corpus"] is not None:
-        from asr.corpora import corpora
+        from asr.data.corpora import corpora
 
         check_accents(settings["accents"])
         corpus = corpora.create(settings["corpus_settings"]).load(

@@ -29,10 +29,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).
 
 from prepare import parse, settings_of  # noqa: E402
 
-from asr.command import mistakes_as_sentences  # noqa: E402
+from asr.cli.command import mistakes_as_sentences  # noqa: E402
+from asr.config.overrides import parted  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
-from asr.overrides import parted  # noqa: E402
-from asr.processors import processors  # noqa: E402
+from asr.runtime.processors import processors  # noqa: E402
 
 # (type, default) of each setting
 SETTINGS = {
@@ -100,15 +100,15 @@ def parse_corpus(name: str | None, texts: dict[str, str]) -> dict[str, Any]:
 
 
 class CorpusText:
-    """The sentences of a corpus's split, like `asr.language.TextFile`. normalizer: as in `asr.units.text`."""
+    """The sentences of a corpus's split, like `asr.text.ngrams.TextFile`. normalizer: as in `asr.text.normalization`."""
 
     def __init__(self, corpus, split: str, normalizer: str):
         self.path, self.corpus, self.split, self.normalizer = f"{corpus.name} {split}", corpus, split, normalizer
         self.sentences = self.words = self.blank = self.marked = self.unknown = 0
 
     def __iter__(self):
-        from asr.language.text import UNKNOWN
-        from asr.units.text import normalize
+        from asr.text.ngrams.text import UNKNOWN
+        from asr.text.normalization import normalize
 
         self.sentences = self.words = self.blank = self.unknown = 0
         for cut in self.corpus.splits[self.split]:
@@ -124,8 +124,8 @@ class CorpusText:
 def run(arguments: list[str]) -> None:
     from rich.console import Console
 
-    from asr.language import TextFile
-    from asr.units.text import check_normalizer, with_language
+    from asr.text.ngrams import TextFile
+    from asr.text.normalization import check_normalizer, with_language
 
     settings = parse_arguments(arguments)
     if settings["normalizer"] != "auto":
@@ -139,7 +139,7 @@ def run(arguments: list[str]) -> None:
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     corpus, normalizer = None, settings["normalizer"].replace("auto", "none")
     if settings["corpus"] is not None:
-        from asr.corpora import corpora
+        from asr.data.corpora import corpora
 
         corpus = corpora.create(settings["corpus_settings"]).load(
             Path(settings["cache"]).expanduser(), settings["workers"]
@@ -167,7 +167,7 @@ def refuse_unwritable(output: Path) -> None:
 
 
 def make(settings: dict[str, Any], texts: list[Any]):
-    from asr.language import estimate
+    from asr.text.ngrams import estimate
 
     further = vocabulary(settings["words"]) if settings["words"] else ()
     return estimate(read_each(texts), settings["order"], settings["cutoffs"], settings["prune"], further)
@@ -175,8 +175,8 @@ def make(settings: dict[str, Any], texts: list[Any]):
 
 def vocabulary(source: str) -> list[str]:
     """The words of cmudict in plain letters, or those of a file with one a line."""
-    from asr.language.lexicon import words_of
-    from asr.units.lexicon import cmudict_lexicon
+    from asr.text.lexicon.dictionary import cmudict_lexicon
+    from asr.text.lexicon.estimation import words_of
 
     if source == "cmudict":
         return [word for word in cmudict_lexicon() if word.replace("'", "").isalpha()]
@@ -191,7 +191,7 @@ def read_each(texts: list[Any]) -> Iterable[list[str]]:
 
 
 def read(settings: dict[str, Any]):
-    from asr.language import NgramModel, prune, read_model
+    from asr.text.ngrams import NgramModel, prune, read_model
 
     model = read_model(settings["lm"])
     if (settings["prune"] or settings["output"]) and not isinstance(model, NgramModel):
@@ -204,7 +204,7 @@ def read(settings: dict[str, Any]):
 def show_model(console, model, settings: dict[str, Any], texts: list[Any]) -> None:
     from rich.table import Table
 
-    from asr.language import NgramModel
+    from asr.text.ngrams import NgramModel
 
     if not isinstance(model, NgramModel):
         console.print(f"{settings['lm']}: a KenLM binary of order {model.order}")

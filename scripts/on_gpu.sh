@@ -60,9 +60,9 @@ pytest_command() {
 }
 
 step_gpu_tests() {
-    local tests=(tests/test_gpu_*.py)
+    local tests=(tests/kernels/test_gpu_*.py tests/inference/decoders/test_gpu_*.py)
     has_module pytest || skip "pytest is not installed"
-    [[ -e ${tests[0]} ]] || skip "there is no tests/test_gpu_*.py"
+    [[ -e ${tests[0]} ]] || skip "there is no tests/kernels/test_gpu_*.py"
     pytest_command "${tests[@]}"
 }
 

@@ -11,13 +11,13 @@ from typing import Any, get_type_hints
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from asr.command import mistakes_as_sentences  # noqa: E402
-from asr.corpora import Corpus, corpora  # noqa: E402
-from asr.corpora.unusable import kinds_of  # noqa: E402
+from asr.cli.command import mistakes_as_sentences  # noqa: E402
+from asr.config.overrides import parted  # noqa: E402
+from asr.config.settings import CONF  # noqa: E402
+from asr.data.corpora import Corpus, corpora  # noqa: E402
+from asr.data.corpora.preparing.unusable import kinds_of  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
-from asr.overrides import parted  # noqa: E402
-from asr.processors import processors  # noqa: E402
-from asr.settings import CONF  # noqa: E402
+from asr.runtime.processors import processors  # noqa: E402
 
 # What this command takes besides the corpus's own settings.
 OWN = {"cache": (str, ".cache"), "workers": (int, processors())}

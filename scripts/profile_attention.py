@@ -19,9 +19,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from asr.attention import attentions, parse_label  # noqa: E402
-from asr.command import mistakes_as_sentences  # noqa: E402
+from asr.cli.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError  # noqa: E402
+from asr.model.attention import attentions, parse_label  # noqa: E402
 
 HEADS = 12
 LONGEST_NAME = 60

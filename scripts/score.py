@@ -29,12 +29,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from asr.command import mistakes_as_sentences  # noqa: E402
+from asr.cli.command import mistakes_as_sentences  # noqa: E402
+from asr.config.overrides import parted  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
-from asr.overrides import parted  # noqa: E402
-from asr.scoring.glm import OTHERWISE  # noqa: E402
+from asr.runtime.text_files import count_decomposed, without_compression  # noqa: E402
 from asr.scoring.missing import check_choice, note_on_missing, refuse_missing  # noqa: E402
-from asr.text_files import count_decomposed, without_compression  # noqa: E402
+from asr.scoring.nist.glm import OTHERWISE  # noqa: E402
 
 SETTINGS = {
     "reference": None, "hypothesis": None, "glm": None, "missing": "deletions", "metric": "auto", "output": None,
@@ -97,11 +97,11 @@ def note_on_composing(path: str | None) -> str | None:
 
 def score_conversations(settings: dict[str, str | None]) -> tuple[list, dict[str, Any]]:
     """(segments scored by words, what else there is to say of them; the subsets by metric)."""
-    from asr.scoring.cross_check import cross_check_words
-    from asr.scoring.ctm import read_ctm
-    from asr.scoring.glm import GlobalMapping
-    from asr.scoring.rules import ScoringRules
-    from asr.scoring.stm import read_stm
+    from asr.scoring.nist.cross_check import cross_check_words
+    from asr.scoring.nist.ctm import read_ctm
+    from asr.scoring.nist.glm import GlobalMapping
+    from asr.scoring.nist.rules import ScoringRules
+    from asr.scoring.nist.stm import read_stm
     from asr.scoring.subsets import subsets_as_data
 
     stm, words, missing = read_stm(settings["reference"]), read_ctm(settings["hypothesis"]), settings["missing"]
@@ -144,8 +144,8 @@ def deletions(utterances: list) -> int:
 
 def score_transcripts(settings: dict[str, str | None]) -> tuple[list, dict[str, Any]]:
     """As `score_conversations`; there are no subsets."""
-    from asr.scoring.cross_check import cross_check_transcripts
-    from asr.scoring.trn import score_trn
+    from asr.scoring.nist.cross_check import cross_check_transcripts
+    from asr.scoring.nist.trn import score_trn
 
     paths = settings["reference"], settings["hypothesis"], settings["glm"]
     missing = settings["missing"]
@@ -219,8 +219,8 @@ def verdict(check: dict[str, Any]) -> None:
 
 
 def write(settings: dict[str, str | None], score, metric: str, more: dict[str, Any]) -> None:
-    from asr.run_folder import command_line
     from asr.scoring import EvaluationFacts, write_evaluation
+    from asr.training.run_folder import command_line
 
     facts = EvaluationFacts(
         corpus=Path(settings["reference"]).name,

@@ -73,7 +73,7 @@ def logged(run: Path) -> list[dict[str, str]]:
 
 def differences(undisturbed: Path, killed: Path) -> list[str]:
     """What is not the same in two runs: rows of metrics, and weights."""
-    from asr.checkpoint import read_tensors
+    from asr.model.checkpoint import read_tensors
 
     first, second = logged(undisturbed), logged(killed)
     found = [f"{len(first)} rows of metrics and {len(second)}"] if len(first) != len(second) else []
@@ -154,7 +154,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from asr.command import mistakes_as_sentences
+    from asr.cli.command import mistakes_as_sentences
 
     with mistakes_as_sentences(Path(sys.argv[0]).name):
         main()

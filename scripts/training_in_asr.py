@@ -33,15 +33,15 @@ class Ours:
     ):
         import torch
 
-        from asr import training
-        from asr.corpora import corpora
+        from asr.config.settings import compose, plain
         from asr.data.batches import Utterances, collate
-        from asr.fitting import data_workers
-        from asr.losses import losses
-        from asr.model import Model
-        from asr.precision import precision_of
-        from asr.settings import compose, plain
-        from asr.starting import choose_units
+        from asr.data.corpora import corpora
+        from asr.model.losses import losses
+        from asr.model.network import Model
+        from asr.runtime.precision import precision_of
+        from asr.training import job as training
+        from asr.training.fitting import data_workers
+        from asr.training.starting import choose_units
 
         torch.set_num_threads(threads)
         self.folder, self.threads, self.warm_up, self.runs = folder, threads, warm_up, 0
@@ -103,8 +103,8 @@ class Ours:
         import lightning
         import torch
 
-        from asr.calibration import processor_name
-        from asr.run_folder import git_revision
+        from asr.model.attention.crossover import processor_name
+        from asr.training.run_folder import git_revision
 
         return {
             "label": f"asr, {self.model.attention_label()}",
@@ -120,7 +120,7 @@ class Ours:
 
     def write_job(self) -> Path:
         """What the same training needs elsewhere, as plain data: utterances, labels, batches and sizes."""
-        from asr.settings import plain
+        from asr.config.settings import plain
 
         train = self.splits["train"]
         features, encoder = self.description["features"], self.description["encoder"]
@@ -198,11 +198,11 @@ class Ours:
         """A training of its own, as `train.py` runs it; timed by its own file of metrics, from step `warm_up` on."""
         from rich.console import Console
 
-        from asr.decoders import decoders
-        from asr.fitting import fit, make_loggers
-        from asr.processes import Alone
+        from asr.config.settings import plain
+        from asr.inference.decoders import decoders
+        from asr.runtime.processes import Alone
         from asr.scoring.metric import choose_metric
-        from asr.settings import plain
+        from asr.training.fitting import fit, make_loggers
 
         self.runs += 1
         run = self.folder / f"run{self.runs}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from asr.command import command  # noqa: E402
+from asr.cli.command import command  # noqa: E402
 from asr.errors import UserError  # noqa: E402
 
 
@@ -26,14 +26,10 @@ def tune_decoder(config) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from asr.checkpoint import open_checkpoint
-    from asr.command import typed_knobs
-    from asr.decoders import decoders
-    from asr.evaluation import Request, choose_attention, load_split, metric_of, reference_of, tokens_of
-    from asr.run_folder import command_line
-    from asr.scoring.alignment import count_errors
-    from asr.settings import plain
-    from asr.tuning import (
+    from asr.cli.command import typed_knobs
+    from asr.config.settings import plain
+    from asr.evaluation.evaluate import Request, choose_attention, load_split, metric_of, reference_of, tokens_of
+    from asr.evaluation.tuning import (
         best_of,
         beyond,
         cached_emissions,
@@ -44,6 +40,10 @@ def tune_decoder(config) -> None:
         tuned_file,
         write_tuned,
     )
+    from asr.inference.decoders import decoders
+    from asr.model.checkpoint import open_checkpoint
+    from asr.scoring.alignment import count_errors
+    from asr.training.run_folder import command_line
 
     grid = {key: numbers(config, key) for key in ("lm_weights", "word_scores")}
     settings = plain(config.decoder)

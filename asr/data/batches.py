@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from asr.audio import unusable_samples
+from asr.audio.reading import unusable_samples
 from asr.data.plan import Batches, Bounds, batches_in_an_epoch, plan_epoch, plan_in_order, split_to
 from asr.errors import UserError
-from asr.stopping import SIGNALS
+from asr.runtime.signals import SIGNALS
 
 
 class Batch(NamedTuple):
@@ -53,7 +53,7 @@ class Utterances(Dataset):
 
 def load_waveform(cut) -> torch.Tensor:
     """(samples,) float32. Raises UserError naming the cut and the file if the audio cannot be read or is cut short."""
-    from asr.cut_audio import load_audio
+    from asr.audio.cuts import load_audio
 
     source = cut.recording.sources[0].source if cut.has_recording and cut.recording.sources else "?"
     try:

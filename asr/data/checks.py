@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from asr.corpora.unusable import kinds_of
+from asr.data.corpora.preparing.unusable import kinds_of
 from asr.data.dropped import refuse_many
 from asr.errors import UserError
-from asr.units import UnknownUnit
+from asr.text.units import UnknownUnit
 
 
 @dataclasses.dataclass
@@ -93,7 +93,7 @@ def unusable_audio(cut) -> str | None:
     """Why a cut's audio cannot be read, if its file tells without being decoded."""
     if not cut.has_recording:
         return "no recording"
-    from asr.cut_audio import rooms_of
+    from asr.audio.cuts import rooms_of
 
     try:
         rooms = rooms_of(cut.recording)
@@ -115,8 +115,8 @@ def unreadable_audio(cut) -> str | None:
 
     What the manifest says is that of the audio after the recording's transforms; a file has what they are made from.
     """
-    from asr.audio import LENGTH_TOLERANCE
-    from asr.cut_audio import refused_transform, stored_rate, stored_stretch
+    from asr.audio.cuts import refused_transform, stored_rate, stored_stretch
+    from asr.audio.reading import LENGTH_TOLERANCE
 
     rate = stored_rate(cut.recording)
     _, seconds = stored_stretch(cut.recording, 0.0, cut.recording.duration)
@@ -142,21 +142,21 @@ def unreadable_audio(cut) -> str | None:
 
 @functools.lru_cache(maxsize=64)  # the cuts of a recording follow each other
 def header_of(path: str):
-    from asr.audio import read_header
+    from asr.audio.reading import read_header
 
     return read_header(path)
 
 
 @functools.lru_cache(maxsize=64)
 def duration_of(path: str) -> float:
-    from asr.audio import audio_duration
+    from asr.audio.reading import audio_duration
 
     return audio_duration(path)
 
 
 def unusable_times(cut, longest_seconds: float | None = None) -> str | None:
     """Why a cut's times do not fit: beyond the end of its recording, or too long for one utterance (by default 600 s)."""
-    from asr.audio import LENGTH_TOLERANCE, LONGEST_SECONDS
+    from asr.audio.reading import LENGTH_TOLERANCE, LONGEST_SECONDS
 
     longest_seconds = LONGEST_SECONDS if longest_seconds is None else longest_seconds
 

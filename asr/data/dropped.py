@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asr.corpora import Corpus
-from asr.corpora.unusable import first_ones, reasons_of
+from asr.data.corpora import Corpus
+from asr.data.corpora.preparing.unusable import first_ones, reasons_of
 from asr.errors import UserError
 
 

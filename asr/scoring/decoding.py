@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from asr.scoring.network import LOWER
+from asr.scoring.nist.network import LOWER
 from asr.scoring.score import UtteranceScore
 
 # a larger share of words that cannot be found is warned of

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from asr.errors import UserError
+from asr.runtime.text_files import composed
 from asr.scoring.alignment import align
 from asr.scoring.reading import ReadEvaluation, ReadUtterance
 from asr.scoring.score import Score, UtteranceScore, score_utterance, summarize
-from asr.text_files import composed
 
 # name: (title, what is counted)
 METRICS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import UserError
-from asr.text_files import read_lines
+from asr.runtime.text_files import read_lines
 
 TABLE, SCORES = "hypotheses.tsv", "scores.json"
 COLUMNS = (

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from asr.errors import UserError
+from asr.runtime.text_files import composed
 from asr.scoring.alignment import Alignment, align
-from asr.text_files import composed
 
 
 @dataclasses.dataclass(frozen=True)
 class UtteranceScore:
     """One utterance: tokens that were spoken, tokens that were recognized, and how they align. duration: in seconds.
 
-    markup: reference and hypothesis in sclite's own markup where they have one (`asr.scoring.rules`): alternatives count
+    markup: reference and hypothesis in sclite's own markup where they have one (`asr.scoring.nist.rules`): alternatives count
     as what was aligned, so the alignment's reference length is not the number of tokens then.
     """
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from asr.scoring.rules import ScoringRules
+from asr.scoring.nist.rules import ScoringRules
 from asr.scoring.score import UtteranceScore
 
 # how the files of the hub5 sets are called: sw_4390, en_4156

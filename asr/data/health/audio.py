@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy
 
-from asr.audio import read_channels
+from asr.audio.reading import read_channels
 from asr.errors import UserError
 
 # a sample this far from zero is at full scale: the last step of 16-bit audio, and what lies beyond it
@@ -87,7 +87,7 @@ class Measured:
 def recordings_of(corpus) -> list[Recording]:
     """The recordings of a corpus with the utterances on each, in the order of the splits: as they are stored, before what
     lhotse does to them (changes of speed, for one)."""
-    from asr.cut_audio import changes_of, stored_rate, stored_stretch
+    from asr.audio.cuts import changes_of, stored_rate, stored_stretch
 
     grouped: dict[tuple, list] = {}
     for split, cuts in corpus.splits.items():

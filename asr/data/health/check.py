@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from asr.corpora import Corpus
-from asr.corpora.unusable import kind_of, kinds_of, reasons_of
+from asr.data.corpora import Corpus
+from asr.data.corpora.preparing.unusable import kind_of, kinds_of, reasons_of
 from asr.data.health.audio import Measured, measure, recordings_of
 from asr.data.health.leaks import QuickFindings, agree, compared, quick_check
 from asr.data.health.text import (
@@ -24,8 +24,8 @@ from asr.data.health.text import (
     units_of,
 )
 from asr.errors import listed
-from asr.run_folder import fingerprint
-from asr.units import Units
+from asr.text.units import Units
+from asr.training.run_folder import fingerprint
 
 PROBLEM, REMARK = "problem", "remark"
 # share of an utterance's samples at full scale from which on it is named

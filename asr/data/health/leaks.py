@@ -15,9 +15,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import combinations
 
-from asr.corpora import Corpus
+from asr.data.corpora import Corpus
 from asr.errors import UserError
-from asr.units.text import normalize, with_language
+from asr.text.normalization import normalize, with_language
 
 # words from which on two utterances hardly have the same text by chance
 LONG_TEXT = 8
@@ -170,7 +170,7 @@ def refuse_leaks(findings: QuickFindings, setting: str = "data.allow_leaks") -> 
 
 
 def read_utterances(corpus: Corpus) -> Iterator[Utterance]:
-    from asr.cut_audio import stored_stretch
+    from asr.audio.cuts import stored_stretch
 
     known: dict[str, tuple[tuple, int]] = {}
     for split, cuts in corpus.splits.items():

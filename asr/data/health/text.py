@@ -11,8 +11,8 @@ import numpy
 
 from asr.data.checks import check_split
 from asr.errors import UserError
-from asr.units import Units, UnknownUnit, build_units
-from asr.units.text import normalize, with_language
+from asr.text.normalization import normalize, with_language
+from asr.text.units import Units, UnknownUnit, build_units
 
 QUANTILES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}
 # a rate is an outlier this many robust standard deviations from the median, in logarithms
@@ -38,10 +38,10 @@ class Lengths:
         """
         import torch
 
-        from asr.encoders import encoders
-        from asr.features import Features
-        from asr.losses import losses
-        from asr.model import attention_maker
+        from asr.model.encoders import encoders
+        from asr.model.features import Features
+        from asr.model.losses import losses
+        from asr.model.network import attention_maker
 
         try:
             features = Features(**{**parts["features"], "sample_rate": sample_rate})

@@ -1,0 +1,1 @@
+"""Audio files, from their bytes to samples."""

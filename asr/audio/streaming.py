@@ -1,0 +1,97 @@
+"""Audio files block by block, so that an hour of them is never in memory at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy
+from numpy import ndarray
+
+from asr.audio.reading import read_header, stream_channels, unusable_samples
+from asr.audio.resampling import resampler
+from asr.errors import UserError
+
+BLOCK_SECONDS = 10.0
+# dB: speech on one of two channels loses 6 in their mean
+CANCELLED = 20.0
+
+
+def stream_audio(
+    path: str | Path,
+    sample_rate: int,
+    longest_seconds: float | None = None,
+    channel: int | None = None,
+    block_seconds: float = BLOCK_SECONDS,
+    mixed: Callable[[int], None] = lambda channels: None,
+    cancelled: Callable[[float, int], None] = lambda decibels, channel: None,
+    narrow: Callable[[int], None] = lambda rate: None,
+) -> Iterator[ndarray]:
+    """The waveform of a file in blocks (samples,) float32, at `sample_rate` Hz: of one channel, from 1, or the mean of all.
+
+    Joined they are what `asr.audio.reading.read_audio` gives, and the same UserErrors are raised: where only the whole file
+    shows that it
+    is damaged, after the last block; and one for a channel that is not there. Blocks may have any length, also none.
+    mixed: is told the number of channels where several become one. cancelled: is told at the end, where their mean is more than
+    CANCELLED quieter than the loudest of them, by how much (dB, infinite for silence) and which is the loudest, from 1.
+    narrow: is told the file's sample rate in Hz where it is below `sample_rate`.
+    """
+    channels = stream_channels(path, longest_seconds, block_seconds)
+    convert = None
+    loudness = Loudness()
+    for block, rate in channels:
+        if len(block):
+            problem = unusable_samples(block)
+            if problem:
+                raise UserError(f"{path} holds {problem}: record or convert it again.")
+        if channel is not None and channel > block.shape[1]:
+            raise UserError(
+                f"{path} has {block.shape[1]} channel{'s' * (block.shape[1] > 1)}, and no channel={channel}."
+            )
+        if convert is None and channel is None and block.shape[1] > 1:
+            mixed(block.shape[1])
+        if convert is None and rate < sample_rate:
+            narrow(rate)
+        one = 1 if block.shape[1] == 1 else channel
+        waveform = block.mean(axis=1) if one is None else block[:, one - 1]
+        waveform = numpy.ascontiguousarray(waveform, dtype=numpy.float32)
+        if one is None:
+            loudness.add(numpy.column_stack([block, waveform]))
+        convert = convert or resampler(rate, sample_rate)
+        yield convert(waveform, last=False)
+    if convert is None:
+        raise UserError(f"{path} holds no audio samples: record or copy it again, or remove it.")
+    yield convert(numpy.zeros(0, numpy.float32), last=True)
+    if loudness.samples:
+        *each, mean = loudness.variances()
+        loudest = int(numpy.argmax(each))
+        decibels = 10 * math.log10(each[loudest] / mean) if mean > 0 else math.inf
+        if each[loudest] > 0 and decibels > CANCELLED:
+            cancelled(decibels, loudest + 1)
+
+
+class Loudness:
+    """The variances of several signals, block by block: their power without any offset."""
+
+    def __init__(self):
+        self.samples, self.sums, self.squares = 0, 0.0, 0.0
+
+    def add(self, block: ndarray) -> None:
+        """block: (samples, signals)."""
+        block = block.astype(numpy.float64)
+        self.samples += len(block)
+        self.sums, self.squares = self.sums + block.sum(axis=0), self.squares + (block**2).sum(axis=0)
+
+    def variances(self) -> ndarray:
+        """(signals,) float64."""
+        return numpy.maximum(self.squares / self.samples - (self.sums / self.samples) ** 2, 0.0)
+
+
+def promised_seconds(path: str | Path) -> float | None:
+    """The length of a file by its header, for a progress bar; None where that is not known without decoding."""
+    try:
+        header = read_header(path)
+    except UserError:
+        return None
+    return header.samples / header.sample_rate if header.samples is not None and header.sample_rate else None

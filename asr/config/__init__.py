@@ -1,0 +1,1 @@
+"""Settings: what `conf/` holds, and what was typed."""

@@ -1,0 +1,1 @@
+"""What corpora share: finding, checking and converting what is on disk."""

@@ -1,0 +1,1 @@
+"""Scoring a recognizer, and the pages that show it."""

@@ -1,0 +1,202 @@
+"""Aligning a split: the words and units of its references, or of what is recognized, as CTM and TextGrid files, scored where the
+corpus has gold times."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr.data.batches import Utterances, evaluation_loader
+from asr.data.checks import CheckedSplit
+from asr.errors import UserError
+from asr.evaluation.confidences import confidence_scores, rated
+from asr.evaluation.evaluate import Request, choose_attention, choose_device, load_split, reference_of, without_marks
+from asr.evaluation.times import gold_items, paired, scores
+from asr.evaluation.tuning import with_tuned
+from asr.inference.alignment import Timed
+from asr.inference.alignment.ctm import ctm
+from asr.inference.alignment.forced import align, fewest_frames
+from asr.inference.alignment.hypothesis import read_hypothesis
+from asr.inference.alignment.textgrid import textgrid
+from asr.inference.alignment.timing import Timing, timed
+from asr.inference.alignment.words import group, reference
+from asr.inference.decoders import Decoder, decoders
+from asr.model.checkpoint import Checkpoint, open_checkpoint
+from asr.text.units import UnknownUnit, write_whole
+from asr.training.run_folder import command_line
+
+
+@dataclasses.dataclass
+class Tiers:
+    """One utterance with its times. units: all of them, phonemes, characters or pieces; words: None where nothing tells them."""
+
+    units: list[Timed]
+    words: list[Timed] | None
+
+
+@dataclasses.dataclass
+class Aligned:
+    """What came of an utterance. reference and hypothesis: None where not asked for, or for the reason in `problem`.
+
+    rated: each word of the hypothesis, by its confidence and whether it is right; None where it has no words.
+    """
+
+    cut: Any
+    reference: Tiers | None = None
+    hypothesis: Tiers | None = None
+    problem: str | None = None
+    rated: list[tuple[float, bool]] | None = None
+
+
+def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool) -> dict[str, Any]:
+    """Aligns a split, writes the files, and returns the content of `times.json` with `folder` beside it.
+
+    hypotheses: whether what is recognized is aligned too. gold: whether phonemes of the references are the corpus's gold ones
+    where the units go by them; otherwise the words' pronunciations. textgrids: whether every utterance gets a TextGrid.
+
+    With hypotheses that have words, `confidence` says how well their confidences tell right words from wrong ones
+    (`asr.evaluation.confidences.confidence_scores`), and of which kind they are: `posterior` by a decoder that finds words, else
+    `acoustic`.
+
+    Writes `reference.ctm` and `reference_units.ctm` (and `hypothesis…`), `textgrid/<utterance>.TextGrid`, `not_aligned.tsv` and
+    `times.json` into request.output; by default `alignments/<split>` in the run's folder, or beside the model. Raises UserError
+    as `asr.evaluation.evaluate.load_split` does, and if not one utterance can be aligned.
+    """
+    checkpoint = open_checkpoint(request.checkpoint)
+    attention = choose_attention(checkpoint.model, request.attention, request.knobs)
+    if attention is not None:
+        checkpoint.model = checkpoint.model.with_attention(attention)
+    decoder = None
+    if hypotheses:
+        settings = with_tuned(checkpoint, request.decoder, request.decoder_typed)
+        decoder = decoders.create(settings).bind(checkpoint.units).with_confidences()
+    split, corpus, own = load_split(checkpoint, request)
+    place = request.split if own else f"{corpus.name}-{request.split}"
+    folder = Path(request.output) if request.output else output_folder(checkpoint) / place
+    aligned = list(align_utterances(checkpoint, split, decoder, gold, request))
+    kinds = ["reference", *(["hypothesis"] if hypotheses else [])]
+    if all(one.reference is None for one in aligned):
+        raise UserError(f"No utterance of the {request.split} split can be aligned. The first: {aligned[0].problem}.")
+    result = {
+        "corpus": corpus.name,
+        "split": request.split,
+        "checkpoint": str(request.checkpoint),
+        "attention": checkpoint.model.attention_label(),
+        "units": checkpoint.units.name,
+        "gold_phonemes": gold,
+        "utterances": len(aligned),
+        "not_aligned": sum(one.problem is not None for one in aligned),
+        "dropped": [list(row) for row in split.dropped],
+        "command": command_line(),
+        **{kind: score(aligned, kind) for kind in kinds},
+    }
+    if any(one.rated is not None for one in aligned):
+        kind = "posterior" if decoder.gives_words else "acoustic"
+        result["confidence"] = {
+            "kind": kind,
+            **confidence_scores([each for one in aligned for each in one.rated or []]),
+        }
+    try:
+        write(folder, aligned, kinds, textgrids, result)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from None
+    return {**result, "folder": folder}
+
+
+def align_utterances(
+    checkpoint: Checkpoint, split: CheckedSplit, decoder: Decoder | None, gold: bool, request: Request
+) -> Iterator[Aligned]:
+    """The utterances of a split, the longest first."""
+    place = choose_device(request.device)
+    model, units, timing = checkpoint.model.to(place).eval(), checkpoint.units, Timing.of(checkpoint.model)
+    loader = evaluation_loader(
+        Utterances(split.cuts, split.labels),
+        split.frames,
+        request.batch_frames,
+        batch_utterances=request.batch_utterances,
+    )
+    for batch in loader:
+        with torch.inference_mode():
+            emissions, lengths = model(batch.waveforms.to(place), batch.samples.to(place))
+        decoded = decoder(emissions, lengths) if decoder is not None else [None] * len(batch.indices)
+        for row, index in enumerate(batch.indices.tolist()):
+            cut, heard = split.cuts[index], emissions[row, : int(lengths[row])]
+            one = Aligned(cut)
+            try:
+                one.reference = align_reference(heard, cut, units, timing, gold)
+            except UserError as error:
+                one.problem = str(error)
+            if decoder is not None:
+                spans, words = read_hypothesis(decoded[row][0], heard, units)
+                found = timed(spans, timing, units.symbols, cut.duration)
+                one.hypothesis = Tiers(found, None if words is None else group(words, found))
+                if words is not None:
+                    # noises are no words
+                    spoken = [word for word in one.hypothesis.words if without_marks([word.text])]
+                    one.rated = rated(spoken, reference_of(split, index, decoder, units))
+            yield one
+
+
+def align_reference(emissions: torch.Tensor, cut, units, timing: Timing, gold: bool) -> Tiers:
+    """Raises UserError for an utterance whose reference cannot be aligned."""
+    try:
+        ids, words = reference(units, cut.supervisions[0], gold)
+    except UnknownUnit as error:
+        raise UserError(f"outside the units: {error}") from None
+    if len(emissions) < fewest_frames(ids):
+        raise UserError(f"too short for its units: {len(emissions)} emissions for {len(ids)} units")
+    found = timed(align(emissions, ids), timing, units.symbols, cut.duration)
+    return Tiers(found, None if words is None else group(words, found))
+
+
+def score(aligned: list[Aligned], kind: str) -> dict[str, Any]:
+    """The errors of the times of units and words, where there are gold ones."""
+    result = {}
+    for name, tier in (("words", "word"), ("units", "phoneme")):
+        pairs, of = [], 0
+        for one in aligned:
+            tiers = getattr(one, kind)
+            items = getattr(tiers, name) if tiers is not None else None
+            gold = gold_items(one.cut.supervisions[0], tier)
+            of += len(gold)
+            pairs += paired(items or [], gold)
+        if of and pairs:
+            result[name] = scores(pairs, of)
+    return result
+
+
+def write(folder: Path, aligned: list[Aligned], kinds: list[str], textgrids: bool, result: dict[str, Any]) -> None:
+    aligned = sorted(aligned, key=lambda one: one.cut.id)
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in kinds:
+        for name, ending in (("words", ""), ("units", "_units")):
+            tiers = [(one.cut.id, getattr(one, kind)) for one in aligned]
+            lines = [ctm(identity, getattr(tier, name) or []) for identity, tier in tiers if tier is not None]
+            if any(lines):
+                write_whole(folder / f"{kind}{ending}.ctm", "".join(lines).encode())
+    if textgrids:
+        (folder / "textgrid").mkdir(exist_ok=True)
+        for one in aligned:
+            tiers = {
+                f"{kind} {name}": getattr(getattr(one, kind), name)
+                for kind in kinds
+                for name in ("words", "units")
+                if getattr(one, kind) is not None and getattr(getattr(one, kind), name) is not None
+            }
+            if tiers:
+                name = "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in one.cut.id)
+                write_whole(folder / "textgrid" / f"{name}.TextGrid", textgrid(tiers, one.cut.duration).encode())
+    problems = "".join(f"{one.cut.id}\t{one.problem}\n" for one in aligned if one.problem)
+    write_whole(folder / "not_aligned.tsv", problems.encode())
+    write_whole(folder / "times.json", (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def output_folder(checkpoint: Checkpoint) -> Path:
+    if checkpoint.run is not None:
+        return checkpoint.run / "alignments"
+    return (checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent) / "alignments"

@@ -1,0 +1,1 @@
+"""From emissions to words and their times."""

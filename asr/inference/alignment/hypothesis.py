@@ -1,0 +1,61 @@
+"""What a decoder found, with the frames of its units and words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from asr.inference.alignment import Span
+from asr.inference.alignment.forced import align, confidence, fewest_frames
+from asr.inference.alignment.words import Spelling, spelled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from asr.inference.decoders import Hypothesis
+    from asr.text.units import Units
+
+
+def read_hypothesis(
+    hypothesis: Hypothesis, emissions: Tensor, units: Units, first: int = 0
+) -> tuple[list[Span], list[Spelling] | None]:
+    """(the spans of its units, its words); words are None where neither the decoder nor the units tell them.
+
+    emissions: (time, units) log-probabilities that it was decoded from; first: the frame of a recording where they begin,
+    which is added to all frames. Units get their frames by forced alignment, as references do, so that the times of all
+    decoders mean the same.
+    """
+    ids = list(hypothesis.ids)
+    spans = align(emissions, ids) if len(emissions) >= fewest_frames(ids) else by_decoder(hypothesis, emissions)
+    spans = [Span(span.unit, span.start + first, span.end + first, span.confidence) for span in spans]
+    if hypothesis.words is None:
+        return spans, spelled(units, ids)
+    return spans, words_of_units(hypothesis)
+
+
+def words_of_units(hypothesis: Hypothesis) -> list[Spelling]:
+    """The decoder's words, each with the units that start in its frames."""
+    words, position, frames = [], 0, hypothesis.frames
+    for number, word in enumerate(hypothesis.words):
+        following = hypothesis.words[number + 1].start if number + 1 < len(hypothesis.words) else None
+        # silences between words are units too, and belong to none
+        while position < len(frames) and frames[position] < word.start:
+            position += 1
+        first = position
+        end = word.end if following is None else min(max(word.end, word.start + 1), following)
+        while position < len(frames) and frames[position] < end:
+            position += 1
+        if frames:
+            # a word without a unit of its own shares that of its neighbour
+            begin = first if position > first else max(0, first - 1)
+            words.append(Spelling(word.word, begin, max(1, position), word.confidence))
+    return words
+
+
+def by_decoder(hypothesis: Hypothesis, emissions: Tensor) -> list[Span]:
+    """The frames where the decoder itself starts its units, each one frame long."""
+    frames: Sequence[int] = [min(frame, len(emissions) - 1) for frame in hypothesis.frames]
+    return [
+        Span(unit, frame, frame + 1, confidence(float(emissions[frame, unit])))
+        for unit, frame in zip(hypothesis.ids, frames)
+    ]

@@ -1,0 +1,102 @@
+"""From waveforms to normalized log-mel filter banks, in batch, on the device that the waveforms are on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asr.errors import UserError
+from asr.model.features.augment import SpecAugment, SpeedPerturbation, samples_at
+from asr.model.features.filter_bank import FilterBank
+from asr.model.features.normalization import Normalization
+
+
+class Features(torch.nn.Module):
+    """Speed perturbation → filter bank → normalization → SpecAugment; the first and the last only while training."""
+
+    def __init__(
+        self,
+        sample_rate: int,
+        mels: int = 40,
+        window_seconds: float = 0.025,
+        hop_seconds: float = 0.010,
+        dither: float = 0.0,
+        normalization: str = "utterance",
+        speed_perturbation: Sequence[float] = (),
+        spec_augment: dict[str, Any] | None = None,
+    ):
+        """sample_rate: Hz. mels: values per frame. dither: see `FilterBank`. normalization: "utterance", "global", "none".
+        speed_perturbation: factors, empty for none. spec_augment: settings of `SpecAugment`, None for none.
+
+        Raises UserError for settings that do not work.
+        """
+        super().__init__()
+        self.filter_bank = FilterBank(sample_rate, mels, window_seconds, hop_seconds, dither)
+        self.normalization = Normalization(mels, normalization)
+        self.speed_perturbation = SpeedPerturbation(list(speed_perturbation or ()))
+        try:
+            self.spec_augment = SpecAugment(**spec_augment) if spec_augment is not None else None
+        except TypeError as error:
+            raise UserError(f"features.spec_augment={dict(spec_augment)}: {error}.") from None
+        self._settings = {
+            "sample_rate": sample_rate,
+            "mels": mels,
+            "window_seconds": window_seconds,
+            "hop_seconds": hop_seconds,
+            "dither": dither,
+            "normalization": normalization,
+            "speed_perturbation": [float(factor) for factor in speed_perturbation or ()],
+            "spec_augment": dict(spec_augment) if spec_augment is not None else None,
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Plain values; `Features(**settings)` builds the same features again."""
+        return dict(self._settings)
+
+    @property
+    def mels(self) -> int:
+        return self.filter_bank.mels
+
+    @property
+    def sample_rate(self) -> int:
+        return self.filter_bank.sample_rate
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds from one frame to the next."""
+        return self.filter_bank.frame_shift
+
+    def frames_of(self, samples):
+        """How many frames so many samples give, exactly, in evaluation. Takes and returns an int or an int64 tensor."""
+        return self.filter_bank.frames_of(samples)
+
+    def fewest_frames_of(self, samples):
+        """How many frames so many samples give at least, exactly: in training at the fastest speed."""
+        return self.frames_of(samples_at(samples, max(self.speed_perturbation.fastest, 1)))
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """waveforms: (batch, samples) in [-1, 1); lengths: (batch,) int64 samples.
+
+        Returns features (batch, frames, mels) float32, zero behind an utterance's end, and lengths (batch,) int64 frames.
+        """
+        waveforms, lengths = self.speed_perturbation(waveforms, lengths)
+        features, lengths = self.filter_bank(waveforms, lengths)
+        features = self.normalization(features, lengths)
+        if self.spec_augment is not None:
+            features = self.spec_augment(features, lengths)
+        return features, lengths
+
+    @property
+    def wants_statistics(self) -> bool:
+        """Whether `gather_statistics` has to be called before training: global normalization without its statistics."""
+        return self.normalization.kind == "global" and not int(self.normalization.frames)
+
+    def gather_statistics(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Takes the statistics of global normalization from the training split.
+
+        batches: as `forward` takes them, (waveforms, lengths).
+        """
+        self.normalization.gather(self.filter_bank(waveforms, lengths) for waveforms, lengths in batches)

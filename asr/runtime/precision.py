@@ -1,0 +1,69 @@
+"""The precision of a training, by Lightning's names.
+
+`-mixed` multiplies matrices in a short format and keeps weights, gradients and moments in float32; `-true` keeps those in the
+format, too. Waveforms, filter banks, losses and the decoders' input are always float32 or more, and a model opened to score,
+export or transcribe is float32.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from asr.config.settings import ONE_OF
+from asr.errors import UserError
+
+FORMATS = {"64": torch.float64, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
+# as Lightning reads a number alone
+SHORT = {"64": "64-true", "32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+class Precision(NamedTuple):
+    """weights: dtype of weights, gradients and moments. products: autocast's dtype of matrix products, if it is another."""
+
+    name: str
+    weights: torch.dtype
+    products: torch.dtype | None
+
+    @property
+    def of_lightning(self) -> str:
+        """What Lightning's trainer gets. Its own `-true` would round the waveforms as well, so we do that ourselves."""
+        return "32-true" if self.products is None else self.name
+
+
+def precision_of(name: str | int | None, accelerator: str) -> Precision:
+    """The precision called `trainer.precision=<name>`; None: what suits the machine.
+
+    Raises UserError for an unknown name, and for a precision that cannot be trained in on this machine.
+    """
+    name = default_precision(accelerator) if name is None else SHORT.get(str(name), str(name))
+    if name not in ONE_OF["trainer.precision"]:
+        raise UserError(f"There is no trainer.precision={name}: {', '.join(map(str, ONE_OF['trainer.precision']))}.")
+    if name == "16-mixed" and not on_gpu(accelerator):
+        raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use bf16-mixed or 32-true.")
+    if name == "16-true":
+        raise UserError(
+            "trainer.precision=16-true does not learn: the squares of small gradients, which the optimizers divide by, vanish in "
+            "float16. Use 16-mixed on a GPU, bf16-true for as little memory, or bf16-mixed."
+        )
+    short, _, kind = name.partition("-")
+    if kind == "true":
+        return Precision(name, FORMATS[short], None)
+    return Precision(name, torch.float32, FORMATS[short])
+
+
+def default_precision(accelerator: str) -> str:
+    """bfloat16 for matrix products if the hardware has units for it: a GPU's, or a CPU's AMX."""
+    if on_gpu(accelerator):
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    return "bf16-mixed" if torch.cpu.get_capabilities().get("amx_bf16") else "32-true"
+
+
+def on_gpu(accelerator: str) -> bool:
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor in float32, or as it is where it is float64."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

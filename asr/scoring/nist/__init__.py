@@ -1,0 +1,1 @@
+"""The evaluations of NIST: their files and rules."""

@@ -1,0 +1,1 @@
+"""Which phonemes a word is made of."""

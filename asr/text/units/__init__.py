@@ -1,0 +1,225 @@
+"""What a recognizer writes: phonemes, characters or byte-pair pieces, and how words become them. One file, one kind.
+
+Units are built from the training split's supervisions and saved with the model, as `units.json` and files beside it.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+import inspect
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from asr.errors import UserError, nearest
+from asr.registry import Registry
+from asr.text.normalization import check_normalizer, normalize, with_language
+
+if TYPE_CHECKING:
+    from lhotse import SupervisionSegment
+
+units = Registry("asr.text.units", "units")
+BLANK = "<blank>"
+UNITS_FILE = "units.json"
+
+
+class UnknownUnit(UserError):
+    """An utterance holds something that the units cannot write; `unit` is the word, character or phoneme."""
+
+    def __init__(self, unit: str, message: str):
+        super().__init__(message)
+        self.unit = unit
+
+
+class Units(abc.ABC):
+    """Base class of all units.
+
+    name: as in the registry. metric: what the tokens to score are, phonemes ("per") or words ("wer"), whose characters can be
+    counted too (`asr.scoring.metric`).
+    symbols: one per output of the recognizer; the first is the CTC blank, `<blank>`.
+    normalizer: what the text goes through first (asr.text.normalization).
+    fields: what `units.json` holds besides name and symbols: arguments of the constructor kept as attributes, by type.
+    """
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+    fields: ClassVar[dict[str, type]] = {"normalizer": str}
+
+    def __init__(self, symbols: list[str], normalizer: str = "words"):
+        check_normalizer(normalizer)
+        self.symbols, self.normalizer = list(symbols), normalizer
+
+    @classmethod
+    @abc.abstractmethod
+    def build(cls, supervisions: Iterable[SupervisionSegment], **settings: Any) -> Units:
+        """Units for the training split's `supervisions`; the settings are those of `conf/units/<name>.yaml`.
+
+        Raises UserError where the settings or the text do not allow it.
+        """
+
+    @classmethod
+    def automatic(cls, lexicon: Path | None) -> dict[str, Any]:
+        """What settings that are "auto" stand for. lexicon: the corpus's own, where it comes with one
+        (asr.data.corpora.Corpus)."""
+        return {"normalizer": "words" if lexicon is None else "speech"}
+
+    @abc.abstractmethod
+    def encode(self, supervision: SupervisionSegment) -> list[int]:
+        """The ids of what was said, without blanks; empty for an empty text. Raises UnknownUnit."""
+
+    def unwritable(self, supervision: SupervisionSegment) -> list[str]:
+        """The words, characters or phonemes that `encode` finds no units for, where it says so: at least the first of them."""
+        try:
+            self.encode(supervision)
+        except UnknownUnit as error:
+            return [error.unit]
+        return []
+
+    @abc.abstractmethod
+    def reference(self, supervision: SupervisionSegment) -> list[str]:
+        """The tokens to score against: phonemes, or words. Raises UnknownUnit where they cannot be told."""
+
+    @abc.abstractmethod
+    def decode(self, ids: list[int]) -> list[str]:
+        """The tokens to score that ids (without blanks, as `encode` gives them) stand for."""
+
+    def text(self, tokens: list[str]) -> str:
+        """Tokens as one line."""
+        return " ".join(tokens)
+
+    def normalize(self, supervision: SupervisionSegment) -> tuple[str, Counter]:
+        """The supervision's text after normalization, and how often each character was taken out of it."""
+        return normalize(supervision.text or "", self.normalizer)
+
+    def words(self, supervision: SupervisionSegment) -> list[str]:
+        """The words of the supervision after normalization."""
+        return self.normalize(supervision)[0].split()
+
+    @functools.cached_property
+    def ids(self) -> dict[str, int]:
+        return {symbol: index for index, symbol in enumerate(self.symbols)}
+
+    def settings(self) -> dict[str, Any]:
+        """The `fields` as plain values."""
+        return {key: kind(getattr(self, key)) for key, kind in self.fields.items()}
+
+    def save(self, folder: Path) -> None:
+        """Writes `units.json`, and what else the units are made of, into the folder, which is made if need be."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save_files(folder)
+        fields = {"name": self.name, **self.settings(), "symbols": self.symbols}
+        write_whole(folder / UNITS_FILE, json.dumps(fields, ensure_ascii=False, indent=1).encode("utf8"))
+
+    @classmethod
+    def load(cls, folder: Path) -> Units:
+        """The units saved in the folder. Raises UserError unless they are of this kind and whole."""
+        loaded = load_units(folder)
+        if not isinstance(loaded, cls):
+            raise UserError(f"{Path(folder) / UNITS_FILE} holds {loaded.name}, not {cls.name}.")
+        return loaded
+
+    def _save_files(self, folder: Path) -> None:  # noqa: B027 (some units have none)
+        """Writes the files beside `units.json`."""
+
+    @classmethod
+    def _load_files(cls, folder: Path, fields: dict[str, Any]) -> dict[str, Any]:
+        """Reads the files beside `units.json`: further arguments of the constructor.
+
+        Takes out of `fields` what only checks the files.
+        """
+        return {}
+
+
+def build_units(
+    settings: dict[str, Any],
+    supervisions: Iterable[SupervisionSegment],
+    lexicon: Path | None = None,
+    language: str | None = None,
+) -> Units:
+    """Builds the units `settings["name"]` with the other settings; "auto" is what suits the corpus.
+
+    lexicon, language: of the corpus, where it has them; the language decides how the texts are normalized. Raises UserError
+    for a setting they do not take.
+    """
+    settings = dict(settings)
+    part = units.get(settings.pop("name"))
+    accepted = set(inspect.signature(part.build).parameters) - {"supervisions"}
+    for key in settings:
+        if key not in accepted:
+            raise UserError(f"The units {part.name} take no setting {key!r}: {nearest(key, accepted)}.")
+    automatic = part.automatic(lexicon)
+    settings = {
+        key: automatic[key] if value == "auto" and key in automatic else value for key, value in settings.items()
+    }
+    if "normalizer" in accepted:
+        settings["normalizer"] = with_language(settings.get("normalizer", "words"), language)
+    return part.build(supervisions, **settings)
+
+
+def load_units(folder: Path) -> Units:
+    """The units saved in the folder, of whatever kind. Data only: the name in the file reaches only our registry.
+
+    Raises UserError if a file is missing, cut short, or holds fields that do not belong there.
+    """
+    folder = Path(folder)
+    path = folder / UNITS_FILE
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if not file.is_file() and not file.is_dir():
+            # reading a pipe would block, reading /dev/zero never end
+            raise UserError(f"{file} is no regular file: the units are files that are saved with the model.")
+    try:
+        fields = json.loads(path.read_bytes().decode("utf8"))
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}): the units are saved there with the model."
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}): it is damaged, take it from the model again.") from None
+    if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
+        raise UserError(f"{path} must hold an object with the units' name ({', '.join(units.names())}).")
+    try:
+        part = units.get(fields.pop("name"))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    check_fields(path, part, fields)
+    files = part._load_files(folder, fields)
+    return part(**fields, **files)
+
+
+def check_fields(path: Path, part: type[Units], fields: dict[str, Any]) -> None:
+    """Raises UserError unless the fields of `units.json` are exactly those that the units have, each of its type."""
+    for key in fields:
+        if key not in part.fields and key != "symbols":
+            raise UserError(f"{path} holds a field {key!r} that the units {part.name} do not have.")
+    for key, kind in part.fields.items():
+        if key not in fields:
+            raise UserError(f"{path} lacks the field {key!r} of the units {part.name}.")
+        if type(fields[key]) is not kind:
+            raise UserError(f"{path}: {key} must be of type {kind.__name__}, not {fields[key]!r}.")
+    check_symbols(path, fields.get("symbols"))
+
+
+def check_symbols(path: Path, symbols: Any) -> None:
+    if (
+        not isinstance(symbols, list)
+        or len(symbols) < 2
+        or symbols[0] != BLANK
+        or not all(isinstance(symbol, str) and symbol for symbol in symbols)
+        or len(set(symbols)) < len(symbols)
+    ):
+        raise UserError(f"{path}: symbols must be a list of different strings that begins with {BLANK!r} and goes on.")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""Checkpoints that are whole or not there: written aside, forced to the disk, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from asr.errors import Stopped, UserError
+from asr.training.metrics import MetricsFile
+
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+
+
+def write_whole(path: Path, content: Any, previous: Path | None = None) -> None:
+    """Writes a checkpoint; whatever happens, `path` holds the old one or the new one, whole.
+
+    previous: where the old one is kept once the new one is written.
+    Raises UserError if there is no room or no right to write; nothing half-written is left then.
+    """
+    aside = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(aside, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if previous is not None:
+            keep_previous(path, previous)
+        os.replace(aside, path)
+        force_to_disk(path.parent)
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        # PyTorch's writer, which cannot end its archive, hides what the disk said first
+        first = error
+        while first.__context__ is not None and not isinstance(first, OSError):
+            first = first.__context__
+        reason = getattr(first, "strerror", None) or str(error).strip().splitlines()[0]
+        raise UserError(
+            f"The checkpoint {path} cannot be written: {reason}. What was written before it is whole; "
+            f"make room and go on with resume={shlex.quote(str(path.parent.parent))}"
+        ) from None
+
+
+def force_to_disk(folder: Path) -> None:
+    """Makes renamed files in a folder survive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def keep_previous(path: Path, previous: Path) -> None:
+    """Has `previous` be what is at `path` now, as a second good checkpoint should the disk spoil the first."""
+    if path.exists():
+        aside = previous.with_name(f".{previous.name}.partial")
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+            os.link(path, aside)
+            os.replace(aside, previous)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """How Lightning writes and reads checkpoints here: whole, and as data only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options: Any = None) -> None:
+        path = Path(path)
+        write_whole(path, checkpoint, path.with_name(PREVIOUS) if path.name == LAST else None)
+
+    def load_checkpoint(self, path, map_location=None, weights_only: bool | None = None) -> dict[str, Any]:
+        from asr.model.checkpoint import read_tensors
+
+        return read_tensors(Path(path))
+
+
+class KeepCheckpoints(Callback):
+    """Writes `last.ckpt` now and then, before and after each validation and at a signal; `best.ckpt` at the best validation.
+
+    steps, minutes: what lies between two writings of `last.ckpt`, None for nothing. candidates: how many of the best
+    validations keep their weights, to be averaged at the end. stop: the signals that end a training.
+    """
+
+    def __init__(self, run: Path, steps: int | None, minutes: float | None, candidates: int, stop):
+        self.run, self.folder = run, run / "checkpoints"
+        self.steps, self.minutes, self.candidates, self.stop = steps, minutes, candidates, stop
+        self._saved_at = 0.0
+
+    def on_train_start(self, trainer, recognizer) -> None:
+        self._saved_at = recognizer.position.seconds
+
+    def on_train_batch_end(self, trainer, recognizer, outputs, batch, index) -> None:
+        position = recognizer.position
+        # Lightning validates after batches whose number this divides
+        trainer.val_check_batch = 1 if recognizer.stepped and position.validation_due else sys.maxsize
+        if not recognizer.stepped:
+            return
+        by_steps = self.steps is not None and position.steps % self.steps == 0
+        by_time = self.minutes is not None and position.seconds - self._saved_at >= 60 * self.minutes
+        if position.batches >= recognizer.plan.total:
+            # kept after the validation that follows: Lightning does not start with nothing left to train on
+            return
+        if position.validation_due or by_steps or by_time or recognizer.stop_agreed:
+            self._save_last(trainer, recognizer)
+        if recognizer.stop_agreed:
+            raise self.stopped(position.steps)
+
+    def on_validation_batch_end(self, trainer, recognizer, outputs, batch, index, dataloader_idx=0) -> None:
+        # several processes must not leave each other in the middle of a validation
+        if trainer.state.fn == "fit" and trainer.world_size == 1 and self.stop.received is not None:
+            raise self.stopped(recognizer.position.steps)
+
+    def on_validation_end(self, trainer, recognizer) -> None:
+        if trainer.state.fn != "fit":
+            return
+        position, error_rate = recognizer.position, recognizer.error_rate
+        if recognizer.is_better():
+            position.best, position.best_step, position.best_beside = error_rate, position.steps, recognizer.beside
+            trainer.save_checkpoint(self.folder / BEST, weights_only=True)
+        self._keep_candidate(trainer, position, error_rate)
+        recognizer.end_validation()
+        self._save_last(trainer, recognizer)
+        if trainer.is_global_zero:
+            kept = {self.candidate(step) for _, step in position.candidates}
+            for file in set(self.folder.glob("candidate-*.ckpt")) - kept:
+                file.unlink()
+        if position.over:
+            trainer.should_stop = True
+
+    def _keep_candidate(self, trainer, position, error_rate: float) -> None:
+        if self.candidates < 2:
+            return
+        position.candidates = sorted([*position.candidates, [error_rate, position.steps]])[: self.candidates]
+        if [error_rate, position.steps] in position.candidates:
+            trainer.save_checkpoint(self.candidate(position.steps), weights_only=True)
+
+    def candidate(self, step: int) -> Path:
+        return self.folder / f"candidate-{step}.ckpt"
+
+    def _save_last(self, trainer, recognizer) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.to_disk()
+        trainer.save_checkpoint(self.folder / LAST)
+        self._saved_at = recognizer.position.seconds
+
+    def stopped_early(self) -> Stopped:
+        """For a signal that came before the first step."""
+        return Stopped(f"{self.stop.name} came before the first step: there is nothing to keep.", self.stop.exit_code)
+
+    def stopped(self, steps: int) -> Stopped:
+        """For a signal that came later: the checkpoint is kept."""
+        return Stopped(
+            f"stopped by {self.stop.name} at step {steps}; go on with: python train.py resume={shlex.quote(str(self.run))}",
+            self.stop.exit_code,
+        )

@@ -1,0 +1,28 @@
+"""A batch of noise as large as any in a training, to find out whether it fits into memory before it comes."""
+
+from __future__ import annotations
+
+import torch
+
+from asr.model.losses import Loss
+from asr.model.network import Model
+
+
+def rehearse(model: Model, loss: Loss, utterances: int, frames: int, device: torch.device) -> None:
+    """Forward and backward of a batch of noise: `utterances` of them, each as long as so many frames at the slowest speed."""
+    features = model.features
+    # speed perturbation draws a speed, which may be a fast one, and makes longer what it slows down
+    speed, random = features.speed_perturbation, features.speed_perturbation.training
+    seconds = frames * features.frame_shift / float(min([1, *speed.speeds])) + 0.02
+    generator = torch.Generator().manual_seed(0)
+    waveforms = 0.01 * torch.randn(utterances, round(seconds * features.sample_rate), generator=generator)
+    samples = torch.full((utterances,), waveforms.shape[1])
+    labels = torch.ones(utterances, max(1, frames // 16), dtype=torch.int64)
+    speed.eval()
+    try:
+        emissions, lengths = model(waveforms.to(device), samples.to(device))
+    finally:
+        speed.train(random)
+    lengths_of_labels = torch.full((utterances,), labels.shape[1])
+    with torch.autocast(device.type, enabled=False):
+        loss(emissions, lengths, labels.to(device), lengths_of_labels.to(device)).nan_to_num(0, 0, 0).sum().backward()

@@ -1,0 +1,150 @@
+"""Several trainings by one command end in one table, and none is run twice."""
+
+import copy
+import csv
+import functools
+import json
+import os
+
+import pytest
+from omegaconf import OmegaConf
+
+from asr.cli.sweeps import same_run, show_sweep, write_sweep
+from asr.config.settings import compose
+
+
+@functools.cache
+def composed(*overrides):
+    return compose("train", ["run=unnamed", *overrides])
+
+
+def configuration(folder, overrides):
+    config = copy.deepcopy(composed(*overrides))
+    config.run = str(folder)
+    return config
+
+
+def make_run(folder, *overrides, error_rate=0.1, attention="full", finished=True):
+    config = configuration(folder, overrides)
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    if finished:
+        score(folder, attention, error_rate)
+
+
+def score(folder, attention, error_rate, time=1000.0):
+    place = folder / "evaluation/test" / attention
+    place.mkdir(parents=True)
+    scores = {
+        "error_rate": error_rate, "interval": [error_rate / 2, error_rate * 2], "forward_seconds": 1.234,
+        "attention": attention, "trained_with": "full",
+    }  # fmt: skip
+    (place / "scores.json").write_text(json.dumps(scores))
+    os.utime(place / "scores.json", (time, time))
+
+
+def asked(folder, *overrides):
+    return same_run(folder, configuration(folder, overrides))
+
+
+def test_a_run_that_differs_only_in_knobs_that_its_attention_does_not_read_is_the_same(tmp_path):
+    make_run(tmp_path / "0", "attention=full", "clusters=100")
+    assert asked(tmp_path / "1", "attention=full", "clusters=200") == tmp_path / "0"
+    assert asked(tmp_path / "1", "attention=full", "topk=3", "logger=none") == tmp_path / "0"
+
+
+@pytest.mark.parametrize(
+    "different", [["attention=clustered"], ["seed=2"], ["encoder.layers=3"], ["corpus.hours=0.5"], ["units=characters"]]
+)
+def test_a_run_that_differs_otherwise_is_another(tmp_path, different):
+    make_run(tmp_path / "0", "attention=full")
+    assert asked(tmp_path / "1", *different) is None
+
+
+def test_a_knob_that_is_read_makes_another_run(tmp_path):
+    make_run(tmp_path / "0", "attention=i_clustered", "clusters=100")
+    assert asked(tmp_path / "1", "attention=i_clustered", "clusters=200") is None
+    assert asked(tmp_path / "1", "attention=i_clustered", "clusters=100", "rounds=9") == tmp_path / "0"
+
+
+def test_a_run_without_scores_and_a_run_itself_are_not_taken_for_finished(tmp_path):
+    make_run(tmp_path / "0", finished=False)
+    make_run(tmp_path / "1")
+    assert asked(tmp_path / "1") is None
+    assert asked(tmp_path / "2") == tmp_path / "1"
+
+
+def rows_in(folder):
+    with open(folder / "sweep.csv", encoding="utf8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def swept(tmp_path):
+    for name, error_rate in (("0", 0.3), ("1", 0.05), ("3", 0.1)):
+        make_run(tmp_path / name, error_rate=error_rate)
+    jobs = [
+        {"overrides": ["attention=clustered", "clusters=10", "seed=1"], "run": str(tmp_path / "0"), "said": ""},
+        {"overrides": ["attention=i_clustered", "clusters=20", "seed=1"], "run": str(tmp_path / "1"), "said": ""},
+        {"overrides": ["attention=lsh", "clusters=10", "seed=1"], "run": str(tmp_path / "2"), "said": "no room | left"},
+        {"overrides": ["attention=full", "clusters=10", "seed=1"], "run": str(tmp_path / "3"), "said": ""},
+        {"overrides": ["attention=full", "clusters=20", "seed=1"], "run": str(tmp_path / "3"), "said": "the same as 3"},
+    ]
+    return tmp_path, write_sweep(tmp_path, jobs)
+
+
+def test_the_table_is_sorted_by_error_rate_and_those_that_failed_are_last_with_their_reason(swept):
+    folder, rows = swept
+    assert [row["error rate"] for row in rows] == ["5.00%", "10.00%", "10.00%", "30.00%", ""]
+    assert [row["attention"] for row in rows] == ["i_clustered", "full", "full", "clustered", "lsh"]
+    assert rows[0]["interval"] == "2.50% to 10.00%" and rows[0]["seconds"] == "1.23"
+    assert rows[2]["said"] == "the same as 3" and rows[2]["folder"] == rows[1]["folder"]
+    assert rows[-1]["said"] == "no room | left"
+    assert rows_in(folder) == rows
+
+
+def test_a_knob_that_is_not_read_is_a_dash_and_what_all_were_given_is_left_out(swept):
+    _, rows = swept
+    assert [row["clusters"] for row in rows] == ["20", "–", "–", "10", "–"]
+    assert "seed" not in rows[0]
+
+
+def test_the_markdown_holds_the_same_table(swept):
+    folder, rows = swept
+    head, rule, *lines = (folder / "sweep.md").read_text().splitlines()
+    assert head == "| attention | clusters | error rate | interval | seconds | folder | said |"
+    assert rule.count("---") == 7 and len(lines) == len(rows)
+    assert lines[0].startswith("| i_clustered | 20 | 5.00% |") and lines[-1].endswith("| no room \\| left |")
+
+
+def test_rates_beside_the_main_one_have_a_column_where_there_are_any(tmp_path, capsys):
+    make_run(tmp_path / "0")
+    (file,) = (tmp_path / "0").glob("evaluation/test/*/scores.json")
+    block = {"character_error_rate": {"error_rate": 0.0321, "spaces_counted": True}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "metric": "wer", **block}))
+    rows = write_sweep(tmp_path, [{"overrides": ["seed=1"], "run": str(tmp_path / "0"), "said": ""}])
+    assert rows[0]["other rates"] == "CER 3.21%" and "| other rates |" in (tmp_path / "sweep.md").read_text()
+    show_sweep(tmp_path, rows)
+    assert "CER 3.21%" in capsys.readouterr().out
+
+
+def test_a_single_training_keeps_its_settings_in_the_table(tmp_path):
+    make_run(tmp_path / "0")
+    overrides = ["seed=1", 'corpus.path="lang=en"']
+    (row,) = write_sweep(tmp_path, [{"overrides": overrides, "run": str(tmp_path / "0"), "said": ""}])
+    assert row["seed"] == "1" and row["corpus.path"] == "lang=en" and row["error rate"] == "10.00%"
+
+
+def test_where_a_run_was_scored_with_other_attentions_too_the_table_holds_its_own_test_score(tmp_path):
+    make_run(tmp_path / "0", "attention=full", error_rate=0.2)
+    score(tmp_path / "0", "clustered-100", 0.9, time=2000.0)
+    (row,) = write_sweep(tmp_path, [{"overrides": ["attention=full"], "run": str(tmp_path / "0"), "said": ""}])
+    assert row["error rate"] == "20.00%"
+
+
+def test_the_table_is_shown_with_one_line_for_each_training(swept, capsys):
+    folder, rows = swept
+    show_sweep(folder, rows)
+    shown = capsys.readouterr().out
+    assert "5 trainings, test split" in shown and str(folder / "sweep.md") in shown
+    assert shown.index("i_clustered") < shown.index("lsh")

@@ -1,0 +1,273 @@
+"""A decoder's weights: a grid and its refinement, emissions kept, what was found is taken up again and what was typed stays."""
+
+import json
+import logging
+import os
+import re
+from types import SimpleNamespace
+
+import numpy
+import pytest
+import soundfile
+import torch
+
+from asr.errors import UserError
+from asr.evaluation.tuning import (
+    Point,
+    audio_stamps,
+    best_of,
+    beyond,
+    cached_emissions,
+    decode_all,
+    replaced,
+    search,
+    spacing,
+    thinned,
+    tuned_file,
+    with_tuned,
+    write_tuned,
+)
+from asr.inference.decoders import Decoder, Hypothesis
+
+
+def valley(lm_weight, word_score):
+    """Fewest errors at 1.25 and -0.5."""
+    return round(100 * ((lm_weight - 1.25) ** 2 + (word_score + 0.5) ** 2))
+
+
+def test_the_grid_is_tried_and_then_the_neighbours_of_the_best_at_half_the_distance():
+    points = search(valley, [0.0, 1.0, 2.0], [-1.0, 0.0, 1.0], rounds=2)
+    assert [(p.lm_weight, p.word_score) for p in points[:9]] == [(w, s) for w in (0, 1, 2) for s in (-1, 0, 1)]
+    assert len(points) == len({(p.lm_weight, p.word_score) for p in points}) > 9
+    assert (best_of(points).lm_weight, best_of(points).word_score) == (1.25, -0.5)
+
+
+def test_no_weight_of_a_language_model_is_below_zero():
+    points = search(lambda weight, score: round(10 * weight), [0.0, 0.5], [0.0], rounds=3)
+    assert min(point.lm_weight for point in points) == 0.0
+
+
+def test_a_single_pair_is_a_grid_too():
+    assert search(valley, [1.0], [0.0], rounds=0) == [Point(1.0, 0.0, valley(1.0, 0.0))]
+    assert spacing([3.0]) == 1.0 and spacing([2.0, 0.5, 1.0]) == 0.5
+
+
+def test_where_units_have_no_score_of_words_only_the_weight_is_searched():
+    points = search(lambda weight, score: round(100 * abs(weight - 0.7)), [0, 1], [0.0], 3, words=False)
+    assert {point.word_score for point in points} == {0.0} and best_of(points).lm_weight == 0.75
+
+
+def test_of_equally_good_pairs_the_one_in_their_middle_is_chosen():
+    flat = [Point(weight, score, 7) for weight in (0.0, 1.0, 2.0) for score in (-1.0, 0.0, 1.0)]
+    assert best_of([*flat, Point(9.0, 9.0, 8)]) == Point(1.0, 0.0, 7)
+
+
+@pytest.mark.parametrize(
+    ("best", "said"),
+    [
+        (Point(2.0, 0.0, 3), ["lm_weight=2 is the greatest"]),
+        (Point(1.0, -1.0, 3), ["word_score=-1 is the least"]),
+        (Point(2.0, 1.0, 3), ["lm_weight=2 is the greatest", "word_score=1 is the greatest"]),
+        (Point(1.0, 0.0, 3), []),
+        (Point(0.0, 0.0, 3), []),
+    ],
+    ids=["weight", "score", "both", "inside", "no weight is below zero"],
+)
+def test_a_best_pair_at_the_edge_of_what_was_tried_is_said(best, said):
+    others = [Point(weight, score, 9) for weight in (0.0, 1.0, 2.0) for score in (-1.0, 0.0, 1.0)]
+    sentences = beyond([*others, best], best)
+    assert [sentence.split(" that was tried")[0] for sentence in sentences] == said
+
+
+def test_nothing_lies_beyond_a_single_pair():
+    assert beyond([Point(1.0, 0.0, 3)], Point(1.0, 0.0, 3)) == []
+
+
+SETTINGS = {"name": "lexicon", "lm": None, "lm_weight": 1.0, "word_score": 0.0, "beam_size": 100}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return SimpleNamespace(run=tmp_path / "run", path=tmp_path / "run")
+
+
+def tune(checkpoint, name="lm.arpa"):
+    points = search(valley, [0.0, 1.0, 2.0], [-1.0, 0.0], rounds=2)
+    model = checkpoint.path.parent / name
+    model.write_text("a language model")
+    facts = {"reference_length": 1000, "metric": "wer", "error_rate": 0.0123}
+    return write_tuned(tuned_file(checkpoint, "lexicon"), {**SETTINGS, "lm": str(model)}, points, facts)
+
+
+def test_what_was_found_is_taken_up_and_what_was_typed_stays(checkpoint):
+    assert with_tuned(checkpoint, SETTINGS, []) == SETTINGS
+    file, table, picture = tune(checkpoint)
+    assert picture.read_bytes()[:4] == b"\x89PNG" and table.read_text().startswith(
+        "lm_weight,word_score,errors\n0.0,-1.0,"
+    )
+    found = with_tuned(checkpoint, SETTINGS, [])
+    model = str(checkpoint.path.parent / "lm.arpa")
+    assert found == {**SETTINGS, "lm": model, "lm_weight": 1.25, "word_score": -0.5}
+    typed = with_tuned(checkpoint, {**SETTINGS, "lm_weight": 3.0}, ["name", "lm_weight"])
+    assert typed["lm_weight"] == 3.0 and typed["word_score"] == -0.5
+    assert with_tuned(checkpoint, {"name": "greedy"}, []) == {"name": "greedy"}
+
+
+def test_what_is_taken_up_is_said_and_that_it_was_tuned_for_another_language_model(checkpoint, caplog):
+    caplog.set_level(logging.INFO)
+    file, *_ = tune(checkpoint)
+    model = checkpoint.path.parent / "lm.arpa"
+    with_tuned(checkpoint, SETTINGS, [])
+    assert f"lm={model}, lm_weight=1.25, word_score=-0.5 of decoder=lexicon from {file}" in caplog.text
+    with_tuned(checkpoint, {**SETTINGS, "lm": str(model)}, ["lm"])
+    assert "tuned for" not in caplog.text
+    with_tuned(checkpoint, {**SETTINGS, "lm": "other.arpa"}, ["lm"])
+    assert f"they were tuned for lm={model}" in caplog.text
+
+
+def test_a_language_model_that_is_gone_is_named_with_the_file_that_names_it(checkpoint):
+    file, *_ = tune(checkpoint)
+    (checkpoint.path.parent / "lm.arpa").unlink()
+    with pytest.raises(
+        UserError, match=f"lm.arpa, which {re.escape(str(file))} names, is no longer there.*decoder.lm=FILE"
+    ):
+        with_tuned(checkpoint, SETTINGS, [])
+
+
+def test_an_earlier_tuning_is_kept_and_what_it_found_is_said(checkpoint):
+    file = tuned_file(checkpoint, "lexicon")
+    assert replaced(file) is None
+    tune(checkpoint)
+    before = file.read_text()
+    assert "dev WER 1.23% with lm=" in replaced(file) and "lexicon.previous.json" in replaced(file)
+    tune(checkpoint, "other.arpa")
+    assert file.with_name("lexicon.previous.json").read_text() == before != file.read_text()
+
+
+def test_settings_that_a_decoder_does_not_have_are_not_taken_from_the_file(checkpoint):
+    file = tune(checkpoint)[0]
+    content = json.loads(file.read_text())
+    content["settings"]["_target_"] = "os.system"
+    file.write_text(json.dumps(content))
+    assert "_target_" not in with_tuned(checkpoint, SETTINGS, [])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"settings": 3}', '{"settings": {"name": "wfst"}}'])
+def test_a_damaged_file_is_said(checkpoint, content):
+    file = tune(checkpoint)[0]
+    file.write_text(content)
+    with pytest.raises(UserError, match="lexicon.json is damaged .*tune the decoder again"):
+        with_tuned(checkpoint, SETTINGS, [])
+
+
+class Counting(Decoder):
+    """Gives the number of frames that it was told of as the only unit, and remembers the sizes of its batches."""
+
+    name = "counting"
+
+    def __init__(self):
+        self.sizes = []
+
+    def __call__(self, emissions, lengths):
+        self.sizes.append(len(lengths))
+        assert emissions.shape[1] == int(lengths.max())
+        return [[Hypothesis([length], 0.0, [0])] for length in lengths.tolist()]
+
+
+def test_utterances_are_decoded_with_others_of_like_length_and_come_back_in_their_order():
+    decoder = Counting()
+    lengths = [5, 90, 7, 3] * 20
+    best = decode_all(decoder, [torch.zeros(length, 4) for length in lengths])
+    assert [hypothesis.ids for hypothesis in best] == [[length] for length in lengths]
+    assert decoder.sizes == [32, 32, 16]
+
+
+def split_of(*recordings):
+    """Two cuts of each recording, as a checked split."""
+    from lhotse import MonoCut
+
+    from asr.data.checks import CheckedSplit
+
+    cuts = [
+        MonoCut(f"{recording.id}-{number}", 0.05 * number, 0.05, 0, recording=recording)
+        for recording in recordings
+        for number in range(2)
+    ]
+    everything = list(range(len(cuts)))
+    return CheckedSplit("dev", cuts, labels=everything, references=everything, frames=everything, dropped=[])
+
+
+def recorded(file, value):
+    soundfile.write(file, numpy.full(1600, value), 16000, subtype="PCM_16")
+
+
+def test_audio_that_was_replaced_is_seen_by_its_size_or_its_time_and_every_file_is_looked_at_once(tmp_path):
+    from lhotse import Recording
+
+    for name in ("a.wav", "b.wav"):
+        recorded(tmp_path / name, 0.1)
+    split = split_of(*(Recording.from_file(tmp_path / name) for name in ("a.wav", "b.wav")))
+    before = list(audio_stamps(split))
+    assert len(before) == 2 and list(audio_stamps(split)) == before
+    status = os.stat(tmp_path / "a.wav")
+    recorded(tmp_path / "a.wav", 0.2)
+    os.utime(tmp_path / "a.wav", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert os.stat(tmp_path / "a.wav").st_size == status.st_size
+    after = list(audio_stamps(split))
+    assert after[0] != before[0] and after[1] == before[1]
+    soundfile.write(tmp_path / "b.wav", numpy.full(1601, 0.1), 16000, subtype="PCM_16")
+    assert list(audio_stamps(split))[1] != before[1]
+    (tmp_path / "b.wav").unlink()
+    with pytest.raises(UserError, match="b.wav, audio of b-0, cannot be read: No such file"):
+        list(audio_stamps(split))
+
+
+def test_emissions_are_found_again_where_they_can_be_kept_and_computed_where_not(tmp_path, monkeypatch, caplog):
+    from lhotse import Recording
+
+    recorded(tmp_path / "a.wav", 0.1)
+    split = split_of(Recording.from_file(tmp_path / "a.wav"))
+    computed = []
+    monkeypatch.setattr("asr.evaluation.tuning.weights_digest", lambda model: "")
+    monkeypatch.setattr(
+        "asr.evaluation.tuning.emissions_of", lambda *_: computed.append(1) or [torch.ones(2, 3), torch.ones(1, 3)]
+    )
+    model = SimpleNamespace(description={})
+
+    def emissions(cache):
+        found, file = cached_emissions(model, split, "mine", "cpu", 1000, cache)
+        return [tensor.shape[0] for tensor in found], file
+
+    assert emissions(tmp_path / "cache") == emissions(tmp_path / "cache") and len(computed) == 1
+    _, file = emissions(tmp_path / "cache")
+    file.write_bytes(b"half of it")
+    assert emissions(tmp_path / "cache") == ([2, 1], file) and len(computed) == 2
+    assert "cannot be kept" not in caplog.text
+    assert emissions(tmp_path / "a.wav") == ([2, 1], None) and len(computed) == 3
+    assert "The emissions cannot be kept: " in caplog.text and "cache=FOLDER" in caplog.text
+
+
+def test_audio_that_is_held_in_memory_is_told_apart_by_what_it_is(tmp_path):
+    from lhotse import Recording
+
+    stamps = []
+    for value in (0.1, 0.2):
+        recorded(tmp_path / "a.wav", value)
+        recording = Recording.from_bytes((tmp_path / "a.wav").read_bytes(), "a")
+        stamps.append(list(audio_stamps(split_of(recording))))
+    assert [len(each) for each in stamps] == [1, 1] and stamps[0] != stamps[1]
+
+
+def test_a_thinned_split_has_no_more_than_so_many_seconds_from_its_beginning_to_its_end(tmp_path):
+    from lhotse import Recording
+
+    recordings = []
+    for name in "abcdef":
+        recorded(tmp_path / f"{name}.wav", 0.1)
+        recordings.append(Recording.from_file(tmp_path / f"{name}.wav"))
+    split = split_of(*recordings)
+    assert split.seconds == pytest.approx(0.6)
+    half = thinned(split, 0.3)
+    assert half.seconds == pytest.approx(0.3) and half.labels == half.references == half.frames == [0, 2, 4, 6, 8, 10]
+    assert [cut.id for cut in half.cuts] == [split.cuts[index].id for index in half.labels]
+    assert thinned(split, 100.0).cuts == split.cuts and len(thinned(split, 1e-6).cuts) == 1

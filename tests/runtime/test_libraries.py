@@ -1,0 +1,98 @@
+"""Libraries that do not load, alone or beside each other, are one sentence with versions and the command that mends it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asr.errors import UserError
+from asr.runtime import libraries
+
+ROOT = Path(__file__).resolve().parents[2]
+BROKEN = "raise OSError('Could not load this library: libtorchaudio.so\\nand where it lies')"
+
+
+def install(folder, name, version, body):
+    """A library in a folder that comes first on the path, as pip would leave it there."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "__init__.py").write_text(body)
+    metadata = folder / f"{name}-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def said_by(folder, *arguments):
+    """What a program says where the libraries in `folder` come first; a sentence, with exit code 2."""
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / arguments[0]), *arguments[1:]],
+        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
+        cwd=folder, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr, ended.stderr
+    return ended.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train.py", "corpus=folder", "corpus.path=speech"),
+        ("transcribe.py", "checkpoint=model", "a.wav"),
+        ("scripts/check_data.py", "corpus=folder", "corpus.path=speech"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_torchaudio_that_does_not_load_is_named_with_its_version_and_torchs_before_anything_else(arguments, tmp_path):
+    install(tmp_path, "torchaudio", "9.8.7", BROKEN)
+    (said,) = said_by(tmp_path, *arguments).splitlines()
+    assert said.startswith(f"{Path(arguments[0]).name}: torchaudio 9.8.7 cannot be loaded beside torch ")
+    assert "(OSError: Could not load this library: libtorchaudio.so)" in said
+    assert said.endswith(f"-m pip install -c {ROOT}/constraints.txt -e {ROOT}")
+
+
+@pytest.mark.parametrize(
+    "body", ["raise ImportError('numpy.core.multiarray failed to import')", "import numpy.nowhere"]
+)
+def test_any_other_library_that_does_not_load_is_a_sentence_too(body, tmp_path):
+    install(tmp_path, "lhotse", "1.2.3", body)
+    said = said_by(tmp_path, "scripts/prepare.py", "librispeech", f"path={tmp_path}")
+    assert "cannot be loaded beside torch " in said and "constraints.txt" in said
+
+
+def test_a_library_that_is_missing_is_a_sentence():
+    with pytest.raises(ModuleNotFoundError) as error:
+        import nowhere_to_be_found  # noqa: F401
+    assert libraries.sentence_for(error.value).startswith("The library nowhere_to_be_found is not installed.")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import asr.nowhere", "from asr.errors import nowhere", "import json.nowhere", "int('x')", "open('/nowhere')"],
+)
+def test_errors_that_no_library_raised_while_it_was_imported_stay_what_they_are(statement):
+    with pytest.raises(Exception) as error:
+        exec(statement)
+    assert libraries.sentence_for(error.value) is None
+
+
+@pytest.mark.parametrize(
+    ("torch", "torchaudio", "command"),
+    [
+        ("2.11.0+cu130", "2.11.1+cu132", "torchaudio==2.11.0"),
+        ("2.12.1", "2.11.1", "torchaudio==2.11.0"),
+        ("2.14.1", "2.11.1", f"-c {ROOT}/constraints.txt -e {ROOT}"),
+        ("2.10.0", "2.9.1", f"-c {ROOT}/constraints.txt -e {ROOT}"),
+    ],
+)
+def test_the_command_names_the_one_version_that_fits_where_it_is_known(torch, torchaudio, command, monkeypatch):
+    monkeypatch.setattr(libraries, "version_of", {"torch": torch, "torchaudio": torchaudio}.get)
+    assert libraries.mending_command("torchaudio") == f"{sys.executable} -m pip install {command}"
+
+
+@pytest.mark.smoke
+def test_the_libraries_that_are_installed_here_load_together():
+    try:
+        libraries.check_libraries()
+    except UserError as error:
+        pytest.fail(str(error))

@@ -1,0 +1,188 @@
+"""Several processes train and score as one does, and none waits for one that is gone: real processes over gloo."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asr.config.settings import ONE_OF
+from asr.evaluation.evaluate import Request, evaluate
+from asr.runtime.processes import Place, free_port
+from asr.runtime.processes import place as place_of_this_process
+from scripts.soak_resume import SMALL, finish, logged, start, wait_for_a_validation
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = [*SMALL, "max_epochs=4", "trainer.validations=2", "trainer.log_every_n_steps=1", "data.workers=0"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working folder with one training by two processes, and one of the same batches by a single process."""
+    folder = tmp_path_factory.mktemp("work")
+    finish(start(folder, *SETTINGS, "run=alone", "trainer.accumulate_grad_batches=2"))
+    finish(start(folder, *SETTINGS, "run=together", "trainer.devices=2"))
+    return folder
+
+
+def test_two_processes_train_as_one_does_that_takes_two_batches_a_step(place):
+    alone, together = logged(place / "alone"), logged(place / "together")
+    assert len(alone) == len(together) > 4
+    for one, two in zip(alone, together):
+        assert one.keys() == two.keys() and one["step"] == two["step"]
+        for name in one:
+            if one[name]:
+                assert float(two[name]) == pytest.approx(float(one[name]), rel=1e-3), (one["step"], name)
+
+
+def test_the_error_rate_does_not_depend_on_batches_or_processes(place, monkeypatch):
+    monkeypatch.chdir(place)
+    for batch_utterances in (1, 7, 32):
+        evaluate(Request("alone", batch_utterances=batch_utterances, output=f"scores-{batch_utterances}", report=False))
+    for batch_utterances in (1, 7):
+        program = [sys.executable, str(ROOT / "evaluate.py"), "checkpoint=alone", "report=false", "devices=2",
+                   f"batch_utterances={batch_utterances}", f"output=scores-{batch_utterances}-together"]  # fmt: skip
+        ended = subprocess.run(program, cwd=place, capture_output=True, text=True, timeout=300)
+        assert ended.returncode == 0, ended.stderr
+    outputs = sorted(place.glob("scores-*"))
+    assert len(outputs) == 5
+    results = set()
+    for output in outputs:
+        scores = json.loads((output / "scores.json").read_text())
+        counts = [scores[name] for name in ("error_rate", "substitutions", "deletions", "insertions", "utterances")]
+        results.add((*counts, *scores["interval"], (output / "hyp.trn").read_text()))
+    assert len(results) == 1
+    result = results.pop()
+    assert result[4] == len(result[-1].splitlines()), "every hypothesis is there once"
+
+
+def test_a_process_that_is_killed_ends_the_job_and_is_named(place):
+    process = start(place, *SETTINGS, "run=killed", "trainer.devices=2", "max_epochs=3000", "trainer.validations=3000")
+    wait_for_a_validation(process)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    environments = {int(child): Path(f"/proc/{child}/environ").read_bytes() for child in children}
+    (victim,) = (child for child, environment in environments.items() if b"\0RANK=1\0" in environment)
+    os.kill(victim, signal.SIGKILL)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGKILL
+    assert "Process 1 of 2 was ended by SIGKILL" in said
+    assert not any(Path(f"/proc/{child}").exists() for child in environments)
+
+
+def test_a_signal_to_the_job_stops_all_processes_at_the_same_step(place):
+    # so small a model is silent for some validations, how many of them lie behind the signal depends on the machine
+    settings = [*SETTINGS, "max_epochs=3000", "trainer.validations=3000", "watch.silent_validations=3000"]
+    process = start(place, *settings, "run=stopped", "trainer.devices=2")
+    wait_for_a_validation(process)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 128 + signal.SIGTERM
+    stopped = re.search(r"stopped by SIGTERM at step (\d+); go on with: python train.py resume=stopped", said)
+    steps = int(stopped[1])
+    # a few steps beyond it, wherever it was: an epoch has two
+    assert f"going on after step {steps}," in finish(start(place, "resume=stopped", f"max_epochs={steps // 2 + 3}"))
+    taken = [int(row["step"]) for row in logged(place / "stopped") if row["train/loss"]]
+    assert taken == list(range(1, taken[-1] + 1)) and taken[-1] > steps
+
+
+MEMBER = """
+import os, signal, sys, time
+import asr.runtime.processes as processes
+from asr.errors import UserError
+processes.PATIENCE_SECONDS, processes.BEAT_SECONDS = 3.0, 0.2
+with processes.joined("cpu", 2) as together:
+    assert together.share(together.place.rank) == 0
+    assert together.first(lambda: together.place.rank) == together.place.rank
+    {what}
+    if together.place.rank == 0:
+        import torch
+        torch.distributed.barrier()
+"""
+
+
+def members(what):
+    """Two processes as SLURM or torchrun would start them; (exit code, standard error) of both."""
+    port = str(free_port())
+    started = []
+    for rank in range(2):
+        environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-c", MEMBER.format(what=what)],
+                env={**os.environ, **environment, "MASTER_PORT": port, "PYTHONPATH": str(ROOT)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    ended = [process.communicate(timeout=90)[1] for process in started]
+    return [(process.returncode, said) for process, said in zip(started, ended)]
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("if together.place.rank: raise UserError('the disk is full')", "process 1 stopped: the disk is full"),
+        ("if together.place.rank: 1 / 0", "process 1 stopped: ZeroDivisionError: division by zero"),
+        ("if together.place.rank: os.kill(os.getpid(), signal.SIGKILL)", "process 1 has not been heard of"),
+    ],
+)
+def test_whoever_started_the_processes_one_that_dies_ends_the_other_with_its_reason(what, reason):
+    (code, said), _ = members(what)
+    assert code != 0 and reason in said
+
+
+def test_processes_that_end_well_end_without_a_word():
+    ended = members("if together.place.rank: import torch; torch.distributed.barrier()")
+    assert [code for code, _ in ended] == [0, 0] and not any("ends because" in said for _, said in ended)
+
+
+def test_what_srun_starts_is_told_from_a_batch_script(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert place_of_this_process() == Place(0, 1, 0)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.setenv("SLURM_PROCID", "3")
+    monkeypatch.setenv("SLURM_LOCALID", "1")
+    assert place_of_this_process() == Place(3, 4, 1)
+
+
+def test_a_number_of_processes_that_was_not_asked_for_is_refused(monkeypatch):
+    from asr.errors import UserError
+    from asr.runtime.processes import joined
+
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match="3 processes were started, but trainer.devices times trainer.num_nodes is 2"):
+        with joined("cpu", 2):
+            pass
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """What a training of two processes with `trainer.strategy=auto` logged, without a moving average, and its settings."""
+    settings = [*(item for item in SETTINGS if not item.startswith("moving_average")), "trainer.devices=2"]
+    finish(start(place, *settings, "run=whole"))
+    return logged(place / "whole"), settings
+
+
+@pytest.mark.parametrize("strategy", [name for name in ONE_OF["trainer.strategy"] if name != "auto"])
+def test_every_strategy_takes_the_same_steps_and_goes_on_after_a_stop(place, whole, strategy):
+    wanted, settings = whole
+    finish(start(place, *settings, f"run={strategy}", f"trainer.strategy={strategy}"))
+    # as if the end had not been reached
+    checkpoints = place / strategy / "checkpoints"
+    (checkpoints / "previous.ckpt").replace(checkpoints / "last.ckpt")
+    assert "going on after step" in finish(start(place, f"resume={strategy}"))
+    found = logged(place / strategy)
+    assert len(wanted) == len(found)
+    for one, two in zip(wanted, found):
+        assert {name: float(one[name]) for name in one if one[name]} == pytest.approx(
+            {name: float(two[name]) for name in two if two[name]}, rel=1e-3
+        )

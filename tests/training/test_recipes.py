@@ -1,0 +1,89 @@
+"""The paper's recipes: every model of its Figure 1 and Tables 1 to 3 is one file with the hyper-parameters of its section C.3."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from asr.config.settings import compose, groups, knobs_of, plain
+from asr.model.network import Model
+from asr.training.job import describe
+
+# recipe: attention, layers, its knobs; for those that are fine-tuned, the recipe they start from
+WSJ = {
+    "full": ("full", 9, {}, None),
+    "full_6_layers": ("full", 6, {}, None),
+    "full_4_layers": ("full", 4, {}, None),
+    "shared_full": ("shared_full", 9, {}, None),
+    "lsh_1": ("lsh", 9, {"rounds": 1, "chunk": 32}, None),
+    "lsh_4": ("lsh", 9, {"rounds": 4, "chunk": 32}, None),
+    "clustered_100": ("clustered", 9, {"clusters": 100}, None),
+    "clustered_200": ("clustered", 9, {"clusters": 200}, "clustered_100"),
+    "clustered_300": ("clustered", 9, {"clusters": 300}, "clustered_100"),
+    "i_clustered_100": ("i_clustered", 9, {"clusters": 100}, None),
+    "i_clustered_200": ("i_clustered", 9, {"clusters": 200}, "i_clustered_100"),
+    "i_clustered_100_6_layers": ("i_clustered", 6, {"clusters": 100}, None),
+    "i_clustered_200_6_layers": ("i_clustered", 6, {"clusters": 200}, "i_clustered_100_6_layers"),
+}
+SWITCHBOARD = {
+    "full": ("full", 12, {}, None),
+    "full_8_layers": ("full", 8, {}, None),
+    "full_6_layers": ("full", 6, {}, None),
+    "clustered_100": ("clustered", 12, {"clusters": 100}, None),
+    "clustered_200": ("clustered", 12, {"clusters": 200}, "clustered_100"),
+    "clustered_300": ("clustered", 12, {"clusters": 300}, "clustered_100"),
+    "i_clustered_100": ("i_clustered", 12, {"clusters": 100}, None),
+    "i_clustered_200": ("i_clustered", 12, {"clusters": 200}, "i_clustered_100"),
+    "i_clustered_100_8_layers": ("i_clustered", 8, {"clusters": 100}, None),
+    "i_clustered_200_8_layers": ("i_clustered", 8, {"clusters": 200}, "i_clustered_100_8_layers"),
+}
+# mels, learning rate, epochs of fine-tuning
+CORPORA = {"wsj": (WSJ, 40, 1e-4, 15), "switchboard": (SWITCHBOARD, 80, 2e-4, 5)}
+RECIPES = [(corpus, recipe) for corpus, (recipes, *_) in CORPORA.items() for recipe in recipes]
+# beside the knobs in the tables above (C.3.1, C.3.2)
+KNOBS = {"clustered": {"bits": 63, "iterations": 10}, "i_clustered": {"bits": 63, "iterations": 10, "topk": 32}}
+
+
+def test_every_recipe_is_in_the_tables_above():
+    files = {name for name in groups()["experiment"] if name.partition("/")[0] in CORPORA}
+    assert files == {f"{corpus}/{recipe}" for corpus, recipe in RECIPES} | {f"{corpus}/paper" for corpus in CORPORA}
+
+
+@pytest.mark.parametrize("corpus, recipe", RECIPES)
+def test_a_recipe_has_the_papers_hyper_parameters(corpus, recipe):
+    recipes, mels, rate, epochs = CORPORA[corpus]
+    attention, layers, knobs, source = recipes[recipe]
+    config = compose("train", [f"experiment={corpus}/{recipe}"])
+    assert not OmegaConf.missing_keys(config)
+    chosen = plain(config.attention)
+    assert chosen.pop("name") == attention
+    assert {key: chosen[key] for key in knobs_of(attention)} == KNOBS.get(attention, {}) | knobs
+    encoder = config.encoder
+    assert (encoder.layers, encoder.heads, encoder.head_dim, encoder.feed_forward) == (layers, 6, 32, 768)
+    assert encoder.subsampling == 1
+    assert (config.corpus.name, config.features.mels, config.loss.name) == (corpus, mels, "ctc")
+    assert config.optimizer._target_ == "torch.optim.RAdam" and config.optimizer.decoupled_weight_decay
+    assert config.optimizer.weight_decay == 0.01 and config.trainer.gradient_clip_val == 10.0
+    assert config.schedule._target_ == "asr.training.schedules.Plateau"
+    assert config.trainer.find_batch and config.trainer.validations == config.max_epochs
+    if source is None:
+        assert config.optimizer.lr == rate and config.init_from is None
+        assert config.stop_after is not None
+    else:
+        assert (config.optimizer.lr, config.max_epochs, config.init_from) == (1e-5, epochs, "RUN")
+        assert config.stop_after is None
+        before = compose("train", [f"experiment={corpus}/{source}"])
+        # what it starts from is the same model, but for the number of clusters
+        assert plain(before.encoder) == plain(config.encoder) and plain(before.units) == plain(config.units)
+        assert {**plain(before.attention), "clusters": chosen["clusters"]} == plain(config.attention)
+
+
+@pytest.mark.parametrize("corpus, recipe", RECIPES)
+def test_the_model_of_a_recipe_can_be_built(corpus, recipe):
+    description = describe(compose("train", [f"experiment={corpus}/{recipe}"]))
+    description["features"]["sample_rate"], description["units"] = 16000, 43
+    Model(description)
+
+
+def test_what_is_typed_goes_before_what_a_recipe_says():
+    config = compose("train", ["experiment=wsj/i_clustered_100", "clusters=50", "attention=clustered", "max_epochs=2"])
+    assert plain(config.attention)["name"] == "clustered" and plain(config.attention)["clusters"] == 50
+    assert config.max_epochs == config.trainer.validations == 2

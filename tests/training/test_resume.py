@@ -1,0 +1,142 @@
+"""A training that was stopped, whatever by, goes on as if it had never been: real processes, really killed."""
+
+import csv
+import re
+import shutil
+import signal
+
+import pytest
+
+from scripts.soak_resume import SMALL, differences, finish, logged, soak, start, wait_for_a_validation
+
+SETTINGS = [
+    *SMALL,
+    "data.workers=2",
+    "trainer.accumulate_grad_batches=2",
+    "average_checkpoints=2",
+    "trainer.log_every_n_steps=1",
+]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A working folder with a training that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("work")
+    finish(start(folder, *SETTINGS, "run=undisturbed"))
+    return folder
+
+
+def resume(folder, *arguments):
+    process = start(folder, *arguments)
+    said, _ = process.communicate(timeout=300)
+    assert "Traceback" not in said
+    return process.returncode, said
+
+
+def test_a_training_killed_three_times_at_random_steps_ends_with_the_same_losses_and_weights(place):
+    assert soak(place, kills=3, seed=5, number=signal.SIGKILL, settings=SETTINGS) == 3
+
+
+def test_sigterm_keeps_a_checkpoint_says_how_to_go_on_and_exits(place):
+    process = start(place, *SETTINGS, "run=terminated", "checkpoint_steps=null")
+    wait_for_a_validation(process)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert re.search(r"stopped by SIGTERM at step \d+; go on with: python train.py resume=terminated", said)
+    assert resume(place, "resume=terminated")[0] == 0
+    assert differences(place / "undisturbed", place / "terminated") == []
+
+
+def test_a_last_checkpoint_that_the_disk_has_spoilt_is_named_and_the_one_before_it_taken(place):
+    shutil.copytree(place / "undisturbed", place / "spoilt")
+    last = place / "spoilt/checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000])
+    code, said = resume(place, "resume=spoilt")
+    assert code == 0 and "Going on from the checkpoint before it" in said
+    assert differences(place / "undisturbed", place / "spoilt") == []
+
+
+def test_a_run_that_has_ended_goes_on_where_it_is_given_more_epochs(place):
+    shutil.copytree(place / "undisturbed", place / "longer")
+    code, said = resume(place, "resume=longer", "max_epochs=13")
+    assert code == 0 and "epoch 13/13" in said
+    before, after = logged(place / "undisturbed"), logged(place / "longer")
+    assert after[: len(before)] == before and len(after) > len(before)
+
+
+def test_a_run_that_was_moved_and_made_longer_goes_on_from_anywhere_as_it_was_told_last(place, tmp_path):
+    shutil.copytree(place / "undisturbed", place / "moved")
+    process = start(place, "resume=moved", "max_epochs=400")
+    wait_for_a_validation(process)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "go on with: python train.py resume=moved" in said
+    process = start(tmp_path, f"resume={place / 'moved'}")
+    wait_for_a_validation(process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, "it was told to train 400 epochs"
+    assert list(tmp_path.iterdir()) == [], "the corpus is found where the run was started"
+
+
+@pytest.mark.parametrize("spoil", ["setting", "fingerprint", "code", "checkpoints", "processes"])
+def test_what_cannot_go_on_is_refused_with_a_sentence(place, spoil):
+    run = place / f"refused-{spoil}"
+    shutil.copytree(place / "undisturbed", run)
+    (run / "metrics.csv").write_text("untouched")
+    more, sentence = [], ""
+    if spoil == "setting":
+        more, sentence = ["encoder.layers=2"], "a run goes on with the settings that it was started with"
+    elif spoil == "fingerprint":
+        text = (run / "environment.json").read_text()
+        (run / "environment.json").write_text(re.sub(r'"data_fingerprint": "\w+"', '"data_fingerprint": "other"', text))
+        sentence = "has changed since the run"
+    elif spoil == "code":
+        text = (run / "config.yaml").read_text().replace("torch.optim.AdamW", "os.system")
+        (run / "config.yaml").write_text(text)
+        sentence = "_target_ names 'os.system'"
+    elif spoil == "checkpoints":
+        for file in (run / "checkpoints").iterdir():
+            file.write_bytes(b"")
+        sentence = "last.ckpt is not a checkpoint"
+    else:
+        text = (run / "config.yaml").read_text().replace("devices: 1", "devices: 2")
+        (run / "config.yaml").write_text(text)
+        sentence = "was written by 1 processes, and 2 are going on"
+    code, said = resume(place, f"resume={run.name}", *more)
+    assert code == 2 and sentence in said
+    assert (run / "metrics.csv").read_text() == "untouched"
+
+
+def test_a_run_that_is_still_training_is_left_alone(place):
+    from asr.training.run_folder import alone_in
+
+    before = (place / "undisturbed/metrics.csv").read_bytes()
+    with alone_in(place / "undisturbed"):
+        code, said = resume(place, "resume=undisturbed", "max_epochs=14")
+    assert code == 2 and "Another process is training in undisturbed" in said
+    assert (place / "undisturbed/metrics.csv").read_bytes() == before
+
+
+def test_the_place_in_a_training_on_ten_million_utterances_is_found_without_walking_there():
+    from asr.data.batches import BatchStream
+
+    planned = []
+
+    def plan(epoch):
+        planned.append(epoch)
+        return [[epoch, place] for place in range(1000)]
+
+    assert next(iter(BatchStream(plan, 1000, 10**6, start=123_456_789))) == [123_456, 789]
+    assert planned == [123_456]
+
+
+def test_the_soak_test_does_see_a_difference(place):
+    shutil.copytree(place / "undisturbed", place / "changed")
+    metrics = place / "changed/metrics.csv"
+    rows = list(csv.reader(metrics.read_text().splitlines()))
+    rows[3][3] = str(float(rows[3][3]) + 1e-7)
+    with open(metrics, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert differences(place / "undisturbed", place / "changed") != []

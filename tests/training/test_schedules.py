@@ -1,0 +1,36 @@
+"""Learning-rate schedules, as factors of the base rate."""
+
+import pytest
+
+from asr.training.schedules import Constant, Cosine, Plateau
+
+
+def test_warm_up_rises_in_even_steps_to_the_base_rate():
+    schedule = Constant(warmup_steps=3)
+    assert [schedule.factor(step, 0.0) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+
+
+def test_the_cosine_ends_at_its_final_share_and_is_half_way_in_the_middle():
+    schedule = Cosine(warmup_steps=0, final=0.1)
+    assert schedule.factor(0, 0.0) == pytest.approx(1.0)
+    assert schedule.factor(50, 0.5) == pytest.approx(0.55)
+    assert schedule.factor(100, 1.0) == schedule.factor(100, 2.0) == pytest.approx(0.1)
+
+
+def test_the_plateau_drops_only_after_patience_validations_without_a_new_best():
+    schedule = Plateau(drop=0.5, patience=2, threshold=0.01)
+    factors = []
+    for loss in [3.0, 2.0, 1.995, 1.99, 1.985, 1.0, 1.0]:
+        schedule.observe(loss)
+        factors.append(schedule.factor(10, 0.0))
+    assert factors == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+
+
+def test_a_plateau_goes_on_from_its_state():
+    first, second = Plateau(patience=1), Plateau(patience=1)
+    for loss in (1.0, 1.0):
+        first.observe(loss)
+    second.load_state_dict(first.state_dict())
+    for schedule in (first, second):
+        schedule.observe(1.0)
+    assert first.factor(0, 0) == second.factor(0, 0) == 0.5
