@@ -16,6 +16,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
+from settings_reference import reference
+
 # file in the repository → page of the site
 INCLUDED = {
     "README.md": "index.md",
@@ -31,7 +33,6 @@ LINK = re.compile(r"(\[(?:[^\[\]]|\[[^\]]*\])*\]\(|<img [^>]*?src=\"|<a href=\")
 def on_files(files: Any, config: Any) -> Any:
     """Adds the pages that do not lie in docs/."""
     from mkdocs.structure.files import File
-    from settings_reference import reference
 
     def add(page: str, content: str | bytes) -> None:
         files.append(File.generated(config, page, content=content))
