@@ -12,17 +12,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+
+from asr.evaluation.report.attention import capture_layers, png_of  # noqa: E402
+from asr.evaluation.report.plots import new_figure  # noqa: E402
+from asr.model.attention import attentions  # noqa: E402
+from asr.model.attention.matrices import attention_matrix  # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import torch
-from safetensors.torch import load_file, save_file
-
-from asr.evaluation.report.attention import capture_layers, png_of
-from asr.evaluation.report.plots import new_figure
-from asr.model.attention import attentions
-from asr.model.attention.matrices import attention_matrix
-
 FOLDER = ROOT / "docs/attentions"
 PROJECTIONS = FOLDER / "projections.safetensors"
 # fewer clusters and keys than usual, so that one sees what they do on a hundred steps

@@ -10,11 +10,11 @@ import csv
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from asr.evaluation.report.plots import TradeOffPoint, plot_trade_off  # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from asr.evaluation.report.plots import TradeOffPoint, plot_trade_off
-
 TABLE = ROOT / "results/2026-11-22_two_cores/wsj_780/table.csv"
 PICTURE = ROOT / "docs/images/error_against_time.png"
 NOT_DRAWN = ("uniform",)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from asr.config.settings import CONF, default_choices, groups
+from asr.config.settings import CONF, default_choices, groups  # noqa: E402
 
 PROGRAMS = {
     "train": "train.py",
@@ -31,9 +31,9 @@ INTRODUCTION = """# Every setting
 
 This page is generated from the files in `conf/` and their comments each time the site is built.
 
-A **group** is a folder of choices: `decoder=wfst` picks `conf/decoder/wfst.yaml`. A **setting** of a choice is reached through its
-group: `decoder.beam=24`. The settings of a program, and the knobs of attention, stand alone: `clusters=200`. `???` marks a setting
-that you must give. `python train.py --cfg job` prints the whole configuration that a command line composes.
+A **group** is a folder of choices: `decoder=wfst` picks `conf/decoder/wfst.yaml`. A **setting** of a choice is reached through
+its group: `decoder.beam=24`. The settings of a program and the knobs of attention stand alone: `clusters=200`. `???` marks a
+setting that you must give. `python train.py --cfg job` prints the whole configuration that a command line composes.
 """
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-
 from settings_reference import reference
+
+ROOT = Path(__file__).resolve().parent.parent
 
 # file in the repository → page of the site
 INCLUDED = {
