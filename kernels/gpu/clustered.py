@@ -16,7 +16,7 @@ from kernels.gpu.clusters import cluster_means, cluster_sums, spread
 from kernels.gpu.grouping import place
 from kernels.gpu.hashing import hash_queries
 from kernels.gpu.kmeans import INDEX_SCALE, MAXIMUM_CLUSTERS, cluster_codes, table_size
-from kernels.gpu.launch import along_dim, heads_last, in_row, padded, refusal_of
+from kernels.gpu.launch import along_dim, heads_last, heads_last_like, in_row, padded, refusal_of
 from kernels.gpu.members import member_attention, member_gradients
 from kernels.gpu.selection import MAXIMUM_TOPK, Attended, attend_rows
 from kernels.hashing import Planes
@@ -127,7 +127,7 @@ def clustered_backward_op(
 
 @clustered_backward_op.register_fake
 def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(heads_last(*x.shape, x.dtype, x.device) for x in (queries, keys, values))
+    return heads_last_like(queries), heads_last_like(keys), heads_last_like(values)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
