@@ -76,7 +76,8 @@ def _(
     batch, heads, time, dim = queries.shape
     groups, value_dim = batch * heads, values.shape[3]
     rows = [groups, clusters]
-    integers, numbers = {"dtype": torch.int32}, {"dtype": torch.float32}
+    integers: dict[str, Any] = {"dtype": torch.int32}
+    numbers: dict[str, Any] = {"dtype": torch.float32}
     return (
         heads_last(batch, heads, time, value_dim, values.dtype, values.device),
         queries.new_empty(groups, time, **integers),

@@ -20,6 +20,7 @@ from kernels.gpu.launch import (
     along_dim,
     cdiv,
     heads_last,
+    heads_last_like,
     in_row,
     launch,
     padded,
