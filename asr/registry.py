@@ -33,7 +33,7 @@ class Registry:
                     names.append(module.name)
         return sorted(names)
 
-    def get(self, name: str) -> type:
+    def get(self, name: str) -> type[Any]:
         """The class called `name`. Raises UserError, with the nearest names, if there is none."""
         if name not in self.names():
             raise UserError(f"There is no {self.kind} called {name!r}: {nearest(name, self.names())}.")

@@ -24,7 +24,7 @@ def first_centroids(lengths: Tensor, clusters: int) -> Tensor:
 @contextlib.contextmanager
 def _exact_fast_products(codes: Tensor) -> Iterator[None]:
     """Lets a CPU multiply codes in bfloat16 units: products of codes and indices are exact in it, sums are float32."""
-    matmul = torch.backends.mkldnn.matmul
+    matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # set at run time: torch's module is a class
     before = matmul.fp32_precision
     if codes.device.type == "cpu":
         matmul.fp32_precision = "bf16"

@@ -55,9 +55,9 @@ def collate(utterances: list[tuple[torch.Tensor, torch.Tensor, int]]) -> Batch:
     """Pads what `Utterances` returns to a `Batch`."""
     waveforms, labels, indices = zip(*utterances)
     return Batch(
-        torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True),
+        torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True),
         torch.tensor([len(waveform) for waveform in waveforms]),
-        torch.nn.utils.rnn.pad_sequence(labels, batch_first=True),
+        torch.nn.utils.rnn.pad_sequence(list(labels), batch_first=True),
         torch.tensor([len(label) for label in labels]),
         torch.tensor(indices),
     )

@@ -66,7 +66,7 @@ class Batches(Sequence):
 
 
 def plan_epoch(
-    frames: Sequence[int],
+    frames: Sequence[int] | np.ndarray,
     bounds: Bounds,
     seed: int = 0,
     epoch: int = 0,
@@ -106,7 +106,7 @@ def plan_epoch(
     return batches.take(places[rank::ranks])
 
 
-def batches_in_an_epoch(frames: Sequence[int], bounds: Bounds, ranks: int = 1) -> int:
+def batches_in_an_epoch(frames: Sequence[int] | np.ndarray, bounds: Bounds, ranks: int = 1) -> int:
     """How many batches every epoch has: those of utterances sorted by length, a twentieth more, and a multiple of `ranks`.
 
     The twentieth makes room for the orders of single epochs, which bring less like lengths together.
@@ -130,7 +130,7 @@ def split_to(number: int, batches: Batches) -> Batches:
     return Batches(batches.order, starts, ends)
 
 
-def plan_in_order(frames: Sequence[int], bounds: Bounds) -> Batches:
+def plan_in_order(frames: Sequence[int] | np.ndarray, bounds: Bounds) -> Batches:
     """Batches of every utterance exactly once, from the longest to the shortest: for evaluation, the worst batch first."""
     frames = np.asarray(frames, dtype=np.int64)
     return cut_into_batches(np.argsort(-frames, kind="stable"), frames, bounds)
@@ -150,7 +150,7 @@ def cut_into_batches(order: np.ndarray, frames: np.ndarray, bounds: Bounds) -> B
     return Batches(order, starts, np.append(starts[1:], len(order)))
 
 
-def worst_batches(frames: Sequence[int], bounds: Bounds) -> list[tuple[int, int]]:
+def worst_batches(frames: Sequence[int] | np.ndarray, bounds: Bounds) -> list[tuple[int, int]]:
     """The batches that need the most memory, as (utterances, frames of the longest), whatever the attention.
 
     The one with the longest utterance, where a quadratic attention needs most, and the one with the most frames in all.

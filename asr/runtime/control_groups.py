@@ -37,7 +37,7 @@ def mount_of(line: str) -> tuple[str, list[str], str, str] | None:
     fields, behind = before.split(), after.split()
     if len(fields) < 5 or len(behind) < 3 or not behind[0].startswith("cgroup"):
         return None
-    return behind[0], behind[2].split(","), *map(unescaped, fields[3:5])
+    return behind[0], behind[2].split(","), unescaped(fields[3]), unescaped(fields[4])
 
 
 def unescaped(path: str) -> str:

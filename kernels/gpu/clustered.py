@@ -16,7 +16,7 @@ from asr.kernels.gpu.clusters import cluster_means, cluster_sums, spread
 from asr.kernels.gpu.grouping import place
 from asr.kernels.gpu.hashing import hash_queries
 from asr.kernels.gpu.kmeans import INDEX_SCALE, MAXIMUM_CLUSTERS, cluster_codes, table_size
-from asr.kernels.gpu.launch import along_dim, heads_last, in_row, padded, refusal_of
+from asr.kernels.gpu.launch import along_dim, heads_last, heads_last_like, in_row, padded, refusal_of
 from asr.kernels.gpu.members import member_attention, member_gradients
 from asr.kernels.gpu.selection import MAXIMUM_TOPK, Attended, attend_rows
 from asr.kernels.hashing import Planes
@@ -76,7 +76,8 @@ def _(
     batch, heads, time, dim = queries.shape
     groups, value_dim = batch * heads, values.shape[3]
     rows = [groups, clusters]
-    integers, numbers = {"dtype": torch.int32}, {"dtype": torch.float32}
+    integers: dict[str, Any] = {"dtype": torch.int32}
+    numbers: dict[str, Any] = {"dtype": torch.float32}
     return (
         heads_last(batch, heads, time, value_dim, values.dtype, values.device),
         queries.new_empty(groups, time, **integers),
@@ -127,7 +128,7 @@ def clustered_backward_op(
 
 @clustered_backward_op.register_fake
 def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(heads_last(*x.shape, x.dtype, x.device) for x in (queries, keys, values))
+    return heads_last_like(queries), heads_last_like(keys), heads_last_like(values)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

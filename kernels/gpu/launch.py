@@ -135,3 +135,9 @@ def refusal_of(**arguments: Tensor) -> str | None:
 def heads_last(batch: int, heads: int, time: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """An empty (batch, heads, time, dim) tensor that lies in memory as (batch, time, heads, dim): what a projection reads."""
     return torch.empty(batch, time, heads, dim, dtype=dtype, device=device).transpose(1, 2)
+
+
+def heads_last_like(x: Tensor) -> Tensor:
+    """An empty tensor of the shape, dtype and device of `x` (batch, heads, time, dim), laid out by `heads_last`."""
+    batch, heads, time, dim = x.shape
+    return heads_last(batch, heads, time, dim, x.dtype, x.device)

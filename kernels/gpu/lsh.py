@@ -17,6 +17,7 @@ from asr.kernels.gpu.launch import (
     along_dim,
     cdiv,
     heads_last,
+    heads_last_like,
     in_row,
     launch,
     padded,
@@ -138,7 +139,7 @@ def attend_backward(
 
 @attend_backward.register_fake
 def fake_attend_backward(queries, values, lengths, output, lse, order, chunk_of, output_grad, chunk):
-    return tuple(heads_last(*x.shape, x.dtype, x.device) for x in (queries, values))
+    return heads_last_like(queries), heads_last_like(values)
 
 
 def save_for_backward(ctx, inputs, output):

@@ -20,6 +20,7 @@ from asr.kernels.gpu.launch import (
     along_dim,
     cdiv,
     heads_last,
+    heads_last_like,
     in_row,
     launch,
     padded,
@@ -220,7 +221,7 @@ def topk_backward_op(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, keys and values for the fixed selection; zero at padded steps."""
     grad, queries, keys, values = along_dim(grad), along_dim(queries), along_dim(keys), along_dim(values)
-    gradients = tuple(heads_last(*x.shape, x.dtype, x.device) for x in (queries, keys, values))
+    gradients = heads_last_like(queries), heads_last_like(keys), heads_last_like(values)
     groups, time, slots = selected.shape
     at_once = max(ENTRIES_BYTES // (time * slots * ENTRY_BYTES), 1)
     for first in range(0, groups, at_once):
@@ -285,7 +286,7 @@ def key_tiles(dtype: torch.dtype, dim: int) -> tuple[int, int, int]:
 
 @topk_backward_op.register_fake
 def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return tuple(heads_last(*x.shape, x.dtype, x.device) for x in (queries, keys, values))
+    return heads_last_like(queries), heads_last_like(keys), heads_last_like(values)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

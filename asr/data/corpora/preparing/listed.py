@@ -140,7 +140,7 @@ class ListedCorpus(CorpusSource):
         key = fingerprint(FORMAT, settings, contents, [(file, size_and_time(file)) for file in files])
         folder = Path(cache) / self.name / f"{places['train'].stem}-{key}"
         if not folder.is_dir():
-            audio = Audio(listings.values(), files, rate, workers)
+            audio = Audio(list(listings.values()), files, rate, workers)
             with contextlib.suppress(MadeMeanwhile), continued(folder, key) as part:
                 audio.prepare(part, workers)
                 cuts, dropped = audio.cuts(listings, self.language)
