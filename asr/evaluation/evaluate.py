@@ -24,7 +24,7 @@ from asr.evaluation.tuning import tuned_weights, with_tuned
 from asr.inference.decoders import Decoder, Hypothesis, decoders
 from asr.model.attention import attentions
 from asr.model.checkpoint import Checkpoint, open_checkpoint
-from asr.model.network import Model, refuse_unshared
+from asr.model.network import Model
 from asr.runtime.memory import PeakMemory
 from asr.runtime.processes import Alone, Together
 from asr.runtime.processors import processors
@@ -105,7 +105,7 @@ def evaluate(request: Request, together: Alone | Together | None = None) -> dict
         own_knobs = {k: v for k, v in request.knobs.items() if k in read or k not in knobs_of_pictures()}
     request.attention = choose_attention(checkpoint.model, request.attention, own_knobs)
     if request.attention is not None:
-        refuse_unshared(request.attention, checkpoint.model.description["encoder"]["shared_qk"])
+        checkpoint.model.refuse_attention(request.attention)
     split, corpus, own = together.first(lambda: load_split(checkpoint, request))
     drawn = None if request.plot_attention is None else utterance_called(request.plot_attention, split.cuts)
     scores = score_checkpoint(request, checkpoint, split, corpus, own, together)
