@@ -20,7 +20,6 @@ import runpy, sys
 import pytest, torch
 
 if __name__ == "__main__":
-    run, count = sys.argv[1], int(sys.argv[2])
     run, *typed = sys.argv[1:]
     for program in (["train.py", *typed, f"run={run}"], ["evaluate.py", f"checkpoint={run}", "split=dev", "report=false"]):
         sys.argv = program
