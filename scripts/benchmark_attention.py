@@ -22,6 +22,7 @@ import argparse
 import contextlib
 import csv
 import dataclasses
+import functools
 import gc
 import importlib
 import itertools
@@ -51,7 +52,7 @@ from attention_roofline import roofline  # noqa: E402
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError, nearest  # noqa: E402
 from asr.evaluation.report.plots import GrowthPanel, plot_growth  # noqa: E402
-from asr.model.attention import attentions, parse_label  # noqa: E402
+from asr.model.attention import Place, attention_at, attentions, parse_label, takes_place  # noqa: E402
 from asr.model.attention.crossover import calls_in_a_sample, like_speech, processor_name, sample  # noqa: E402
 from asr.runtime.memory import PeakMemory  # noqa: E402
 from asr.runtime.provenance import git_revision  # noqa: E402
@@ -155,9 +156,20 @@ def implementation(name: str) -> Implementation:
     if name.partition("-")[0] not in attentions.names():
         choices = [*SDPA, FULL_MATH, *attentions.names()]
         raise UserError(f"There is no implementation called {name!r}: {nearest(name, choices)}, or module:callable.")
-    attention = attentions.create(parse_label(name))
-    quadratic = attention.complexity == "quadratic" and attention.name != "full"
-    return Implementation(name, attention, attention.shared_qk, quadratic)
+    settings = parse_label(name)
+    kind = attentions.get(settings["name"])
+    call = _placed(settings) if takes_place(kind.name) else attentions.create(settings)
+    return Implementation(name, call, kind.shared_qk, kind.complexity == "quadratic" and kind.name != "full")
+
+
+def _placed(settings: dict) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """An attention with weights, which are made for each number of heads and dim that it is called with."""
+
+    @functools.cache
+    def made(heads: int, dim: int, device: torch.device) -> torch.nn.Module:
+        return attention_at(settings, Place(0, 1, heads, dim, heads * dim)).to(device)
+
+    return lambda queries, keys, values: made(queries.shape[1], queries.shape[3], queries.device)(queries, keys, values)
 
 
 def _sdpa(backend: SDPBackend | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

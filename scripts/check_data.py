@@ -33,7 +33,7 @@ def check_data(config) -> None:
     refuse_unwritable(output, "output")
     parts = {
         part: OmegaConf.to_container(config[part], resolve=True)
-        for part in ("corpus", "features", "encoder", "units", "loss")
+        for part in ("corpus", "features", "encoder", "units", "head")
     }
     Lengths.of(parts, 16000)  # what cannot be built is said now, not after minutes of preparing a corpus
     workers = processors() if config.workers == "auto" else config.workers

@@ -71,9 +71,8 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
     from asr.config.settings import plain
     from asr.evaluation.evaluate import score_checkpoint
     from asr.evaluation.request import Request, load_split
-    from asr.model.attention import attentions as registry
+    from asr.model.attention import label_of
     from asr.model.checkpoint import weights_digest
-    from asr.model.network import refuse_unshared
     from asr.scoring.metric import said_beside
 
     own = checkpoint.model.description["attention"]
@@ -84,7 +83,7 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
     for settings in attentions:
         # knobs that the label does not name are those that the weights were trained with, where they have them
         settings = {**(own if settings["name"] == own["name"] else {}), **settings}
-        label = registry.create(settings).label()
+        label = label_of(settings)
         request = Request(
             checkpoint=path,
             split=config.split,
@@ -102,7 +101,7 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
             sclite=False,
         )
         try:
-            refuse_unshared(settings, checkpoint.model.description["encoder"]["shared_qk"])
+            checkpoint.model.refuse_attention(settings)
         except UserError as error:
             table.cannot(label, column, str(error))
             continue

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError  # noqa: E402
-from asr.model.attention import attentions, parse_label  # noqa: E402
+from asr.model.attention import Place, attention_at, parse_label  # noqa: E402
 
 HEADS = 12
 LONGEST_NAME = 60
@@ -83,7 +83,8 @@ def profile(run: Callable[[], object], passes: int) -> tuple[list[Kernel], float
 
 def passes_of(label: str, length: int, arguments: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """The forward and the backward pass of an attention, each by itself."""
-    attention = attentions.create(parse_label(label))
+    place = Place(0, 1, HEADS, arguments.dim, HEADS * arguments.dim)
+    attention = attention_at(parse_label(label), place).to("cuda")
     batch, dtype = arguments.batch_heads // HEADS, getattr(torch, arguments.dtype)
     queries, keys, values = (
         torch.randn(batch, length, HEADS, arguments.dim, device="cuda").to(dtype).transpose(1, 2).requires_grad_()

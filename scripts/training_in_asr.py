@@ -36,7 +36,6 @@ class Ours:
         from asr.config.settings import compose, plain
         from asr.data.batches import Utterances, collate
         from asr.data.corpora import corpora
-        from asr.model.losses import losses
         from asr.model.network import Model
         from asr.runtime.devices import device_of
         from asr.runtime.precision import precision_of
@@ -63,11 +62,10 @@ class Ours:
         self.description["features"]["sample_rate"] = corpus.sample_rate
         self.units, _ = choose_units(config, corpus, None)
         self.description["units"] = len(self.units.symbols)
-        self.loss = losses.create(plain(config.loss))
         self.device = device_of(config.trainer.accelerator)
         self.precision = precision_of(config.trainer.precision, config.trainer.accelerator).name
         self.model = Model(self.description).to(self.device).train()
-        splits = training.check_splits(corpus, self.units, self.model, self.loss, config.data.max_dropped)
+        splits = training.check_splits(corpus, self.units, self.model, config.data.max_dropped)
         training.gather_statistics(self.model, splits["train"], config.data.evaluation_frames)
         dev = splits["dev"]
         kept = {name: getattr(dev, name)[:DEV_UTTERANCES] for name in ("cuts", "labels", "references", "frames")}
@@ -178,8 +176,9 @@ class Ours:
 
         kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
         with torch.autocast(self.device.type, kinds.get(self.precision), enabled=self.precision in kinds):
-            emissions, lengths = self.model(batch.waveforms, batch.samples)
-        return self.loss(emissions, lengths, batch.labels, batch.label_lengths).sum() / batch.label_lengths.sum()
+            hidden, lengths = self.model.encode(batch.waveforms, batch.samples)
+            losses = self.model.head(hidden, lengths, batch.labels, batch.label_lengths)
+        return losses.sum() / batch.label_lengths.sum()
 
     def forward_backward(self, batch) -> None:
         self.forward(batch).backward()
@@ -210,7 +209,7 @@ class Ours:
         config.run = str(run)
         run.mkdir()
         fit(
-            config, run, copy.deepcopy(self.fresh), self.units, self.loss, decoders.create(plain(config.decoder)),
+            config, run, copy.deepcopy(self.fresh), self.units, decoders.create(plain(config.decoder)),
             self.splits, {}, self.plan, Alone(), None, make_loggers(config, run, None), Console(quiet=True),
             choose_metric(config.metric, self.units.metric, self.splits["dev"].references),
         )  # fmt: skip

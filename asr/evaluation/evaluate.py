@@ -20,7 +20,6 @@ from asr.inference.decoders import decoders
 from asr.inference.tuned import tuned_weights, with_tuned
 from asr.model.checkpoint import Checkpoint, choose_attention, open_checkpoint
 from asr.model.folder import WEIGHTS
-from asr.model.network import refuse_unshared
 from asr.runtime.processes import Alone, Together
 from asr.runtime.provenance import command_line
 from asr.scoring import EvaluationFacts, UtteranceScore, write_evaluation
@@ -52,7 +51,7 @@ def evaluate(request: Request, together: Alone | Together | None = None) -> dict
         own_knobs = {k: v for k, v in request.knobs.items() if k in read or k not in knobs_of_pictures()}
     request.attention = choose_attention(checkpoint.model, request.attention, own_knobs)
     if request.attention is not None:
-        refuse_unshared(request.attention, checkpoint.model.description["encoder"]["shared_qk"])
+        checkpoint.model.refuse_attention(request.attention)
     data = together.first(lambda: load_split(checkpoint, request))
     drawn = None if request.plot_attention is None else utterance_called(request.plot_attention, data.split.cuts)
     scores = score_checkpoint(request, checkpoint, data, together)

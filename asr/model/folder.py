@@ -10,6 +10,7 @@ Nothing in it is code, and reading it runs nothing that it names.
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import tempfile
@@ -19,13 +20,15 @@ from typing import Any
 import torch
 
 from asr.errors import UserError
+from asr.model.attention import attention_at
 from asr.model.encoders import encoders
-from asr.model.network import Model
+from asr.model.heads import heads
+from asr.model.network import FIRST_HEAD, Model
 from asr.text.units import Units, load_units
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION, CARD = "model.safetensors", "model.json", "README.md"
-PARTS = {"features": dict, "encoder": dict, "attention": dict, "units": int}
+PARTS = {"features": dict, "encoder": dict, "attention": dict, "head": dict, "units": int}
 
 
 def save_model(folder: Path, model: Model, units: Units, trained_on: dict[str, Any]) -> None:
@@ -93,14 +96,13 @@ def checked_description(content: Any, source: str) -> tuple[dict[str, Any], dict
         raise UserError(
             f"{source}: the field 'format' is {found!r} instead of {FORMAT}: not a model of this version of asr."
         )
+    content = {"head": FIRST_HEAD, **content}
     for part, kind in PARTS.items():
         if not isinstance(content.get(part), kind):
             raise UserError(f"{source}: the field {part!r} is missing or not a {kind.__name__}.")
-    for part in ("encoder", "attention"):
+    for part in ("encoder", "attention", "head"):
         if not isinstance(content[part].get("name"), str):
             raise UserError(f"{source}: the field {part + '.name'!r} is missing.")
-    if not isinstance(content["encoder"].get("shared_qk"), bool):
-        raise UserError(f"{source}: the field 'encoder.shared_qk' is missing or not true or false.")
     trained_on = content.get("trained_on")
     return {part: content[part] for part in PARTS}, trained_on if isinstance(trained_on, dict) else {}
 
@@ -130,7 +132,7 @@ def rebuild(description: dict[str, Any], units: Units, weights: dict[str, torch.
 
 
 def refuse_misfit(description: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-    """Raises ValueError if the encoder of a description has other weights than these, before it takes any memory.
+    """Raises ValueError if the encoder or the head of a description has other weights than these, before it takes any memory.
 
     A stranger's description may ask for an encoder that no machine holds.
     """
@@ -138,10 +140,9 @@ def refuse_misfit(description: dict[str, Any], weights: dict[str, torch.Tensor])
     if isinstance(settings.get("layers"), int) and settings["layers"] > len(weights):
         raise ValueError(f"there are {len(weights)} tensors for {settings['layers']} layers")
     with torch.device("meta"):
-        encoder = encoders.create(
-            settings, input_dim=mels, create_attention=lambda layer, head_dim: torch.nn.Identity()
-        )
-        head = torch.nn.Linear(encoder.output_dim, description["units"])
+        create_attention = functools.partial(attention_at, description["attention"])
+        encoder = encoders.create(settings, input_dim=mels, create_attention=create_attention)
+        head = heads.create(description["head"], dim=encoder.output_dim, units=description["units"])
     for part, module in (("encoder", encoder), ("head", head)):
         for name, expected in module.state_dict().items():
             found = weights.get(f"{part}.{name}")

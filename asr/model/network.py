@@ -2,84 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import logging
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from asr.errors import UserError
-from asr.model.attention import attentions
-from asr.model.encoders import encoders
-from asr.model.encoders.rows import in_rows
+from asr.errors import UserError, listed
+from asr.model.attention import attention_at, attentions, label_of
+from asr.model.attention.base import Attention
+from asr.model.encoders import Encoder, encoders
 from asr.model.features import Features
-from asr.runtime.precision import at_least_float32
+from asr.model.heads import heads
+
+log = logging.getLogger(__name__)
+
+# the head of descriptions from before there were heads
+FIRST_HEAD = {"name": "ctc", "loss": {"name": "ctc"}}
 
 
 class Model(nn.Module):
-    """Features, encoder and a linear layer to units.
+    """Features, an encoder and a head.
 
     description: what a checkpoint carries, as plain data:
         features: settings of `asr.model.features.Features`, the sample rate (Hz) among them;
-        encoder: `name` and settings of a part of `asr.model.encoders`, `shared_qk` true or false;
+        encoder: `name` and settings of a part of `asr.model.encoders`;
         attention: `name` and settings of a part of `asr.model.attention`;
+        head: `name` and settings of a part of `asr.model.heads`; `FIRST_HEAD` if missing;
         units: how many, the blank included.
 
-    Raises UserError if a part is unknown, or if the attention needs queries and keys from one projection and the encoder's
-    weights have two.
+    Raises UserError if a part is unknown, or if the attention needs queries and keys from one projection and the encoder has
+    two.
     """
 
     def __init__(self, description: dict[str, Any]):
         super().__init__()
-        self.description = description
+        self.description = {"head": FIRST_HEAD, **description}
         self.features = Features(**description["features"])
-        refuse_unshared(description["attention"], description["encoder"]["shared_qk"])
         self.encoder = encoders.create(
             description["encoder"],
             input_dim=self.features.mels,
-            create_attention=attention_maker(description["attention"]),
+            create_attention=functools.partial(attention_at, description["attention"]),
         )
-        self.head = nn.Linear(self.encoder.output_dim, description["units"])
+        refuse_unshared(description["attention"], self.encoder)
+        self.head = heads.create(self.description["head"], dim=self.encoder.output_dim, units=description["units"])
 
-    def forward(self, waveforms: torch.Tensor, samples: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, waveforms: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """waveforms (batch, samples) float32, samples (batch,) int64 → hidden states (batch, time', dim), their lengths."""
+        features, lengths = self.features(waveforms, samples)
+        return self.encoder(features.to(next(self.encoder.parameters()).dtype), lengths)
+
+    def forward(self, waveforms: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """waveforms (batch, samples) float32, samples (batch,) int64 → emissions, their lengths.
 
-        emissions: (batch, time', units) log-probabilities: float64 where the weights are, float32 elsewhere.
+        emissions: (batch, time', units) log-probabilities: float64 where the weights are, float32 elsewhere. Raises UserError
+        if the head gives none.
         """
-        features, lengths = self.features(waveforms, samples)
-        hidden, lengths = self.encoder(features.to(self.head.weight.dtype), lengths)
-        return at_least_float32(in_rows(self.head, hidden)).log_softmax(dim=-1), lengths
+        hidden, lengths = self.encode(waveforms, samples)
+        return self.head.emissions(hidden), lengths
 
     @property
     def seconds_per_emission(self) -> float:
         """How much audio an emission stands for, in seconds."""
-        return self.features.filter_bank.frame_shift * self.description["encoder"].get("subsampling", 1)
+        return self.features.filter_bank.frame_shift * self.encoder.subsampling
 
     def attention_label(self) -> str:
         """`i_clustered-100`: the attention and its main knob."""
-        return attentions.get(self.description["attention"]["name"])(
-            **{key: value for key, value in self.description["attention"].items() if key != "name"}
-        ).label()
+        return label_of(self.description["attention"])
+
+    def attention_weights(self) -> set[str]:
+        """The names of the weights that attentions own."""
+        owners = [(name, part) for name, part in self.named_modules() if isinstance(part, Attention)]
+        return {f"{name}.{weight}" for name, part in owners for weight in part.state_dict()}
 
     def with_attention(self, attention: dict[str, Any]) -> Model:
-        """The same weights under another attention. Raises UserError if these weights cannot serve it."""
-        other = Model({**self.description, "attention": attention})
-        other.load_state_dict(self.state_dict())
-        return other.to(self.head.weight.device, self.head.weight.dtype).train(self.training)
+        """The same weights under another attention. Raises UserError if they cannot serve it.
+
+        Warns of weights that the other attention leaves unused.
+        """
+        other, weights = self._under(attention), self.state_dict()
+        unused = sorted(weights.keys() - other.state_dict().keys())
+        if unused:
+            log.warning(
+                "attention=%s leaves %d trained weights of attention=%s unused: %s",
+                label_of(attention), len(unused), self.attention_label(), listed(unused, 3),
+            )  # fmt: skip
+        other.load_state_dict({name: weights[name] for name in other.state_dict()})
+        like = next(self.encoder.parameters())
+        return other.to(like.device, like.dtype).train(self.training)
+
+    def refuse_attention(self, attention: dict[str, Any]) -> None:
+        """Raises UserError if these weights cannot serve an attention."""
+        with torch.random.fork_rng([]):
+            self._under(attention)
+
+    def _under(self, attention: dict[str, Any]) -> Model:
+        """A model with another attention and fresh weights. Raises UserError if it has weights that this one lacks."""
+        refuse_unshared(attention, self.encoder)
+        other, own = Model({**self.description, "attention": attention}), self.state_dict()
+        lacking = [name for name, new in other.state_dict().items() if name not in own or own[name].shape != new.shape]
+        if lacking:
+            raise UserError(
+                f"attention={label_of(attention)} has weights of its own that this model lacks ({listed(lacking, 3)}): it was "
+                f"trained with attention={self.attention_label()}. Train with attention={attention['name']}; init_from=… starts "
+                "from this model."
+            )
+        return other
 
 
-def attention_maker(settings: dict[str, Any]) -> Callable[[int, int], nn.Module]:
-    """Makes the attention of each layer; a layer's index seeds what its attention draws."""
-
-    def create(layer: int, head_dim: int) -> nn.Module:
-        return attentions.create(settings, seed=layer)
-
-    return create
-
-
-def refuse_unshared(attention: dict[str, Any], shared_qk: bool) -> None:
-    """Raises UserError if `attention` needs queries and keys from one projection and they come from two."""
-    if attentions.get(attention["name"]).shared_qk and not shared_qk:
+def refuse_unshared(attention: dict[str, Any], encoder: Encoder) -> None:
+    """Raises UserError if `attention` needs queries and keys from one projection and the encoder has two."""
+    if attentions.get(attention["name"]).shared_qk and not encoder.shared_qk:
         raise UserError(
             f"attention={attention['name']} needs queries and keys from one projection, but here they come from two. "
             f"Train with attention={attention['name']} or with encoder.shared_qk=true for weights that can serve it."

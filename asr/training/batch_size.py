@@ -24,7 +24,7 @@ NUMBERS, QUANTILES = (1, 2, 4, 8), (0.1, 0.5, 1.0)
 TRIALS = 8
 
 
-def measure_memory(config, model, loss, split: CheckedSplit, together, console: Console) -> MemoryModel:
+def measure_memory(config, model, split: CheckedSplit, together, console: Console) -> MemoryModel:
     """How much memory a training step takes, as a model of the batch's shape, with the memory that there is as its budget.
 
     Runs forward and backward of growing batches of noise, none of which is expected to exceed the budget by what the ones
@@ -46,7 +46,7 @@ def measure_memory(config, model, loss, split: CheckedSplit, together, console: 
     if config.trainer.memory_limit is not None:
         budget = min(budget, config.trainer.memory_limit * 2**30)
     budget -= moments
-    step = taking(trial, loss, device, config.trainer.precision)
+    step = taking(trial, device, config.trainer.precision)
     memory = measure(step, np.asarray(split.frames), budget, quadratic, device)
     if device.type == "cuda":
         memory = tried(memory, step, np.asarray(split.frames))
@@ -61,14 +61,14 @@ def measure_memory(config, model, loss, split: CheckedSplit, together, console: 
     return memory
 
 
-def taking(model, loss, device: torch.device, precision: str | None) -> Callable[[int, int], None]:
+def taking(model, device: torch.device, precision: str | None) -> Callable[[int, int], None]:
     """A function of (utterances, frames) that takes a step on such a batch, as training does."""
     kind = precision_of(precision, device.type).products
 
     def step(utterances: int, frames: int) -> None:
         try:
             with torch.autocast(device.type, dtype=kind or torch.float32, enabled=kind is not None):
-                rehearse(model, loss, utterances, frames, device)
+                rehearse(model, utterances, frames, device)
         finally:
             model.zero_grad(set_to_none=True)
 

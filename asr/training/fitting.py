@@ -76,7 +76,7 @@ def trainer_settings(config) -> dict[str, Any]:
 
 
 def fit(
-    config, run: Path, model, units, loss, decoder, splits: dict[str, CheckedSplit], trained_on, plan: TrainingPlan,
+    config, run: Path, model, units, decoder, splits: dict[str, CheckedSplit], trained_on, plan: TrainingPlan,
     together: Alone | Together, saved, loggers: list, console: Console, metric: Metric,
 ) -> Path:  # fmt: skip
     """Trains, and returns the path of the best checkpoint.
@@ -123,7 +123,7 @@ def fit(
     progress = ShowProgress(metric.name)
     with StopSignals() as stop:
         recognizer = Recognizer(
-            model, units, loss, decoder,
+            model, units, decoder,
             hydra.utils.instantiate(config.optimizer, _partial_=True),
             hydra.utils.instantiate(config.schedule),
             plan, train_split, dev, trained_on,

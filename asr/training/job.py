@@ -28,9 +28,9 @@ from asr.evaluation.card.card import update_card
 from asr.evaluation.card.facts import card_facts
 from asr.inference.decoders import decoders
 from asr.model.checkpoint import CARRIED, open_checkpoint, pack_units, unpack_units
+from asr.model.encoders import encoders
 from asr.model.folder import save_model
-from asr.model.losses import losses
-from asr.model.network import Model, refuse_unshared
+from asr.model.network import Model
 from asr.runtime.called import as_called
 from asr.runtime.files import remove_if_empty
 from asr.runtime.precision import precision_of
@@ -119,8 +119,8 @@ def train_here(config, together: Alone | Together) -> float:
         said = go_on(model, saved)
     else:
         said = "\n".join(filter(None, [about_units, initialize(model, units, start_from)]))
-    loss, decoder = losses.create(plain(config.loss)), validation_decoder(config, units)
-    splits = check_splits(corpus, units, model, loss, config.data.max_dropped, config.data.longest_seconds)
+    decoder = validation_decoder(config, units)
+    splits = check_splits(corpus, units, model, config.data.max_dropped, config.data.longest_seconds)
     metric = validation_metric(config, units, splits["dev"])
     trained_on = {
         "corpus": plain(config.corpus),
@@ -131,7 +131,7 @@ def train_here(config, together: Alone | Together) -> float:
         **card_facts(corpus, splits),
     }
     gather_statistics(model, splits["train"], config.data.evaluation_frames)
-    plan = plan_training(config, model, loss, splits["train"], together, saved, console)
+    plan = plan_training(config, model, splits["train"], together, saved, console)
     if saved:
         check_same(saved[1][CARRIED]["plan"], plan.as_data(), saved[0])
     loggers = make_loggers(config, run, saved[1][CARRIED]["position"]["steps"] + 1 if saved else None)
@@ -144,7 +144,7 @@ def train_here(config, together: Alone | Together) -> float:
         console.print(leak.sentence)
 
     best = fit(
-        config, run, model, units, loss, decoder, splits, trained_on, plan, together, saved, loggers, console, metric
+        config, run, model, units, decoder, splits, trained_on, plan, together, saved, loggers, console, metric
     )  # fmt: skip
     if lead:
         trained = open_checkpoint(best)
@@ -174,14 +174,14 @@ def describe(config) -> dict[str, Any]:
     """The plain description of the model that a configuration asks for; `features.sample_rate` and `units` come later."""
     from asr.model.attention import attentions
 
-    description = {part: plain(config[part]) for part in ("features", "encoder", "attention")}
+    description = {part: plain(config[part]) for part in ("features", "encoder", "attention", "head")}
     needed = attentions.get(description["attention"]["name"]).shared_qk
-    if description["encoder"]["shared_qk"] == "auto":
-        description["encoder"]["shared_qk"] = needed
-    refuse_unshared(description["attention"], description["encoder"]["shared_qk"])
+    description["encoder"] = encoders.get(description["encoder"]["name"]).settled(description["encoder"], needed)
     try:
         # what cannot be built is said now, not after minutes of preparing a corpus
-        Model({**description, "features": {**description["features"], "sample_rate": 16000}, "units": 2})
+        model = Model({**description, "features": {**description["features"], "sample_rate": 16000}, "units": 2})
+        with torch.no_grad():
+            model.head.emissions(torch.zeros(1, 1, model.encoder.output_dim))  # which dev is decoded from
     except UserError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
@@ -210,7 +210,7 @@ def check_corpus_is_the_same(run: Path, corpus: Corpus) -> None:
 
 
 def check_splits(
-    corpus: Corpus, units: Units, model: Model, loss, max_dropped: float, longest_seconds: float | None = None
+    corpus: Corpus, units: Units, model: Model, max_dropped: float, longest_seconds: float | None = None
 ) -> dict[str, CheckedSplit]:
     """Checks every utterance before training; raises UserError if too many cannot be used."""
     splits = {}
@@ -222,7 +222,7 @@ def check_splits(
             model.features.frames_of,
             model.encoder.output_lengths,
             # the test split is only scored, so that an utterance without a finite loss still counts there
-            loss.required_frames if name != "test" else None,
+            model.head.required_frames if name != "test" else None,
             fewest_frames_of=model.features.fewest_frames_of if name == "train" else None,
             longest_seconds=longest_seconds,
             dropped=corpus.dropped_of(name),
@@ -238,7 +238,7 @@ def gather_statistics(model: Model, split: CheckedSplit, batch_frames: int) -> N
         model.features.gather_statistics((batch.waveforms, batch.samples) for batch in loader)
 
 
-def plan_training(config, model, loss, split: CheckedSplit, together, saved, console: Console) -> TrainingPlan:
+def plan_training(config, model, split: CheckedSplit, together, saved, console: Console) -> TrainingPlan:
     """The batches of the training, bounded by frames, or by memory with trainer.find_batch=true."""
     bounds = Bounds(config.data.batch_frames, config.data.batch_utterances)
     if config.trainer.find_batch:
@@ -248,7 +248,7 @@ def plan_training(config, model, loss, split: CheckedSplit, together, saved, con
         else:
             from asr.training.batch_size import measure_memory
 
-            memory = together.share(measure_memory(config, model, loss, split, together, console))
+            memory = together.share(measure_memory(config, model, split, together, console))
         bounds = Bounds(None, config.data.batch_utterances, memory)
     rank, ranks, _ = together.place
     plan = TrainingPlan(split.frames, bounds, config.seed, ranks, rank)

@@ -1,4 +1,4 @@
-"""The LightningModule: the one place that knows features, encoder, loss, decoder, units and scoring together."""
+"""The LightningModule: the one place that knows features, encoder, head, decoder, units and scoring together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from asr.errors import UserError
 from asr.inference.decoders import Decoder
 from asr.model.checkpoint import CARRIED, pack_units
 from asr.model.folder import FORMAT
-from asr.model.losses import Loss
 from asr.model.network import Model
 from asr.runtime.memory import is_out_of_memory
 from asr.runtime.precision import at_least_float32
@@ -44,13 +43,13 @@ class Recognizer(lightning.LightningModule):
     """
 
     def __init__(
-        self, model: Model, units: Units, loss: Loss, decoder: Decoder, create_optimizer, schedule, plan: TrainingPlan,
+        self, model: Model, units: Units, decoder: Decoder, create_optimizer, schedule, plan: TrainingPlan,
         train: CheckedSplit, dev: CheckedSplit, trained_on: dict[str, Any], stepping: Stepping, watchdogs: Watchdogs,
         together=None, stop=None, metric: Metric | None = None,
     ):  # fmt: skip
         super().__init__()
         self.automatic_optimization = False
-        self.model, self.loss, self.decoder, self.units = model, loss, decoder, units
+        self.model, self.decoder, self.units = model, decoder, units
         self.create_optimizer, self.schedule, self.plan = create_optimizer, schedule, plan
         self.train_split, self.dev, self.trained_on = train, dev, trained_on
         self.stepping, self.watchdogs = stepping, watchdogs
@@ -76,12 +75,14 @@ class Recognizer(lightning.LightningModule):
 
     def configure_model(self) -> None:
         """Spreads each layer over the processes, where that is asked for. Called again, it changes nothing."""
-        if self.sharded and not any(hasattr(layer, "unshard") for layer in self.model.encoder.layers):
-            from torch.distributed.fsdp import fully_shard
+        if self.sharded and not hasattr(self.model, "unshard"):
+            from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
             for layer in self.model.encoder.layers:
                 fully_shard(layer, mesh=self.device_mesh["data_parallel"])
             fully_shard(self.model, mesh=self.device_mesh["data_parallel"])
+            # gathers the root's weights, the head's among them, as a call of the model does
+            register_fsdp_forward_method(self.model, "encode")
 
     def configure_optimizers(self):
         decayed = [parameter for parameter in self.model.parameters() if parameter.ndim > 1]
@@ -119,7 +120,7 @@ class Recognizer(lightning.LightningModule):
         for utterances, frames in worst_batches(self.plan.frames, self.plan.bounds):
             try:
                 with self.trainer.precision_plugin.train_step_context():
-                    rehearse(self.model, self.loss, utterances, frames, self.device)
+                    rehearse(self.model, utterances, frames, self.device)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -159,8 +160,8 @@ class Recognizer(lightning.LightningModule):
         labels = float(batch.label_lengths.sum())
         before = self._set_gradients_aside() if whole is not None else None
         try:
-            emissions, lengths = self.model(batch.waveforms, batch.samples)
-            losses = self.loss(emissions, lengths, batch.labels, batch.label_lengths)
+            hidden, lengths = self.model.encode(batch.waveforms, batch.samples)
+            losses = self.model.head(hidden, lengths, batch.labels, batch.label_lengths)
             total = losses.sum()
             self._backward(total if self.sharded else total / (whole or labels))
             if before is not None:
@@ -172,7 +173,7 @@ class Recognizer(lightning.LightningModule):
                 raise
         # only here has the failed attempt's memory been let go of
         self.zero_grad(set_to_none=True)
-        emissions = lengths = losses = total = None
+        hidden = lengths = losses = total = None
         first, second = self.halved(batch, "a batch")
         loss, _ = self.backward_whole_or_halved(first, whole or labels)
         if before is not None:
@@ -342,8 +343,9 @@ class Recognizer(lightning.LightningModule):
 
     def scored(self, batch: Batch) -> torch.Tensor:
         """(8,) float64: sums of loss, labels, errors and tokens, those of characters, empty hypotheses and utterances."""
-        emissions, lengths = self.model(batch.waveforms, batch.samples)
-        losses = self.loss(emissions, lengths, batch.labels, batch.label_lengths)
+        hidden, lengths = self.model.encode(batch.waveforms, batch.samples)
+        emissions = self.model.head.emissions(hidden)
+        losses = self.model.head(hidden, lengths, batch.labels, batch.label_lengths)
         counts, empty = [0, 0, 0, 0], 0
         for row, hypotheses in zip(batch.indices.tolist(), self.decoder(emissions.float(), lengths)):
             pairs = [(self.dev.references[row], self.units.decode(hypotheses[0].ids))]

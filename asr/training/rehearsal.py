@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from asr.model.losses import Loss
 from asr.model.network import Model
 
 
-def rehearse(model: Model, loss: Loss, utterances: int, frames: int, device: torch.device) -> None:
+def rehearse(model: Model, utterances: int, frames: int, device: torch.device) -> None:
     """Forward and backward of a batch of noise: `utterances` of them, each as long as so many frames at the slowest speed."""
     features = model.features
     # speed perturbation draws a speed, which may be a fast one, and makes longer what it slows down
@@ -20,9 +19,10 @@ def rehearse(model: Model, loss: Loss, utterances: int, frames: int, device: tor
     labels = torch.ones(utterances, max(1, frames // 16), dtype=torch.int64)
     speed.eval()
     try:
-        emissions, lengths = model(waveforms.to(device), samples.to(device))
+        hidden, lengths = model.encode(waveforms.to(device), samples.to(device))
     finally:
         speed.train(random)
     lengths_of_labels = torch.full((utterances,), labels.shape[1])
+    losses = model.head(hidden, lengths, labels.to(device), lengths_of_labels.to(device))
     with torch.autocast(device.type, enabled=False):
-        loss(emissions, lengths, labels.to(device), lengths_of_labels.to(device)).nan_to_num(0, 0, 0).sum().backward()
+        losses.nan_to_num(0, 0, 0).sum().backward()

@@ -63,15 +63,18 @@ def what_cannot_be_written(corpus: Corpus, other: Checkpoint, share: float) -> s
 def initialize(model: Model, units: Units, other: Checkpoint | None) -> str | None:
     """Copies the weights of another checkpoint; returns what to tell the user about it.
 
-    The output layer is copied if the units are the same, in the same order. Raises UserError if another part does not fit.
+    The head is copied if it is the same with the same units in the same order. Weights that only this model's attention has
+    start afresh. Raises UserError if another part does not fit.
     """
     if other is None:
         return None
     weights, own = other.model.state_dict(), model.state_dict()
     fresh = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
-    if other.units.symbols != units.symbols:
+    same_head = other.model.description["head"] == model.description["head"]
+    if other.units.symbols != units.symbols or not same_head:
         fresh = sorted({*fresh, *(name for name in own if name.startswith("head."))})
-    if any(not name.startswith("head.") for name in fresh):
+    attending = model.attention_weights()
+    if any(not name.startswith("head.") and name not in attending for name in fresh):
         parts = [(part, other.model.description[part], model.description[part]) for part in ("features", "encoder")]
         settings = [
             f"{part}.{key} is {there.get(key)} there and {value} here"
@@ -83,4 +86,9 @@ def initialize(model: Model, units: Units, other: Checkpoint | None) -> str | No
             f"The weights of {other.path} do not fit this encoder: {'; '.join(settings)}. Use the encoder it was trained with."
         )
     model.load_state_dict({**own, **{name: weights[name] for name in own if name not in fresh}})
-    return f"weights of {other.path}" + (", with a new layer to other units" if fresh else "")
+    said = [f"weights of {other.path}"]
+    if any(name.startswith("head.") for name in fresh):
+        said.append("a new layer to other units" if same_head else f"a new head={model.description['head']['name']}")
+    if attending.intersection(fresh):
+        said.append(f"new weights of attention={model.attention_label()}")
+    return ", with ".join(filter(None, [said[0], " and ".join(said[1:])]))

@@ -17,6 +17,9 @@ from asr.config.settings import all_knobs, check_overrides, compose, default_cho
 from asr.data.corpora import corpora
 from asr.errors import UserError
 from asr.inference.decoders import decoders
+from asr.model.attention import attentions
+from asr.model.encoders import encoders
+from asr.model.heads import heads
 from asr.model.losses import losses
 from asr.model.network import Model
 from asr.text.units import units
@@ -48,7 +51,16 @@ def test_every_model_builds_and_runs(attention, encoder, features):
 
 
 @pytest.mark.parametrize(
-    "family, registry", [("corpus", corpora), ("units", units), ("loss", losses), ("decoder", decoders)]
+    "family, registry",
+    [
+        ("corpus", corpora),
+        ("units", units),
+        ("encoder", encoders),
+        ("attention", attentions),
+        ("head", heads),
+        ("loss", losses),
+        ("decoder", decoders),
+    ],
 )
 def test_every_part_has_a_choice_of_its_name_and_every_choice_names_a_part(family, registry):
     names = {plain(compose("train", [f"{family}={choice}"])[family])["name"] for choice in GROUPS[family]}

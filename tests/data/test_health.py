@@ -32,7 +32,7 @@ CHARACTERS = {"name": "characters", "normalizer": "words"}
 PARTS = {
     "features": {"mels": 40, "speed_perturbation": [0.9, 1.0, 1.1]},
     "encoder": {"name": "transformer", "layers": 1, "heads": 1, "shared_qk": "auto", "subsampling": 3},
-    "loss": {"name": "ctc"},
+    "head": {"name": "ctc"},
 }
 
 

@@ -98,7 +98,7 @@ def test_a_pickle_in_place_of_the_weights_or_units_is_refused_and_not_run(folder
     assert PLANTED == []
 
 
-@pytest.mark.parametrize("part", ["encoder", "attention"])
+@pytest.mark.parametrize("part", ["encoder", "attention", "head"])
 @pytest.mark.parametrize("name", ["os.system", "../../evil", "asr.cli.command", "registry", "base", "__init__"])
 def test_a_description_reaches_only_parts_that_ship_here(folder, part, name):
     content = json.loads((folder / "model.json").read_text())

@@ -162,7 +162,6 @@ def test_where_no_batch_runs_that_is_a_sentence_and_another_error_is_not_taken_f
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_what_is_measured_is_a_step_of_training_that_leaves_no_gradient(precision):
-    from asr.model.losses import losses
     from tests.training.test_module import build_model
 
     model, seen = build_model().train(), []
@@ -170,6 +169,6 @@ def test_what_is_measured_is_a_step_of_training_that_leaves_no_gradient(precisio
     model.encoder.forward = lambda x, n: seen.append(tuple(x.shape)) or whole(x, n)
     backward = []
     model.head.weight.register_hook(lambda gradient: backward.append(gradient))
-    taking(model, losses.create({"name": "ctc"}), CPU, precision)(3, 50)
+    taking(model, CPU, precision)(3, 50)
     assert seen == [(3, 50, 10)] and len(backward) == 1
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -18,7 +18,6 @@ from asr.data.plan import Bounds
 from asr.errors import UserError
 from asr.inference.decoders import Hypothesis, decoders
 from asr.model.checkpoint import CARRIED, open_checkpoint, read_tensors
-from asr.model.losses import losses
 from asr.model.network import Model
 from asr.runtime.memory import is_out_of_memory
 from asr.runtime.signals import StopSignals
@@ -70,10 +69,8 @@ class Training:
         folder.mkdir(exist_ok=True)
         self.said = []
         self.model = model or build_model()
-        output_lengths, loss = self.model.encoder.output_lengths, losses.create({"name": "ctc"})
-        self.split = check_split(
-            "train", cuts, UNITS, self.model.features.frames_of, output_lengths, loss.required_frames
-        )
+        output_lengths, required = self.model.encoder.output_lengths, self.model.head.required_frames
+        self.split = check_split("train", cuts, UNITS, self.model.features.frames_of, output_lengths, required)
         assert not self.split.dropped
         plan = TrainingPlan(self.split.frames, Bounds(None, max(map(len, batches))), seed=1)
         # these very batches
@@ -81,7 +78,7 @@ class Training:
         self.utterances = Utterances(self.split.cuts, self.split.labels)
         self.stop = StopSignals()
         self.recognizer = Recognizer(
-            self.model, UNITS, loss, decoders.create({"name": "greedy"}),
+            self.model, UNITS, decoders.create({"name": "greedy"}),
             optimizer or (lambda groups: torch.optim.SGD(groups, lr=1.0)), Constant(), plan, self.split, self.split, {},
             Stepping(**{"validations": 1, "rehearse": False, **stepping}), Watchdogs(say=self.said.append), stop=self.stop,
         )  # fmt: skip
@@ -125,7 +122,7 @@ CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
 def limit_forward(training, most):
     """Has the model run out of memory on more than `most` utterances; returns the sizes it was asked for."""
-    whole, asked = training.model.forward, []
+    whole, asked = training.model.encode, []
 
     def limited(waveforms, samples):
         asked.append(len(samples))
@@ -133,7 +130,7 @@ def limit_forward(training, most):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return whole(waveforms, samples)
 
-    training.model.forward = limited
+    training.model.encode = limited
     return asked
 
 
@@ -182,7 +179,7 @@ def test_a_step_divides_the_gradient_by_the_labels_of_its_batch(tmp_path, cuts):
     before, other = training.weights(), copy.deepcopy(training.model)
     batch = training.batch([0, 3, 5])
     emissions, lengths = other(batch.waveforms, batch.samples)
-    loss = training.recognizer.loss(emissions, lengths, batch.labels, batch.label_lengths).sum() / (2 + 1 + 4)
+    loss = training.model.head.loss(emissions, lengths, batch.labels, batch.label_lengths).sum() / (2 + 1 + 4)
     loss.backward()
     loss = loss.detach()
     after = training.fit().weights()
@@ -227,14 +224,14 @@ def test_an_utterance_that_does_not_fit_alone_is_named(tmp_path, cuts):
 def test_a_batch_of_dev_that_does_not_fit_is_scored_in_parts(tmp_path, cuts):
     whole, _ = step_of(tmp_path / "whole", cuts, [ALL])
     parts = Training(tmp_path / "parts", cuts, [ALL])
-    forward = parts.model.forward
+    forward = parts.model.encode
 
     def limited(waveforms, samples):
         if len(samples) > 3 and not parts.model.training:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return forward(waveforms, samples)
 
-    parts.model.forward = limited
+    parts.model.encode = limited
     parts.fit()
     assert parts.recognizer.error_rate == whole.recognizer.error_rate
     assert parts.recognizer.dev_loss == pytest.approx(whole.recognizer.dev_loss, rel=1e-5)
@@ -283,7 +280,7 @@ def test_an_error_that_is_no_lack_of_memory_is_not_swallowed(tmp_path, cuts):
     def broken(waveforms, samples):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    training.model.forward = broken
+    training.model.encode = broken
     with pytest.raises(RuntimeError, match="shapes"):
         training.fit()
     assert training.said == []
@@ -326,7 +323,7 @@ def adam(groups):
 
 def spoil_loss(training, index):
     """Makes the loss of one utterance NaN."""
-    whole = training.recognizer.loss.forward
+    whole = training.model.head.loss.forward
     labels = torch.tensor(training.split.labels[index])
 
     def spoilt(emissions, lengths, targets, target_lengths):
@@ -334,7 +331,7 @@ def spoil_loss(training, index):
         rows = [target[:n].tolist() == labels.tolist() for target, n in zip(targets, target_lengths.tolist())]
         return found * torch.tensor([math.nan if row else 1.0 for row in rows])
 
-    training.recognizer.loss.forward = spoilt
+    training.model.head.loss.forward = spoilt
 
 
 def test_a_step_with_a_loss_that_is_no_number_changes_neither_weights_nor_optimizer(tmp_path, cuts):
@@ -473,14 +470,14 @@ def test_a_signal_ends_the_step_keeps_a_checkpoint_and_says_how_to_go_on(tmp_pat
     from asr.errors import Stopped
 
     training = Training(tmp_path, cuts, [[number] for number in ALL])
-    whole = training.model.forward
+    whole = training.model.encode
 
     def forward(waveforms, samples):
         if training.recognizer.position.batches == 3:
             os.kill(os.getpid(), signal.SIGTERM)
         return whole(waveforms, samples)
 
-    training.model.forward = forward
+    training.model.encode = forward
     with pytest.raises(Stopped, match=f"stopped by SIGTERM at step 4; go on with: .*resume={tmp_path}") as stopped:
         training.fit()
     assert stopped.value.exit_code == 143

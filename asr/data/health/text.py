@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -32,29 +33,29 @@ class Lengths:
 
     @classmethod
     def of(cls, parts: dict[str, Any], sample_rate: int) -> Lengths:
-        """Those of the settings of `features`, `encoder` and `loss`, at a corpus's sample rate in Hz.
+        """Those of the settings of `features`, `encoder` and `head`, at a corpus's sample rate in Hz.
 
-        The encoder is built without its weights. Raises UserError for settings that do not work.
+        Encoder and head are built without weights. Raises UserError for settings that do not work.
         """
         import torch
 
+        from asr.model.attention import attention_at
         from asr.model.encoders import encoders
         from asr.model.features import Features
-        from asr.model.losses import losses
-        from asr.model.network import attention_maker
+        from asr.model.heads import heads
 
         try:
             features = Features(**{**parts["features"], "sample_rate": sample_rate})
             with torch.device("meta"):
                 encoder = encoders.create(
-                    {**parts["encoder"], "shared_qk": parts["encoder"]["shared_qk"] is True},
+                    encoders.get(parts["encoder"]["name"]).settled(parts["encoder"], False),
                     input_dim=features.mels,
-                    create_attention=attention_maker({"name": "full"}),
+                    create_attention=functools.partial(attention_at, {"name": "full"}),
                 )
+                head = heads.create(parts["head"], dim=encoder.output_dim, units=2)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"These features or this encoder cannot be built: {error}") from None
-        loss = losses.create(parts["loss"])
-        return cls(features.frames_of, features.fewest_frames_of, encoder.output_lengths, loss.required_frames)
+            raise UserError(f"These features, this encoder or this head cannot be built: {error}") from None
+        return cls(features.frames_of, features.fewest_frames_of, encoder.output_lengths, head.required_frames)
 
 
 @dataclasses.dataclass

@@ -18,7 +18,7 @@ from asr.config.settings import knobs_of
 from asr.errors import UserError, nearest
 from asr.evaluation.report.page import code, figure, page, paragraph, table
 from asr.evaluation.report.plots import new_figure
-from asr.model.attention import attentions
+from asr.model.attention import attentions, knob_of
 from asr.model.attention.matrices import Distance, Projections, attention_matrix, capture_projections, distance
 from asr.model.network import Model
 from asr.runtime.files import write_together
@@ -92,12 +92,12 @@ class LayerPictures:
 
 def layer_pictures(projections: Projections, settings: Sequence[dict[str, Any]]) -> LayerPictures:
     """The matrices that full attention and those of `settings` make of one layer's queries and keys (of one sequence)."""
-    queries, keys, lengths, seed = projections
+    queries, keys, lengths, seed, own = projections
     name = "shared_full" if keys is queries else "full"
     full = attention_matrix(attentions.create({"name": name}, seed=seed), queries, keys, lengths)[0]
     pictures = LayerPictures({"full": full}, {})
     for setting in settings:
-        part = attentions.create(setting, seed=seed)
+        part = own if own is not None and own.settings() == setting else attentions.create(setting, seed=seed)
         matrix = attention_matrix(part, queries, keys, lengths)[0]
         pictures.matrices[part.label()] = matrix
         pictures.distances[part.label()] = distance(matrix, full, TOP_KEYS)
@@ -154,7 +154,7 @@ def write_attention_pictures(
         paragraph(ABOUT_INPUT.format(trained_with=model.attention_label())),
     ]
     for setting in settings:
-        if getattr(attentions.create(setting), "clusters", 0) >= time:
+        if (knob_of(setting, "clusters") or 0) >= time:
             name = setting["name"]
             few = (
                 f"{name} has at least as many clusters as there are queries ({time}), which is all but full attention: "

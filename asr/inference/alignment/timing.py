@@ -35,8 +35,7 @@ class Timing:
     def of(cls, model: Model) -> Timing:
         """Half a window, plus the frames that stand before the middle of the front end's first output, minus half a shift."""
         bank, shift = model.features.filter_bank, model.seconds_per_emission
-        centre = getattr(getattr(model.encoder, "front_end", None), "centre", 0.0)
-        middle = bank.window_samples / bank.sample_rate / 2 + centre * bank.frame_shift
+        middle = bank.window_samples / bank.sample_rate / 2 + model.encoder.centre * bank.frame_shift
         return cls(shift, middle - shift / 2)
 
     def start(self, frame: int) -> float:

@@ -19,12 +19,10 @@ def bytes_per_sample(model: Model) -> float:
     Counted: the waveform and its pre-emphasized copy, filter banks and the tensors that normalize them, the encoder's hidden
     states, projections and feed-forward layer, and the emissions.
     """
-    encoder, features = model.description["encoder"], model.features
+    features, units = model.features, model.description["units"]
     hop = features.filter_bank.hop_samples
-    stride = hop * encoder.get("subsampling", 1)
-    dim = model.encoder.output_dim
-    hidden = 12 * dim + 2 * encoder.get("feed_forward", 4 * dim)
-    return 4 * (3 + 4 * features.mels / hop + (hidden + 3 * model.head.out_features) / stride)
+    stride = hop * model.encoder.subsampling
+    return 4 * (3 + 4 * features.mels / hop + (model.encoder.values_per_state() + 3 * units) / stride)
 
 
 def most_samples(model: Model, device: torch.device) -> int:

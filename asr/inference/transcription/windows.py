@@ -43,8 +43,9 @@ class Grid:
     @classmethod
     def of(cls, model: Model) -> Grid:
         bank = model.features.filter_bank
-        factor = model.description["encoder"].get("subsampling", 1)
-        return cls(bank.hop_samples * factor, bank.window_samples, bank.hop_samples, bank.sample_rate)
+        return cls(
+            bank.hop_samples * model.encoder.subsampling, bank.window_samples, bank.hop_samples, bank.sample_rate
+        )
 
     def samples(self, emissions: int) -> int:
         """The samples of so many emissions that have all their frames."""

@@ -1,20 +1,22 @@
 """Ways for a sequence to attend: one file per type, chosen by name, all called alike.
 
-A type is a file here plus `conf/attention/<name>.yaml`; the encoder, the benchmarks and the contract tests find it by
-itself. Nothing here knows about speech. torch is imported when a class is asked for, not when names are listed.
+A type is a file here plus `conf/attention/<name>.yaml`; encoders, benchmarks and contract tests find it by its name.
+Nothing here knows about speech. torch is imported when a class is asked for, not when names are listed.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import UserError, nearest
+from asr.model.attention.place import Place
 from asr.registry import Registry
 
 if TYPE_CHECKING:
     from asr.model.attention.base import Attention
 
-__all__ = ["Attention", "attentions", "parse_label"]
+__all__ = ["Attention", "Place", "attention_at", "attentions", "knob_of", "label_of", "parse_label", "takes_place"]
 
 attentions = Registry("asr.model.attention", "attention")
 
@@ -25,6 +27,30 @@ def __getattr__(name: str) -> Any:
 
         return Attention
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def takes_place(name: str) -> bool:
+    """Whether the attention's constructor asks for its `Place`, as those with weights do."""
+    return "place" in inspect.signature(attentions.get(name)).parameters
+
+
+def attention_at(settings: dict[str, Any], place: Place) -> Attention:
+    """The attention of one layer. settings: `name` and knobs. Raises UserError for a setting that it does not take."""
+    more = {"place": place} if takes_place(settings["name"]) else {}
+    return attentions.create(settings, seed=place.layer, **more)
+
+
+def knob_of(settings: dict[str, Any], knob: str) -> Any:
+    """The value of a knob under these settings, or its default; None where the attention does not have it."""
+    parameter = inspect.signature(attentions.get(settings["name"])).parameters.get(knob)
+    return None if parameter is None else settings.get(knob, parameter.default)
+
+
+def label_of(settings: dict[str, Any]) -> str:
+    """The attention's name in tables, with the knob that matters most: `full`, `i_clustered-100`, `lsh-4`."""
+    name = settings["name"]
+    knob = attentions.get(name).label_knob
+    return name if knob is None else f"{name}-{knob_of(settings, knob)}"
 
 
 def parse_label(label: str) -> dict[str, Any]:

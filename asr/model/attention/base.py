@@ -11,20 +11,24 @@ from torch import Tensor
 
 from asr.errors import ArgumentError
 from asr.kernels.dispatch import check_environment
+from asr.model.attention import label_of
 
 
 class Attention(torch.nn.Module, abc.ABC):
     """Base class of all attentions.
 
-    An attention has no weights: the same model can be run under any other. What a subclass draws (hash planes) comes from a
-    generator of its own, seeded by `seed` (the layer's index), so that the same input always has the same output.
+    An attention without weights can replace any other in a trained model. One with weights takes a keyword `place` in its
+    constructor (`asr.model.attention.Place`: layer, heads, dims) and registers them as parameters, which are trained,
+    averaged and saved with the model. `attend` runs outside autocast, so it casts them to the dtype of its input.
+
+    What an attention draws (hash planes) is no weight and no buffer: it comes from a generator of its own, seeded by `seed`
+    (the layer's index), so that the same input always has the same output.
 
     name: what it is called on the command line, the same as its module.
-    shared_qk: whether it only makes sense when one projection gives the queries and the keys.
+    shared_qk: whether it needs queries and keys from one projection.
     complexity: of time, in the sequence length: "linear" or "quadratic".
-    label_knob: the knob that stands in its label (`clusters` in `i_clustered-100`), or None.
-    finite_padding: set by those who promise that what stands at padded steps is finite, and who do not look at what comes out
-        there; an attention may then save the work of clearing it.
+    label_knob: the knob in its label (`clusters` in `i_clustered-100`), or None.
+    finite_padding: set by callers that keep padding finite and ignore the output there; the attention may skip zeroing.
     """
 
     name: ClassVar[str]
@@ -45,9 +49,9 @@ class Attention(torch.nn.Module, abc.ABC):
     def attend(
         self, queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None
     ) -> Tensor:
-        """The arithmetic. As `forward`, but checked, with lengths on the device of the rest, None when nothing is padded.
+        """The arithmetic of `forward`, on checked input: lengths are on the device of the rest, None when nothing is padded.
 
-        What stands at padded steps must not matter, and the result must be zero there (`asr.kernels.padding.zero_padded`).
+        The content of padding must not matter, and the result must be zero there (`asr.kernels.padding.zero_padded`).
         """
 
     def forward(
@@ -88,8 +92,8 @@ class Attention(torch.nn.Module, abc.ABC):
 
     @classmethod
     def knobs(cls) -> list[str]:
-        """The names of its settings, the seed excepted: the constructor's keyword arguments."""
-        return [knob for knob in inspect.signature(cls.__init__).parameters if knob not in ("self", "seed")]
+        """The names of its settings: the constructor's arguments, except for `seed` and `place`."""
+        return [knob for knob in inspect.signature(cls.__init__).parameters if knob not in ("self", "seed", "place")]
 
     def settings(self) -> dict[str, Any]:
         """Its name and knobs as plain data, from which the registry builds it again."""
@@ -97,7 +101,7 @@ class Attention(torch.nn.Module, abc.ABC):
 
     def label(self) -> str:
         """Its name in tables, with the knob that matters most: `full`, `i_clustered-100`, `lsh-4`."""
-        return self.name if self.label_knob is None else f"{self.name}-{getattr(self, self.label_knob)}"
+        return label_of(self.settings())
 
     def extra_repr(self) -> str:
         return ", ".join(f"{knob}={getattr(self, knob)}" for knob in [*self.knobs(), "seed"])

@@ -14,13 +14,15 @@ from asr.model.attention.base import Attention
 class Projections(NamedTuple):
     """What one layer's attention was given: queries and keys (batch, heads, time, dim), the lengths (batch,) or None.
 
-    Where one projection gives both, `keys` is `queries`. seed: the layer's, from which its attention draws.
+    Where one projection gives both, `keys` is `queries`. seed: of what the layer's attention draws. attention: that module,
+    with its weights.
     """
 
     queries: Tensor
     keys: Tensor
     lengths: Tensor | None
     seed: int
+    attention: Attention | None = None
 
 
 def attention_matrix(attention: Attention, queries: Tensor, keys: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -45,7 +47,7 @@ def capture_projections(module: torch.nn.Module, run: Callable[[], object]) -> l
 
     def keep(attention: Attention, arguments: tuple, named: dict) -> None:
         given = dict(zip(("queries", "keys", "values", "lengths"), arguments)) | named
-        captured.append(Projections(given["queries"], given["keys"], given.get("lengths"), attention.seed))
+        captured.append(Projections(given["queries"], given["keys"], given.get("lengths"), attention.seed, attention))
 
     hooks = [
         part.register_forward_pre_hook(keep, with_kwargs=True)

@@ -1,33 +1,26 @@
-"""Encoders: features (batch, time, mels) → hidden states (batch, time', dim). Self-attention is a part handed in."""
+"""Encoders: features (batch, time, mels) → hidden states (batch, time', dim). Self-attention is a part handed in.
+
+An encoder is a file here plus `conf/encoder/<name>.yaml`. torch is imported when a class is asked for, not when names are
+listed.
+"""
 
 from __future__ import annotations
 
-import abc
-from typing import ClassVar
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from asr.registry import Registry
+
+if TYPE_CHECKING:
+    from asr.model.encoders.base import Encoder
+
+__all__ = ["Encoder", "encoders"]
 
 encoders = Registry("asr.model.encoders", "encoder")
 
 
-class Encoder(torch.nn.Module, abc.ABC):
-    """Base class of all encoders.
+def __getattr__(name: str) -> Any:
+    if name == "Encoder":
+        from asr.model.encoders.base import Encoder
 
-    output_dim: size of a hidden state.
-    """
-
-    name: ClassVar[str]
-    output_dim: int
-
-    @abc.abstractmethod
-    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """features (batch, time, mels), lengths (batch,) int64 → hidden states (batch, time', output_dim), their lengths.
-
-        Features at padded times are zero; nothing there, and no other sequence of the batch, changes a valid output.
-        """
-
-    @abc.abstractmethod
-    def output_lengths(self, lengths):
-        """The exact number of hidden states for a number of frames; takes an int or an int64 tensor."""
+        return Encoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

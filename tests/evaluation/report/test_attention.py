@@ -15,7 +15,7 @@ from asr.evaluation.report.attention import (
     layer_pictures,
     utterance_called,
 )
-from asr.model.attention import attentions
+from asr.model.attention import Place, attention_at, attentions
 from asr.model.attention.matrices import attention_matrix, capture_projections, distance
 from tests.evaluation.report.test_report import Tags, ask, place, sound  # noqa: F401 - `place` is a fixture
 
@@ -38,7 +38,7 @@ def queries_and_keys(shared: bool = False, heads: int = 3):
 
 
 def matrix_of(name: str, **knobs):
-    part = attentions.create({"name": name, **SMALL.get(name, {}), **knobs})
+    part = attention_at({"name": name, **SMALL.get(name, {}), **knobs}, Place(0, 1, 3, 16, 48))
     queries, keys = queries_and_keys(part.shared_qk)
     keys = queries if part.shared_qk else keys
     return attention_matrix(part, queries, keys), queries, keys
@@ -53,7 +53,7 @@ def test_values_that_are_the_identity_give_the_softmax_of_full_attention():
 @pytest.mark.parametrize("name", attentions.names())
 def test_the_matrix_of_every_attention_mixes_values_as_the_attention_does(name):
     matrix, queries, keys = matrix_of(name)
-    part = attentions.create({"name": name, **SMALL.get(name, {})})
+    part = attention_at({"name": name, **SMALL.get(name, {})}, Place(0, 1, 3, 16, 48))
     values = torch.randn(1, 3, TIME, 7, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(matrix @ values, part(queries, keys, values), atol=2e-5, rtol=1e-4)
 

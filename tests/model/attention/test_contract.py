@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from asr.errors import UserError
-from asr.model.attention import attentions, parse_label
+from asr.model.attention import Place, attention_at, attentions, parse_label
 
 SMALL = {"clusters": 4, "topk": 3, "bits": 31, "iterations": 5, "rounds": 2, "chunk": 4}
 NAMES = attentions.names()
@@ -18,10 +18,10 @@ CONFIGURATION = Path(__file__).parents[3] / "conf" / "attention"
 every_attention = pytest.mark.parametrize("name", NAMES)
 
 
-def create(name, seed=1, **knobs):
+def create(name, seed=1, heads=2, dim=8, **knobs):
     accepted = attentions.get(name).knobs()
     settings = {knob: value for knob, value in (SMALL | knobs).items() if knob in accepted}
-    return attentions.create({"name": name, **settings}, seed=seed)
+    return attention_at({"name": name, **settings}, Place(seed, 2, heads, dim, heads * dim))
 
 
 def having(knob):
@@ -61,7 +61,7 @@ def test_its_configuration_sets_exactly_its_knobs(name):
 @every_attention
 def test_its_settings_build_it_again_and_its_label_names_it(name):
     attention = create(name)
-    again = attentions.create(attention.settings(), seed=attention.seed)
+    again = attention_at(attention.settings(), Place(attention.seed, 2, 2, 8, 16))
     assert again.settings() == attention.settings() and type(again) is type(attention)
     parsed = parse_label(attention.label())
     assert parsed["name"] == name
@@ -70,11 +70,18 @@ def test_its_settings_build_it_again_and_its_label_names_it(name):
 
 
 @every_attention
-def test_it_has_no_weights(name):
-    attention = create(name)
+def test_its_weights_are_trained_and_make_a_round_trip_and_nothing_else_is_saved(name):
+    attention, other = create(name), create(name)
     queries, keys, values = inputs(name)
-    attention(queries, keys, values)
-    assert attention.state_dict() == {} and list(attention.parameters()) == []
+    for weight in attention.parameters():
+        torch.nn.init.normal_(weight)
+    output = call(attention, queries, keys, values, torch.tensor([11, 6]))
+    if dict(attention.named_parameters()):
+        (output * torch.linspace(-1, 1, 8)).sum().backward()
+        assert all(weight.grad is not None and weight.grad.any() for weight in attention.parameters())
+    assert attention.state_dict().keys() == dict(attention.named_parameters()).keys()
+    other.load_state_dict(attention.state_dict())
+    assert torch.equal(call(other, queries, keys, values, torch.tensor([11, 6])), output)
 
 
 @every_attention
@@ -159,14 +166,15 @@ def test_lengths_of_other_inputs_before_leave_no_trace(name):
     queries, keys, values = inputs(name, time=9)
     fresh = attention(queries, keys, values)
     attention(*inputs(name, time=300, dim=8))
-    attention(*inputs(name, time=5, dim=4))
+    # what it draws must follow another dim; weights need not
+    attention(*inputs(name, time=5, dim=8 if attention.state_dict() else 4))
     assert torch.equal(attention(queries, keys, values), fresh)
 
 
 @every_attention
 @pytest.mark.parametrize("lengths", [None, [7, 4], [7, 0]])
 def test_gradients_are_those_of_finite_differences(name, lengths):
-    attention = create(name)
+    attention = create(name, heads=1, dim=4)
     queries, keys, values = (x.requires_grad_() for x in inputs(name, heads=1, time=7, dim=4, value_dim=3))
     lengths = None if lengths is None else torch.tensor(lengths)
     if attention.shared_qk:

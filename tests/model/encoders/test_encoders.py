@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from asr.errors import UserError
-from asr.model.attention import attentions
+from asr.model.attention import attention_at, attentions
 from asr.model.encoders import encoders
 
 
@@ -14,7 +14,7 @@ def build(attention="full", **settings):
     return encoders.create(
         {"name": "transformer", **defaults, **settings},
         input_dim=5,
-        create_attention=lambda layer, head_dim: attentions.create({"name": attention}, seed=layer),
+        create_attention=lambda place: attention_at({"name": attention}, place),
     ).eval()
 
 

@@ -1,0 +1,43 @@
+"""The base class of all heads."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from asr.errors import UserError
+
+
+class Head(nn.Module, abc.ABC):
+    """From hidden states to a loss, and to emissions where the head has any.
+
+    A subclass takes `dim` (size of a hidden state), `units` (how many, the blank included) and its own settings, those of
+    `conf/head/<name>.yaml`. All its parameters are trained, averaged, saved in checkpoints and shipped in model folders.
+    """
+
+    name: ClassVar[str]
+
+    @abc.abstractmethod
+    def forward(self, hidden: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
+        """The loss of each utterance, (batch,) float32 or more: a sum over the utterance, which the caller divides.
+
+        hidden: (batch, time, dim) from the encoder. lengths: (batch,) int64, valid hidden states.
+        targets: (batch, labels) int64 units, padded with any valid unit. target_lengths: (batch,) int64.
+        """
+
+    @abc.abstractmethod
+    def required_frames(self, labels: Sequence[int]) -> int:
+        """The fewest hidden states with which the loss of these labels is finite."""
+
+    def emissions(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities of the units for each hidden state: (batch, time, dim) → (batch, time, units), float32 or more.
+
+        Raises UserError where the head has none; decoders, alignment and confidences all read emissions.
+        """
+        raise UserError(
+            f"head={self.name} gives no emissions, which decoders, alignment and confidences read: use a head that does, "
+            "such as head=ctc."
+        )
