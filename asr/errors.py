@@ -17,7 +17,7 @@ class UserError(Exception):
 class TooLong(UserError):
     """Audio longer than the `longest` seconds that were asked for. seconds: its length, at least."""
 
-    def __init__(self, path: Path, seconds: float, longest: float):
+    def __init__(self, path: Path | str, seconds: float, longest: float):
         super().__init__(f"{path} is longer than {longest:g} s: {seconds:.0f} s. Cut it into utterances first.")
         self.seconds, self.longest = seconds, longest
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy
 
+from asr.audio.arrays import Sound
 from asr.audio.decoding import (
     LENGTH_TOLERANCE,
     Block,
@@ -87,7 +88,7 @@ def read_channels(path: str | Path, longest_seconds: float | None = None) -> tup
     return _joined(stream_sound(path, longest_seconds, math.inf))
 
 
-def stream_sound(path: str | Path, longest_seconds: float | None, block_seconds: float) -> Iterator[Block]:
+def stream_sound(path: str | Path | Sound, longest_seconds: float | None, block_seconds: float) -> Iterator[Block]:
     """What `read_channels` reads, in blocks of about `block_seconds`: (samples, channels) float32, and the sample rate in Hz.
 
     Raises UserError as `read_audio` does; after the last block where only the whole file shows that it is damaged or cut short.
@@ -115,12 +116,14 @@ def _joined(blocks: Iterator[Block]) -> Block:
     )
 
 
-def stream_channels(path: str | Path, longest_seconds: float | None, block_seconds: float) -> Iterator[Block]:
+def stream_channels(path: str | Path | Sound, longest_seconds: float | None, block_seconds: float) -> Iterator[Block]:
     """`stream_sound` of a file that need not hold sound: samples are not looked at, and there may be none.
 
     All blocks have the rate and the channels of the first.
     """
     longest = math.inf if longest_seconds is None else longest_seconds
+    if isinstance(path, Sound):
+        return path.blocks(longest, block_seconds)
     return _alike(_blocks(existing(path), longest, block_seconds))
 
 

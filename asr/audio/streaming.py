@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy
 from numpy import ndarray
 
+from asr.audio.arrays import Sound
 from asr.audio.reading import mono, read_header, stream_sound
 from asr.audio.resampling import resampler
 from asr.errors import UserError
@@ -19,7 +20,7 @@ CANCELLED = 20.0
 
 
 def stream_audio(
-    path: str | Path,
+    path: str | Path | Sound,
     sample_rate: int,
     longest_seconds: float | None = None,
     channel: int | None = None,

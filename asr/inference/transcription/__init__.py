@@ -37,6 +37,16 @@ class Transcript:
     def text(self) -> str:
         return " ".join(item.text for item in self.items)
 
+    @property
+    def words(self) -> list[Timed]:
+        """The items under the name that one looks for; phonemes where `kind` says so."""
+        return self.items
+
+    @property
+    def confidence(self) -> float | None:
+        """The mean confidence of the items, 0..1; None where there are none."""
+        return sum(item.confidence for item in self.items) / len(self.items) if self.items else None
+
     def segment_items(self) -> list[list[Timed]]:
         """The items of each segment; segments without any are left out."""
         borders = [0, *self.segments, len(self.items)]

@@ -5,28 +5,18 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from asr.audio.streaming import promised_seconds
 from asr.errors import UserError
-from asr.inference.alignment.timing import Timing
-from asr.inference.decoders import decoders
 from asr.inference.transcription import Transcript
-from asr.inference.transcription.formats import CONFIDENT, FORMATS, line
+from asr.inference.transcription.formats import FORMATS, line
 from asr.inference.transcription.inputs import STANDARD_INPUT, Source, find_sources
-from asr.inference.transcription.pieces import Cutting, Piece, batches, pieces_of
-from asr.inference.transcription.recording import Reader, Recording
 from asr.inference.transcription.remarks import Remarks
 from asr.inference.transcription.request import Request, check_folder, made_folder, output_names
 from asr.inference.transcription.show import Bar, complain, say
-from asr.inference.transcription.windows import Grid, Window
-from asr.inference.tuned import with_tuned
-from asr.model.checkpoint import choose_attention, open_checkpoint
-from asr.model.network import Model
-from asr.runtime.devices import choose_device
+from asr.inference.transcription.transcriber import Transcriber
 from asr.runtime.files import write_whole
 
 
@@ -58,30 +48,18 @@ def transcribe_files(request: Request) -> int:
     sources, problems = find_sources(request.files)
     names, called = output_names(request, sources)
     check_folder(request.output, names.values())
-    checkpoint = open_checkpoint(request.checkpoint)
-    other = choose_attention(checkpoint.model, request.attention, request.knobs)
-    device = choose_device(request.device)
-    model = (checkpoint.model if other is None else checkpoint.model.with_attention(other)).to(device).eval()
-    cutting = Cutting.of(request, model, device)
-    decoder = decoders.create(with_tuned(checkpoint, request.decoder, request.decoder_typed))
+    transcriber = Transcriber.of(request)
     for problem in problems:
         complain(problem)
     if not sources:
         return len(problems)
-    # graphs take seconds to load, so mistakes in the request come first
-    decoder = decoder.bind(checkpoint.units)
-    if request.format in CONFIDENT:
-        decoder = decoder.with_confidences()
-    longest = cutting.grid.emissions(request.segment_seconds)
-    reader = Reader(checkpoint.units, decoder, Timing.of(model), cutting.overlap, longest)
+    _ = transcriber.reader  # graphs take seconds to load, so mistakes in the request come first
     folder, tally, started = made_folder(request.output), Tally(len(problems)), time.perf_counter()
-    with Bar(sum_of_seconds(sources)) as bar, torch.inference_mode():
-        remarks = Remarks(cutting.grid.sample_rate, bar)
-        pieces = pieces_of(sources, request, cutting, remarks)
-        for result in transcripts(pieces, sources, model, reader, cutting.grid, request.batch_seconds, bar):
+    with Bar(sum_of_seconds(sources)) as bar:
+        remarks = Remarks(transcriber.cutting.grid.sample_rate, bar.complain)
+        for result in transcriber.transcripts(sources, remarks, bar.advance):
             if isinstance(result, str):
-                with bar.hidden():
-                    complain(result)
+                bar.complain(result)
                 tally.failed += 1
                 continue
             source, transcript = result
@@ -121,44 +99,3 @@ def sum_of_seconds(sources: Sequence[Source]) -> float | None:
         return None
     lengths = [promised_seconds(source.name) for source in sources]
     return None if None in lengths else sum(lengths)
-
-
-def transcripts(
-    pieces: Iterable[Piece],
-    sources: Sequence[Source],
-    model: Model,
-    reader: Reader,
-    grid: Grid,
-    batch_seconds: float,
-    bar: Bar,
-) -> Iterator[tuple[Source, Transcript] | str]:
-    """(source, transcript) or the sentence about it, for every source in turn; windows of several files share a batch."""
-    recordings: dict[int, Recording] = {}
-    for batch in batches(pieces, round(batch_seconds * grid.sample_rate)):
-        emissions = iter(recognized([piece for _, piece in batch if isinstance(piece, Window)], model))
-        for number, piece in batch:
-            if isinstance(piece, str):
-                recordings.pop(number, None)
-                yield piece
-                continue
-            recording = recordings.setdefault(number, Recording(sources[number].name, reader))
-            recording.add(next(emissions), piece)
-            bar.advance((piece.first * grid.stride + len(piece.samples)) / grid.sample_rate, number)
-            if piece.last:
-                yield sources[number], recordings.pop(number).transcript(piece.total / grid.sample_rate)
-
-
-def recognized(batch: Sequence[Window], model: Model) -> list[torch.Tensor]:
-    """(time, units) log-probabilities of every window."""
-    if not batch:
-        return []
-    place = next(model.parameters()).device
-    samples = torch.tensor([len(window.samples) for window in batch])
-    if len(batch) == 1:
-        waveforms = torch.from_numpy(batch[0].samples)[None]
-    else:
-        waveforms = torch.zeros(len(batch), int(samples.max()))
-        for row, window in enumerate(batch):
-            waveforms[row, : len(window.samples)] = torch.from_numpy(window.samples)
-    emissions, lengths = model(waveforms.to(place), samples.to(place))
-    return [emissions[row, :length] for row, length in enumerate(lengths.tolist())]

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from asr.audio.arrays import Sound
 from asr.audio.headers import AUDIO_SUFFIXES
 from asr.errors import UserError
 from asr.inference.alignment.ctm import in_one_field
@@ -26,11 +27,12 @@ class Source:
     """An audio file.
 
     name: how the user knows it, `-` for standard input; as `os.fsdecode` gives it where it is not UTF-8. below: the folder below
-    `output=` that its transcript goes to; empty for that folder itself.
+    `output=` that its transcript goes to; empty for that folder itself. sound: what is heard instead of a file.
     """
 
     name: str
     below: str = ""
+    sound: Sound | None = dataclasses.field(default=None, compare=False)
 
     @property
     def shown(self) -> str:
@@ -212,13 +214,13 @@ def printable(name: str) -> str:
 
 
 @contextlib.contextmanager
-def opened(source: Source) -> Iterator[Path]:
-    """The file to read for a source: its own, or one that holds all of standard input and is removed afterwards.
+def opened(source: Source) -> Iterator[Path | Sound]:
+    """What to read for a source: its sound or its file, or a file that holds all of standard input and is removed afterwards.
 
     Raises UserError if standard input cannot be kept.
     """
-    if source.name != STANDARD_INPUT:
-        yield Path(source.name)
+    if source.sound is not None or source.name != STANDARD_INPUT:
+        yield source.sound or Path(source.name)
         return
     # headers promise lengths, and libsndfile looks for the end: a pipe can tell neither
     with tempfile.NamedTemporaryFile(prefix="asr-standard-input-") as file:
@@ -230,7 +232,7 @@ def opened(source: Source) -> Iterator[Path]:
         yield Path(file.name)
 
 
-def named(error: UserError, source: Source, path: Path) -> str:
+def named(error: UserError, source: Source, path: Path | Sound) -> str:
     """The sentence of an error, with standard input called by its name."""
     message = str(error)
     return message.replace(str(path), "standard input") if source.name == STANDARD_INPUT else message

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy
 import torch
@@ -17,7 +17,6 @@ from asr.inference.transcription.inputs import Source, named, opened
 from asr.inference.transcription.one_pass import most_samples
 from asr.inference.transcription.remarks import Remarks
 from asr.inference.transcription.request import Request, check_windows, refuse_quadratic
-from asr.inference.transcription.show import complain
 from asr.inference.transcription.windows import Grid, Held, Pausing, Window, windows
 from asr.model.network import Model
 
@@ -70,7 +69,8 @@ def pieces_of(sources: Sequence[Source], request: Request, cutting: Cutting, rem
                         cancelled=functools.partial(remarks.cancelled, source),
                         narrow=functools.partial(remarks.narrow, source),
                     )
-                    for window in windows_of(blocks, cutting, source if request.one_pass else None):
+                    too_long = functools.partial(remarks.too_long, source) if request.one_pass else lambda seconds: None
+                    for window in windows_of(blocks, cutting, too_long):
                         yield number, window
                 except UserError as error:
                     sentence = named(error, source, path)
@@ -81,17 +81,15 @@ def pieces_of(sources: Sequence[Source], request: Request, cutting: Cutting, rem
             yield number, str(error)
 
 
-def windows_of(blocks: Iterator[numpy.ndarray], cutting: Cutting, one_pass: Source | None) -> Iterable[Window]:
-    """The windows of a recording. one_pass: the source, if the user asked for one window: named if it is too long for that."""
+def windows_of(
+    blocks: Iterator[numpy.ndarray], cutting: Cutting, too_long: Callable[[float], None]
+) -> Iterable[Window]:
+    """The windows of a recording. too_long: called with the seconds that one window may have, if the recording is longer."""
     grid, held = cutting.grid, Held()
     for block in blocks:
         held.add(block)
         if held.size > cutting.whole:
-            if one_pass is not None:
-                complain(
-                    f"{one_pass.name} is too long for one pass in the memory that is free: more than "
-                    f"{cutting.whole / grid.sample_rate:.0f} s. It is recognized in windows."
-                )
+            too_long(cutting.whole / grid.sample_rate)
             every = itertools.chain(drained(held), blocks)
             return windows(every, grid, cutting.length, cutting.overlap, cutting.pausing)
     return windows(drained(held), grid, held.size + 1, 0)

@@ -1,23 +1,19 @@
-"""What is said of recordings that can be recognized, but perhaps not well."""
+"""Warnings about recordings that may be recognized poorly."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from asr.inference.transcription.inputs import Source
-from asr.inference.transcription.show import Bar, complain
 
 
 class Remarks:
-    """Sentences on standard error while recordings are read. sample_rate: of the model, in Hz."""
+    """Warns while recordings are read. sample_rate: of the model, in Hz. say: shows a sentence to the user."""
 
-    def __init__(self, sample_rate: int, bar: Bar):
-        self.sample_rate, self.bar = sample_rate, bar
+    def __init__(self, sample_rate: int, say: Callable[[str], None]):
+        self.sample_rate, self.say = sample_rate, say
         self.narrow_files = 0
-
-    def say(self, sentence: str) -> None:
-        with self.bar.hidden():
-            complain(sentence)
 
     def mixed(self, source: Source, channels: int) -> None:
         """Says that a recording's channels are mixed."""
@@ -46,6 +42,13 @@ class Remarks:
         others = self.narrow_files - 1
         if others > 0:
             self.say(f"{others} more {'file has' if others == 1 else 'files have'} fewer than {self.sample_rate} Hz.")
+
+    def too_long(self, source: Source, seconds: float) -> None:
+        """Says that a recording is longer than the `seconds` that memory has room for in one pass."""
+        self.say(
+            f"{source.name} is too long for one pass in the memory that is free: more than {seconds:.0f} s. It is recognized in "
+            "windows."
+        )
 
     def unheard(self, source: Source) -> None:
         """Says that a transcript is empty."""

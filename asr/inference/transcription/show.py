@@ -73,6 +73,11 @@ class Bar:
         finally:
             self.bar.start()
 
+    def complain(self, sentence: str) -> None:
+        """Prints a sentence on standard error, above the bar."""
+        with self.hidden():
+            complain(sentence)
+
     def summary(
         self, files: int, failed: int, audio: float, skipped: float, seconds: float, folder: Path | None
     ) -> None:

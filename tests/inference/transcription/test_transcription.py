@@ -220,11 +220,13 @@ def test_a_long_recording_reads_as_the_parts_that_it_is_made_of(place, model, ca
 def test_a_recording_as_long_as_an_utterance_is_recognized_at_once_though_longer_than_a_window(
     place, model, monkeypatch
 ):
-    import asr.inference.transcription.files as files
+    import asr.inference.transcription.transcriber as transcriber
 
     heard = []
-    recognized = files.recognized
-    monkeypatch.setattr(files, "recognized", lambda batch, model: heard.append(len(batch)) or recognized(batch, model))
+    recognized = transcriber.recognized
+    monkeypatch.setattr(
+        transcriber, "recognized", lambda batch, model: heard.append(len(batch)) or recognized(batch, model)
+    )
     seconds = len(tones(TEXT, around=0.2)) / RATE
     record("x.wav", TEXT)
     for whole_seconds in (seconds + 0.01, seconds - 0.01):
