@@ -160,5 +160,6 @@ def test_arguments_in_docstrings_become_lists():
 
     docstring = "What it does.\n\nqueries: (time,).\nkeys, values: (time,),\n    as those.\nReturns (time,)."
     assert with_lists(docstring).splitlines() == [
-        "What it does.", "", "", "- **queries**: (time,).", "- **keys, values**: (time,),", "    as those.", "", "Returns (time,).",
+        "What it does.", "", "", "- **queries**: (time,).", "- **keys, values**: (time,),", "    as those.", "",
+        "Returns (time,).",
     ]  # fmt: skip
