@@ -58,8 +58,10 @@ def test_what_only_a_newer_python_installs_gets_a_marker():
     ]  # fmt: skip
 
 
-def test_every_installation_that_the_readme_names_holds_the_versions():
-    commands = re.findall(r"pip install [^`&\n#]*-e [^`&\n#]*", (ROOT / "README.md").read_text())
+def test_every_installation_that_the_readme_and_the_docs_name_holds_the_versions():
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    text = "\n".join(page.read_text(encoding="utf8") for page in pages)
+    commands = re.findall(r"pip install [^`&\n#]*-e [^`&\n#]*", text)
     assert len(commands) >= 4
     for command in commands:
         assert "-c constraints.txt" in command, command

@@ -1,0 +1,165 @@
+"""What the README and the docs say holds: links lead somewhere, commands are taken, every setting is in the reference."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from asr.config.overrides import as_hydra_takes
+from asr.config.settings import CONF, check_overrides, groups
+from asr.model.attention import attentions
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import settings_reference  # noqa: E402
+import site_pages  # noqa: E402
+
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")])
+NAMES = {program: name for name, program in settings_reference.PROGRAMS.items()}
+ALIASES = {"cross_evaluate": {"attention": "attentions"}}  # as its @command has them
+# words in commands that stand for something of the reader's
+PLACEHOLDERS = ("…", "...", "UTTERANCE")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def commands_of(page: Path) -> list[str]:
+    """The command lines of a page that run Python programs of ours, in blocks and in sentences, without what precedes them."""
+    text = page.read_text(encoding="utf8")
+    lines = [line for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
+    lines += [" ".join(inline.split()) for inline in re.findall(r"`((?:python|\.venv)[^`]+)`", text)]
+    found = []
+    for line in lines:
+        for command in re.split(r"\s+#", line)[0].split(" && "):
+            if match := re.match(r"(?:\.venv/bin/)?python ((?:scripts/)?\w+\.py\b.*)", command):
+                found.append(match[1])
+    return found
+
+
+COMMANDS = [(name_of(page), command) for page in PAGES for command in commands_of(page)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_relative_link_leads_to_a_file(page):
+    generated = {ROOT / "docs" / name for name in site_pages.GENERATED}
+    for _, target, _ in site_pages.LINK.findall(page.read_text(encoding="utf8")):
+        path, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", target) or not path:
+            continue
+        there = (page.parent / path).resolve()
+        assert there.exists() or there in generated, f"{target} leads nowhere"
+        if there.parent == ROOT / "docs" / "reference" and anchor:
+            assert f"\n## {anchor}\n" in settings_reference.reference(), f"the reference has no section {anchor}"
+
+
+def test_the_pages_have_commands():
+    assert len(COMMANDS) > 50
+    assert {command.split()[0] for _, command in COMMANDS} >= {"train.py", "evaluate.py", "transcribe.py"}
+
+
+@pytest.mark.parametrize("page, command", COMMANDS, ids=lambda text: text[:60])
+def test_every_command_is_one_that_the_program_takes(page, command):
+    program, *arguments = shlex.split(command)
+    arguments = [argument for argument in arguments if argument not in PLACEHOLDERS]
+    assert (ROOT / program).is_file()
+    if program in NAMES:
+        check_settings(NAMES[program], arguments)
+    else:
+        check_words(ROOT / program, arguments)
+
+
+def check_settings(config_name: str, arguments: list[str]) -> None:
+    """Asks the program's own check of settings; files to transcribe are not settings."""
+    if config_name == "transcribe":
+        arguments = [argument for argument in arguments if "=" in argument]
+    if arguments == ["--help"]:
+        return
+    for typed, meant in ALIASES.get(config_name, {}).items():
+        arguments = [re.sub(rf"^{typed}=", f"{meant}=", argument) for argument in arguments]
+    check_overrides(config_name, as_hydra_takes(config_name, arguments))
+
+
+def check_words(script: Path, arguments: list[str]) -> None:
+    """A script without Hydra says in its text which settings and flags it takes; prepare.py takes those of the corpora."""
+    known = script.read_text(encoding="utf8")
+    if script.name == "prepare.py":
+        known += (CONF / "corpus" / f"{arguments[0]}.yaml").read_text(encoding="utf8").replace(": ", "= ")
+    for argument in arguments:
+        if argument.startswith("--") or "=" in argument:
+            word = argument if argument.startswith("--") else argument.split("=")[0]
+            assert re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", known), f"{script.name} does not take {word}"
+
+
+def keys_in(content: dict, prefix: str = "") -> set[str]:
+    """Every dotted key of a YAML file."""
+    found = set()
+    for key, value in content.items():
+        found.add(f"{prefix}{key}")
+        if isinstance(value, dict):
+            found |= keys_in(value, f"{prefix}{key}.")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("**/*.yaml")), ids=lambda path: path.relative_to(CONF).as_posix())
+def test_the_reference_has_every_setting(path):
+    text = settings_reference.reference()
+    group, _, choice = path.relative_to(CONF).with_suffix("").as_posix().partition("/")
+    content = yaml.safe_load(path.read_text(encoding="utf8"))
+    if group == "experiment":
+        assert f"`experiment={choice}`" in text
+        return
+    if choice:
+        text = text.split(f"### `{group}={choice}`\n")[1].split("\n##")[0]
+    elif group in settings_reference.PROGRAMS:
+        text = text.split(f"## `{settings_reference.PROGRAMS[group]}`\n")[1].split("\n## ")[0]
+    prefix = f"{group}." if choice and group != "attention" else ""
+    own = {key: value for key, value in content.items() if key not in settings_reference.NOT_OURS}
+    for key in keys_in(own) - ({"name"} if choice else set()):
+        assert f"`{prefix}{key}`" in text
+
+
+def test_the_reference_has_the_comments_beside_before_and_below_a_setting():
+    text = "# What it is\nname: it\nfirst: 1   # one\n# zero,\nsecond: a   # two\n           # and more\nthird:\n  inner: {}\n"
+    assert settings_reference.settings_of(text)[1:] == [
+        ("first", "1", "one"),
+        ("second", "a", "zero, two and more"),
+        ("third", "", ""),
+        ("third.inner", "{}", ""),
+    ]
+    assert settings_reference.about(text) == "What it is"
+
+
+def test_every_group_has_a_section():
+    headings = set(re.findall(r"^## (\w+)$", settings_reference.reference(), re.M))
+    assert headings == set(groups())
+
+
+@pytest.mark.parametrize("attention", attentions.names())
+def test_every_attention_has_a_section_and_but_for_auto_a_figure(attention):
+    text = (ROOT / "docs/attentions.md").read_text(encoding="utf8")
+    assert f"\n## {attention}\n" in text
+    assert attention == "auto" or f"![](attentions/{attention}.png)" in text
+
+
+def test_the_python_of_the_kernels_page_runs():
+    text = (ROOT / "docs/kernels.md").read_text(encoding="utf8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    assert len(blocks) == 2
+    exec(compile("\n".join(blocks), "docs/kernels.md", "exec"), {})
+
+
+def test_arguments_in_docstrings_become_lists():
+    pytest.importorskip("griffe")
+    from site_docstrings import with_lists
+
+    docstring = "What it does.\n\nqueries: (time,).\nkeys, values: (time,),\n    as those.\nReturns (time,)."
+    assert with_lists(docstring).splitlines() == [
+        "What it does.", "", "", "- **queries**: (time,).", "- **keys, values**: (time,),", "    as those.", "",
+        "Returns (time,).",
+    ]  # fmt: skip
