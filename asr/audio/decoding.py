@@ -1,8 +1,8 @@
 """Audio files of any kind, decoded block by block: the one way from a file to samples, for corpora, batches and transcription.
 
-libsndfile (soundfile) decodes what it knows the length of and can seek in, FFmpeg (PyAV) all else, `asr.audio.sphere` the
-files of
-the LDC. What is decoded is the truth; what the header promised (`asr.audio.headers`) is compared with it at the end.
+libsndfile (soundfile) decodes what it can seek in and knows the length of, FFmpeg (PyAV) everything else, and
+`asr.audio.sphere` the files of the LDC. What is decoded counts; at the end it is compared with what the header promised
+(`asr.audio.headers`).
 """
 
 from __future__ import annotations

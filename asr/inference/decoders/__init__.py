@@ -26,10 +26,11 @@ decoders = Registry("asr.inference.decoders", "decoder")
 
 @dataclasses.dataclass(frozen=True)
 class Word:
-    """A word of a hypothesis. start, end: emission frames, from the first one of its first unit to behind the last one of its
-    last unit. confidence: its posterior probability, 0..1 (`asr.inference.decoders.confidence`); None where the decoder was
-    not asked for
-    it."""
+    """A word of a hypothesis.
+
+    start, end: emission frames, from the first of its first unit up to, not including, the one after its last unit.
+    confidence: its posterior probability, 0..1 (`asr.inference.decoders.confidence`); None unless the decoder was asked for it.
+    """
 
     word: str
     start: int

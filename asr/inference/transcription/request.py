@@ -25,9 +25,8 @@ class Request:
     files: audio files, folders, globs, and `-` for standard input. attention: settings of another attention than the
     checkpoint's own; knobs: settings to change in it. decoder_typed: settings of the decoder that the user gave; the others are
     those found by `scripts/tune_decoder.py`, if any. format: a key of `asr.inference.transcription.formats.FORMATS`. output: a
-    folder for
-    one file a recording; None: standard output. channel: of recordings with several, from 1, as a CTM says; None: their mean.
-    longest_seconds: longer files are named and left out; None: any length.
+    folder for one file per recording; None: standard output. channel: which one of a recording with several, from 1; None: their
+    mean. longest_seconds: longer files are named and left out; None: any length.
     whole_seconds: recordings up to this length are recognized at once, as utterances are; longer ones in windows of at most
     `window_seconds`, from pause to pause. pause_seconds: the shortest pause that counts; None: none does. Where there is no
     pause, windows overlap by `overlap_seconds`. skip_seconds: of longer pauses only the ends are recognized; None: all is.

@@ -32,8 +32,8 @@ LOOKAHEAD = 3  # windows ahead, in which it is planned where to cut
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """How samples become emissions. stride: samples from one emission to the next; frame: samples that the first frame sees; hop:
-    samples from one frame to the next."""
+    """How samples become emissions: `stride` samples an emission, `frame` samples in the first frame, `hop` from one frame to the
+    next."""
 
     stride: int
     frame: int
@@ -88,14 +88,12 @@ class Pausing:
 def windows(
     blocks: Iterable[ndarray], grid: Grid, length: int, overlap: int, pausing: Pausing | None = None
 ) -> Iterator[Window]:
-    """Windows of at most `length` emissions: from pause to pause where the recording pauses, as
-    `asr.inference.transcription.pauses`
-    says; where it does not, or if `pausing` is None, of `length`, the next one beginning `length - overlap` later.
+    """Windows of at most `length` emissions, from pause to pause (`asr.inference.transcription.pauses`).
 
-    A window that ends the recording is shorter, but has more than `overlap` if it overlaps with the one before. Without
-    `pausing` a recording of up to `length` emissions is one window. Only what is still needed of the blocks is held, and what
-    blocks it comes in makes no difference. Raises ValueError unless 0 <= overlap < length; and UserError if the recording is
-    shorter than one frame.
+    Without pauses, or if `pausing` is None, windows have `length` emissions, and the next one begins `length - overlap` later.
+    The last window is shorter, but longer than `overlap` if it overlaps with the one before. Without `pausing`, a recording of
+    up to `length` emissions is one window. Blocks are held only while they are needed; where they are split makes no difference.
+    Raises ValueError unless 0 <= overlap < length, and UserError if the recording is shorter than one frame.
     """
     if not 0 <= overlap < length:
         raise ValueError(f"the overlap, {overlap}, must lie in 0..{length - 1}")
