@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +71,9 @@ def make_folder(folder: Path) -> bool:
 
     Raises OSError if it cannot be made.
     """
-    for attempt in itertools.count():
+    attempts = 0
+    while True:
+        attempts += 1
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             folder.mkdir()
@@ -81,7 +82,7 @@ def make_folder(folder: Path) -> bool:
             if folder.is_dir():
                 return False
             # another process has just removed it, or an empty folder above it; unless a file is in the way
-            if attempt == 100:
+            if attempts > 100:
                 raise
 
 
@@ -102,9 +103,10 @@ def folder_of_its_own(wanted: Path) -> Path:
     Of several processes that ask at the same time each gets its own. Raises UserError if it cannot be made.
     """
     try:
-        for number in itertools.count(1):
-            folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-            if make_folder(folder):
-                return folder
+        folder, number = wanted, 1
+        while not make_folder(folder):
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}-{number}")
+        return folder
     except OSError as error:
         raise UserError(f"run={wanted}: the folder cannot be made: {error.strerror}.") from None
