@@ -46,7 +46,7 @@ READY = "print('ready', flush=True); sys.stdin.readline()\n"
 def test_each_gets_a_folder_of_its_own_though_others_try_and_remove_theirs(tmp_path):
     program = f"""
 from pathlib import Path
-from asr.training.run_folder import folder_of_its_own, remove_if_empty
+from asr.runtime.files import folder_of_its_own, remove_if_empty
 from asr.config.settings import check_folder
 {READY}
 for number in range(100):
@@ -120,7 +120,7 @@ def test_a_corpus_that_two_prepare_at_once_is_prepared_for_both(tmp_path):
     program = f"""
 from pathlib import Path
 from asr.data.corpora import corpora
-from asr.training.run_folder import fingerprint
+from asr.data.fingerprint import fingerprint
 import asr.audio.reading, lhotse
 source = corpora.create({{"name": "folder", "path": "."}})
 {READY}

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from asr.errors import ArgumentError
 from asr.kernels.dispatch import check_environment
-from asr.model.attention import label_of
 
 
 class Attention(torch.nn.Module, abc.ABC):
@@ -101,7 +100,8 @@ class Attention(torch.nn.Module, abc.ABC):
 
     def label(self) -> str:
         """Its name in tables, with the knob that matters most: `full`, `i_clustered-100`, `lsh-4`."""
-        return label_of(self.settings())
+        knob = self.label_knob
+        return self.name if knob is None else f"{self.name}-{self.settings()[knob]}"
 
     def extra_repr(self) -> str:
         return ", ".join(f"{knob}={getattr(self, knob)}" for knob in [*self.knobs(), "seed"])
