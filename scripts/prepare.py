@@ -53,18 +53,19 @@ def parse_arguments(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any
 
 def show_help(only: str | None = None) -> None:
     """Prints the settings of every corpus, or of one, with what its file in `conf/` says of them."""
-    print(as_called(f"{__doc__}\n\nThe corpora and their settings, with defaults:"))
+    lines = [f"{__doc__}\n\nThe corpora and their settings, with defaults:"]
     for name in [only] if only else corpora.names():
         text = (CONF / "corpus" / f"{name}.yaml").read_text(encoding="utf8")
         about = [line.removeprefix("#").removeprefix(" ") for line in text.split("\nname:")[0].splitlines()]
-        print("\n".join([f"\n  {name}", *(f"    {line}" for line in about)]))
+        lines += [f"\n  {name}", *(f"    {line}" for line in about)]
         for key, (_, default) in settings_of(name).items():
             value = "(needed)" if default is dataclasses.MISSING else "null" if default is None else default
             shown = f"{key}={str(value).lower() if isinstance(value, bool) else value}"
             comment = re.search(rf"^{key}:[^#\n]*# (.+)$", text, re.MULTILINE)
-            print(f"      {shown:<26} {comment[1] if comment else ''}".rstrip())
-    print("\nA setting that is true or false may be given as a flag: --allow-missing is allow_missing=true.")
-    print(f"For every corpus: cache={OWN['cache'][1]} (where it is kept), workers={OWN['workers'][1]}", flush=True)
+            lines.append(f"      {shown:<26} {comment[1] if comment else ''}".rstrip())
+    lines.append("\nA setting that is true or false may be given as a flag: --allow-missing is allow_missing=true.")
+    lines.append(f"For every corpus: cache={OWN['cache'][1]} (where it is kept), workers={OWN['workers'][1]}")
+    print(as_called("\n".join(lines)), flush=True)
 
 
 def show(corpus: Corpus) -> None:
