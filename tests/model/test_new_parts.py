@@ -45,8 +45,8 @@ if __name__ == "__main__":
 
 def test_the_parts_of_contributing_train_are_scored_come_back_and_keep_the_contracts(tmp_path):
     tree = tmp_path / "tree"
-    for name in ("asr", "kernels", "conf", "tests"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("asr", "kernels", "conf", "scripts", "tests"):
+        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("train.py", "evaluate.py", "pyproject.toml"):
         shutil.copy(ROOT / name, tree)
     examples = EXAMPLE.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf8"))
