@@ -38,8 +38,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).
 from contestant import Contestant  # noqa: E402
 
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
+from asr.config.checks import check_overrides  # noqa: E402
 from asr.config.overrides import as_hydra_takes  # noqa: E402
-from asr.config.settings import check_overrides  # noqa: E402
 from asr.errors import UserError  # noqa: E402
 
 HERE = Path(__file__).resolve().parent

@@ -29,8 +29,8 @@ This page is generated from the files in `conf/` and their comments each time th
 
 A **group** is a folder of choices: `decoder=wfst` picks `conf/decoder/wfst.yaml`. A **setting** of a choice is reached through
 its group: `decoder.beam=24`. The settings of a program and the knobs of attention stand alone: `clusters=200`. `???` marks a
-setting that you must give. Where the default does not show what a setting may be, a column says it; without one, a setting
-takes any value of its default's kind, and any text if its default is `null`. `python train.py --cfg job` prints the whole configuration that a command line composes.
+setting that you must give. Where the column "may be" is empty, a setting takes any value of its default's kind, or any text if
+its default is `null`. `python train.py --cfg job` prints the whole configuration that a command line composes.
 """
 
 
@@ -50,7 +50,8 @@ def table(settings: list[Setting], prefix: str = "") -> str:
     if not settings:
         return ""
     rows = [
-        f"| {code(prefix + one.key)} | {code(one.default)} | {cell(one.limit)} | {cell(one.comment)} |" for one in settings
+        f"| {code(prefix + one.key)} | {code(one.default)} | {cell(one.limit)} | {cell(one.comment)} |"
+        for one in settings
     ]
     return "\n".join(["| setting | default | may be | |", "|---|---|---|---|", *rows, ""])
 

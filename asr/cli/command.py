@@ -17,9 +17,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from asr.cli.sweeps import (
+    best_on_dev,
+    keep_job,
+    same_run,
+    same_trainings,
+    show_sweep,
+    take_jobs,
+    write_sweep,
+)
+from asr.config.checks import check_overrides
 from asr.config.help import help_text
+from asr.config.hydra_settings import is_multirun, search_folders
 from asr.config.overrides import as_hydra_takes, escaped, is_sweep, key_of, parsed, quoted, split_setting
-from asr.config.settings import CONF, OWN, all_knobs, check_overrides, compose, file_of
+from asr.config.settings import CONF, OWN, all_knobs, compose, file_of
 from asr.errors import Stopped, UserError
 from asr.runtime.called import as_called
 from asr.runtime.files import folder_of_its_own, remove_if_empty
@@ -47,32 +58,34 @@ def command(
     def decorate(function: Callable[[Any], Any]) -> Callable[[], None]:
         @functools.wraps(function)
         def program() -> None:
-            config_name = default_name
             settle()
             name = Path(sys.argv[0]).name
-            if any(argument in ("-h", "--help") for argument in sys.argv[1:]):
-                about = inspect.cleandoc(function.__doc__ or "")
-                with mistakes_as_sentences(name):
-                    print(as_called(help_text(config_name, about, "[file …]" if files else "")), flush=True)
-                return
             with mistakes_as_sentences(name):
                 named = take_files() if files else []
                 for key, meant in (aliases or {}).items():
                     sys.argv[1:] = [re.sub(rf"^{key}=", f"{meant}=", argument) for argument in sys.argv[1:]]
                 asked = hydra_options(sys.argv[1:])
                 if asked.shell_completion:
-                    run_with_hydra(config_name, function, name, sys.argv[1:])
+                    run_with_hydra(default_name, function, name, sys.argv[1:])
                     return
-                sys.argv[1:] = flags_first(sys.argv[1:], asked.overrides)
                 config_name = asked.config_name or default_name
-                OWN[:] = [own_conf(asked.config_dir)] if asked.config_dir else []
+                search_folders(config_name, asked.config_dir, asked.overrides)
+                if asked.help:
+                    about = inspect.cleandoc(function.__doc__ or "")
+                    print(as_called(help_text(default_name, about, "[file …]" if files else "")), flush=True)
+                    return
                 if not file_of(config_name).is_file():
                     raise UserError(f"--config-name {config_name}: there is no {file_of(config_name)}.")
+                if not asked.multirun and is_multirun(config_name, asked.overrides):
+                    sys.argv.append("--multirun")
+                sys.argv[1:] = flags_first(sys.argv[1:], asked.overrides)
                 if arguments is not None:
                     sys.argv[1:] = arguments(sys.argv[1:])
                 taken = as_hydra_takes(config_name, sys.argv[1:])
-                check_overrides(config_name, taken)
+                jobs = check_overrides(config_name, taken)
                 check_libraries()
+                for sentence in same_trainings(jobs):
+                    print(sentence, flush=True)
                 whole = functools.partial(with_files, function, named) if files else function
                 with own_folder(config_name, taken) as folder:
                     run_with_hydra(config_name, whole, name, [*taken, *folder])
@@ -106,20 +119,12 @@ def hydra_options(arguments: list[str]) -> Any:
 
 
 def flags_first(arguments: list[str], settings: list[str]) -> list[str]:
-    """The arguments with all flags before all settings, where Hydra knows them; --multirun only once."""
+    """The arguments with all flags before all settings, where Hydra finds them; --multirun only once."""
     flags = list(arguments)
     for setting in reversed(settings):
         del flags[len(flags) - 1 - flags[::-1].index(setting)]
     several = [flag for flag in flags if flag in ("-m", "--multirun")]
     return [*several[:1], *(flag for flag in flags if flag not in several), *settings]
-
-
-def own_conf(folder: str) -> Path:
-    """The folder of --config-dir, made absolute; raises UserError if there is none."""
-    path = Path(folder).expanduser().absolute()
-    if not path.is_dir():
-        raise UserError(f"--config-dir {folder}: there is no such folder.")
-    return path
 
 
 def take_files() -> list[str]:
@@ -245,12 +250,9 @@ def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str, 
             raise
     finally:
         sys.argv = typed
-        jobs = []
-        if sweep is not None:
-            from asr.cli.sweeps import show_sweep, take_jobs, write_sweep
-
-            if jobs := take_jobs(sweep):
-                show_sweep(sweep, write_sweep(sweep, jobs))
+        jobs = take_jobs(sweep) if sweep is not None else []
+        if sweep is not None and jobs:
+            show_sweep(sweep, write_sweep(sweep, jobs))
     if any(job["failed"] for job in jobs):
         raise SystemExit(1)
 
@@ -270,25 +272,29 @@ def one_of_several(function: Callable[[Any], Any], config, folder: Path, name: s
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from asr.cli.sweeps import best_on_dev, keep_job, same_run
-
     overrides, number = typed_settings(), HydraConfig.get().job.num
     # where the command was typed: with hydra.job.chdir=true the job is elsewhere
     here = Path(HydraConfig.get().runtime.cwd)
     sweep = here / HydraConfig.get().sweep.dir
     print(f"\n[{number + 1}] {' '.join(overrides)}", flush=True)
-    job = {"overrides": overrides, "run": os.path.relpath(folder, here), "said": "stopped", "failed": True}
+    job = {"overrides": overrides, "run": os.path.relpath(folder, here), "dev": None, "said": "stopped", "failed": True}
     keep_job(sweep, number, job)
     same = same_run(folder, config)
     if same is not None:
-        job |= {"run": os.path.relpath(same, here), "said": f"the same training as {same.name}", "failed": False}
+        dev = best_on_dev(same)
+        job |= {
+            "run": os.path.relpath(same, here),
+            "dev": dev,
+            "said": f"the same training as {same.name}",
+            "failed": False,
+        }
         keep_job(sweep, number, job)
-        print(f"the same training as {job['run']}: its attention does not read what differs; not run again")
+        print(f"the same training as {job['run']}: not run again")
         remove_if_empty(folder)
-        return best_on_dev(same)
+        return dev
     try:
         result = function(config)
-        job |= {"said": "", "failed": False}
+        job |= {"dev": result, "said": "", "failed": False}
         return result
     except Stopped as error:
         job["said"] = str(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,23 +24,45 @@ from asr.config.values import check_addition, check_value, of_own_corpus
 from asr.errors import UserError, nearest
 from asr.runtime.files import make_folder
 
-Combination = tuple[tuple[str, Any], ...]
+Pairs = tuple[tuple[str, Any], ...]
 
 
-def check_overrides(config_name: str, arguments: list[str]) -> None:
-    """Raises UserError for the first of `arguments` that `conf/<config_name>.yaml` has no use for."""
-    combinations = combinations_of(config_name, arguments)
-    # in a sweep over attentions a knob need not be read by all of them
-    read = {knob for attention in attentions_in(combinations) for knob in knobs_of(attention)}
-    for combination in combinations:
-        check_combination(config_name, combination, read)
+class Job(NamedTuple):
+    """One run that was asked for. pairs: all that was typed for it. schema: of what it chooses.
 
-
-def combinations_of(config_name: str, arguments: list[str]) -> list[Combination]:
-    """The (key, value) pairs of every run that the arguments ask for: one, or each of a sweep.
-
-    Raises UserError for arguments that cannot be read, and for sweeps that cannot be run.
+    values: settings with their values. added, removed: keys.
     """
+
+    pairs: Pairs
+    schema: Schema
+    values: list[tuple[str, Any]]
+    added: list[str]
+    removed: list[str]
+
+    @property
+    def attention(self) -> str | None:
+        """The attention that is chosen, by its file; None where it comes with a checkpoint."""
+        return self.schema.choices.get("attention")
+
+
+def check_overrides(config_name: str, arguments: list[str]) -> list[Job]:
+    """The jobs that the arguments ask for: one, or each of a sweep.
+
+    Raises UserError for the first thing that `conf/<config_name>.yaml` has no use for.
+    """
+    schemas: dict[tuple[str, ...], Schema] = {}
+    jobs = [job_of(config_name, pairs, schemas) for pairs in combinations_of(config_name, arguments)]
+    # in a sweep over attentions a knob need not be read by all of them
+    read = {knob for job in jobs if job.attention for knob in knobs_of(job.attention)} if len(jobs) > 1 else set()
+    for schema in schemas.values():
+        check_own_files(schema)
+    for job in jobs:
+        check_job(config_name, job, read)
+    return jobs
+
+
+def combinations_of(config_name: str, arguments: list[str]) -> list[Pairs]:
+    """The (key, value) pairs of each job. Raises UserError for arguments that cannot be read, and sweeps that cannot be run."""
     from hydra._internal.utils import get_args_parser
 
     parsed = get_args_parser().parse_args(arguments)
@@ -59,69 +81,51 @@ def combinations_of(config_name: str, arguments: list[str]) -> list[Combination]
     return list(itertools.product(*map(values_of, overrides)))
 
 
-def attentions_in(combinations: Iterable[Combination]) -> set[str]:
-    """The attentions that are chosen in some combination."""
-    chosen = {str(value) for combination in combinations for key, value in combination if key == "attention"}
-    return chosen & set(groups()["attention"])
+def check_job(config_name: str, job: Job, read: Collection[str]) -> None:
+    """Raises UserError for a mistake in the settings of one job. read: knobs that an attention of the same sweep reads."""
+    for key in job.added:
+        check_addition(job.schema, key)
+    for key in job.removed:
+        check_removal(job.schema, key)
+    typed = {key.lstrip("+") for key, _ in job.pairs}
+    for key, value in job.values:
+        if not of_own_corpus(config_name, key, typed):
+            check_value(job.schema, key, value)
+    for key, _ in job.values:
+        if job.attention and key in all_knobs() and key not in (*read, *knobs_of(job.attention)):
+            raise UserError(unread_knob(job.attention, key))
+    check_nothing_missing(job.schema, {key for key, _ in job.values})
+    check_whole(job.schema.config, job.values)
 
 
-class Typed(NamedTuple):
-    """What was typed for one run. chosen: `group=choice`. values: settings with their values. added, removed: keys."""
+def job_of(config_name: str, pairs: Pairs, schemas: dict[tuple[str, ...], Schema]) -> Job:
+    """A job by what was typed for it; Hydra's own settings are left out. schemas: those composed so far, by choices.
 
-    chosen: list[str]
-    values: list[tuple[str, Any]]
-    added: list[str]
-    removed: list[str]
-
-
-def check_combination(config_name: str, combination: Combination, read: Collection[str] = ()) -> None:
-    """Raises UserError for a mistake in the settings of one run. read: knobs that an attention of the same sweep reads."""
-    typed = parted(config_name, combination)
-    schema = schema_of(config_name, typed.chosen)
-    check_own_files(schema)
-    for key in typed.added:
-        check_addition(schema, key)
-    for key in typed.removed:
-        check_removal(schema, key)
-    keys = {key.lstrip("+") for key, _ in combination}
-    for key, value in typed.values:
-        if not of_own_corpus(config_name, key, keys):
-            check_value(schema, key, value)
-    check_knobs(schema, [key for key, _ in typed.values if key not in read])
-    check_nothing_missing(schema, {key for key, _ in typed.values})
-    check_whole(schema.config, typed.values)
-
-
-def parted(config_name: str, combination: Combination) -> Typed:
-    """The settings of one run by what they do; Hydra's own are left out. Raises UserError for an unknown choice."""
+    Raises UserError for an unknown choice.
+    """
     available, defaults = groups(), default_choices(config_name)
-    typed = Typed([], [], [], [])
-    for key, value in combination:
+    chosen: list[str] = []
+    values: list[tuple[str, Any]] = []
+    added: list[str] = []
+    removed: list[str] = []
+    for key, value in pairs:
         if is_hydras(key):
             continue
         if key.startswith("~"):
-            typed.removed.append(key[1:])
+            removed.append(key[1:])
         elif key.startswith("+"):
-            typed.added.append(key[1:])
+            added.append(key[1:])
         elif key in available and key in defaults:
             allowed = available[key] + (["null"] if defaults[key] == "null" else [])
             name = "null" if value is None else str(value)
             if name not in allowed:
                 raise UserError(f"There is no {key} called {name!r}: {nearest(name, available[key])}.")
-            typed.chosen.append(f"{key}={name}")
+            chosen.append(f"{key}={name}")
         else:
-            typed.values.append((key, value))
-    return typed
-
-
-def check_knobs(schema: Schema, keys: list[str]) -> None:
-    """Raises UserError for a knob among the keys that the chosen attention does not read."""
-    attention = schema.choices.get("attention")
-    if attention is None:
-        return
-    for key in keys:
-        if key in all_knobs() and key not in knobs_of(attention):
-            raise UserError(unread_knob(attention, key))
+            values.append((key, value))
+    if tuple(chosen) not in schemas:
+        schemas[tuple(chosen)] = schema_of(config_name, chosen)
+    return Job(pairs, schemas[tuple(chosen)], values, added, removed)
 
 
 def check_nothing_missing(schema: Schema, given: Collection[str]) -> None:

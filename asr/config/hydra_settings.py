@@ -36,29 +36,31 @@ def is_hydras(key: str) -> bool:
     return re.split(r"[./]", key.lstrip("+~"))[0] == "hydra"
 
 
-def own_folders(config_name: str, config_dir: str | None, arguments: list[str]) -> list[Path]:
-    """The folders of --config-dir and hydra.searchpath, which a configuration of one's own may set too.
+def search_folders(config_name: str, config_dir: str | None, arguments: list[str]) -> None:
+    """Has settings searched in the folders of --config-dir and `hydra.searchpath`, which a configuration there may set too.
 
     Raises UserError for a folder that does not exist.
     """
+    OWN[:] = [] if config_dir is None else [existing(Path(config_dir), f"--config-dir {config_dir}")]
+    places = search_path(config_name, arguments)
+    OWN.extend(existing(folder_at(str(place)), f"hydra.searchpath={place}") for place in places)
+
+
+def search_path(config_name: str, arguments: list[str]) -> list[Any]:
+    """`hydra.searchpath` as typed, or else as the file of the configuration sets it."""
     import yaml
 
-    folders = []
-    if config_dir is not None:
-        folders.append(existing(Path(config_dir), f"--config-dir {config_dir}"))
-    OWN[:] = folders
-    typed = [one for one in arguments if one.lstrip("+").startswith("hydra.searchpath=")]
-    if typed:
-        searched = parse_overrides(typed)[-1].value()
-    else:
-        try:
-            content = yaml.load(text_of(config_name), yaml.CSafeLoader)
-        except yaml.YAMLError:
-            return folders  # composing says what is wrong
-        searched = ((content or {}).get("hydra") or {}).get("searchpath")
-    for place in searched if isinstance(searched, list) else []:
-        folders.append(existing(folder_at(str(place)), f"hydra.searchpath={place}"))
-    return folders
+    if typed := [one for one in arguments if one.partition("=")[0].lstrip("+") == "hydra.searchpath"]:
+        places = parse_overrides(typed)[-1].value()
+        if not isinstance(places, list):
+            raise UserError(f"{typed[-1]}: give a list of folders: hydra.searchpath=[FOLDER].")
+        return places
+    try:
+        content = yaml.load(text_of(config_name), yaml.CSafeLoader)
+    except yaml.YAMLError:
+        return []  # composing says what is wrong
+    places = ((content or {}).get("hydra") or {}).get("searchpath")
+    return places if isinstance(places, list) else []
 
 
 def existing(folder: Path, typed: str) -> Path:
@@ -84,7 +86,7 @@ def folder_at(place: str) -> Path:
 
 def is_multirun(config_name: str, arguments: list[str]) -> bool:
     """Whether `hydra.mode` is MULTIRUN, on the command line or in a configuration of one's own."""
-    typed = [one for one in arguments if is_hydras(one) and one.partition("=")[0] == "hydra.mode"]
+    typed = [one for one in arguments if one.partition("=")[0].lstrip("+") == "hydra.mode"]
     if not typed and not OWN:
         return False
     pairs = (one.partition("=") for one in arguments)
@@ -136,7 +138,9 @@ def check_sweep(override: Any, sweeper: str) -> None:
                 f"{override.input_line}: glob(…) needs a group, not a setting. The groups: {', '.join(groups())}."
             )
         if not override.value().filter(choices):
-            raise UserError(f"{override.input_line}: it matches no {override.key_or_group}. One of: {', '.join(choices)}.")
+            raise UserError(
+                f"{override.input_line}: it matches no {override.key_or_group}. One of: {', '.join(choices)}."
+            )
 
 
 def check_removal(schema: Schema, key: str) -> None:

@@ -5,9 +5,9 @@
     device: auto          # [auto, cpu or cuda]
     betas: [0.9, 0.98]    # [list of numbers >= 0 and < 1]
 
-Alternatives are separated by commas and `or`. An alternative is `text`, a value as YAML writes it, or numbers: `whole number` or
-`number` with bounds joined by `and`. The kind may be left out where the default shows it, and so may the whole bracket: any value
-of the default's kind is allowed then, and any text or null where the default is null.
+Alternatives are separated by commas and `or`. An alternative is a value as YAML writes it, `any text`, `whole number` or `number`
+with bounds joined by `and`, or a `list of` text or numbers. The kind of number may be left out where the default shows it.
+Without a bracket, any value of the default's kind is allowed, and any text or null where the default is null.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 BOUNDS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
-KINDS: dict[str, type] = {"whole number": int, "number": float, "text": str}
 SINGULAR = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-PLURAL = {bool: "true or false", int: "whole numbers", float: "numbers", str: "texts"}
+PLURAL = {int: "whole numbers", float: "numbers", str: "text"}
 
 BOUND = r"(>=|>|<=|<) *([-+.\deE]+)"
-KIND = re.compile(rf"(list of )?(whole number|number|text|)s? *((?:{BOUND}(?: and (?=[<>]))?)*)")
+BOUNDED = rf"(?:{BOUND}(?: and (?=[<>]))?)*"
+NUMBERS = re.compile(rf"(list of )?(?:(whole number|number)s?)? *({BOUNDED})")
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class Limit:
         if not self.ranges and not self.choices:
             return True
         # true is no 1
-        return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices) or any(
-            one.admits(value) for one in self.ranges
-        )
+        return any(
+            value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices
+        ) or any(one.admits(value) for one in self.ranges)
 
     @property
     def nullable(self) -> bool:
@@ -96,7 +96,9 @@ class Limit:
         if not self.ranges:
             return f"{key} is {joined([written(choice) for choice in self.choices])}, not {value!r}."
         taken = joined([*(one.words() for one in self.ranges), *map(written, self.choices)])
-        example = f", such as {default!r}," if any(one.admits(default) for one in self.ranges) else ","
+        example = (
+            f", such as {default!r}," if default != [] and any(one.admits(default) for one in self.ranges) else ","
+        )
         return f"{key} takes {taken}{example} not {value!r}."
 
 
@@ -122,20 +124,25 @@ def read_limit(words: str, default: Any) -> Limit:
     ranges: list[Range] = []
     choices: list[Any] = []
     for alternative in filter(None, re.split(r"\s*,\s*(?:or )?|\s+or\s+", words.strip())):
-        found = KIND.fullmatch(alternative)
-        if found is None or not (found[2] or found[3]):
+        numbers = NUMBERS.fullmatch(alternative)
+        if alternative in ("any text", "list of text"):
+            ranges.append(Range(str, several=alternative == "list of text"))
+        elif numbers and (numbers[2] or numbers[3]):
+            ranges.append(range_of(numbers, words, default))
+        else:
             choices.append(yaml.load(alternative, yaml.CSafeLoader))
-            continue
-        several = bool(found[1])
-        kind = KINDS.get(found[2]) or kind_of_number(default)
-        if kind is None:
-            raise ValueError(f"[{words}] says neither `number` nor `whole number`, and the default does not show which")
-        bounds = tuple((sign, float(bound)) for sign, bound in re.findall(BOUND, found[3]))
-        ranges.append(Range(kind, bounds, several))
     limit = Limit(tuple(ranges), tuple(choices))
     if isinstance(default, str) and (default == "???" or "${" in default) or limit.admits(default):
         return limit
     raise ValueError(f"its value {written(default)} is not within [{words}]")
+
+
+def range_of(numbers: re.Match[str], words: str, default: Any) -> Range:
+    kind = {"whole number": int, "number": float}.get(numbers[2]) or kind_of_number(default)
+    if kind is None:
+        raise ValueError(f"[{words}] says neither `number` nor `whole number`, and the default does not show which")
+    bounds = tuple((sign, float(bound)) for sign, bound in re.findall(BOUND, numbers[3]))
+    return Range(kind, bounds, several=bool(numbers[1]))
 
 
 def kind_of_number(default: Any) -> type | None:

@@ -12,7 +12,7 @@ from typing import Any
 from asr.config.comments import NOT_OURS
 from asr.config.schema import Schema, schema_of
 from asr.config.settings import CONF, default_choices, file_of, inherited, package_of_file, text_of
-from asr.config.values import check_value, unknown
+from asr.config.values import check_value
 from asr.errors import UserError, nearest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ def stated_by(names: Iterable[str]) -> dict[str, Stated]:
     A later file that sets a setting of an earlier one again and states no limit leaves the limit as it is.
     """
     found: dict[str, Stated] = {}
-    for name in dict.fromkeys(one for name in names for one in inherited(name)):
+    for name in dict.fromkeys(itertools.chain.from_iterable(map(inherited, names))):
         package = package_of_file(name)
         for setting in settings_of(text_of(name)):
             key = f"{package}.{setting.key}".lstrip(".")

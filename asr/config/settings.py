@@ -141,6 +141,7 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False) ->
     Raises UserError if it does not compose.
     """
     import hydra
+    import yaml
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
@@ -151,6 +152,10 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False) ->
             return hydra.compose(config_name, overrides=overrides, return_hydra_config=with_hydra)
         except HydraException as error:
             raise UserError(f"The configuration does not compose: {error}") from None
+        except yaml.YAMLError as error:
+            raise UserError(f"A configuration is not valid YAML. Mend it: {' '.join(str(error).split())}") from None
+        except UnicodeDecodeError:
+            raise UserError(f"A configuration in {' or '.join(map(str, searched()[1:]))} is not UTF-8. Save it so.") from None
         finally:
             GlobalHydra.instance().clear()
 

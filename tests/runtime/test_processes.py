@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.config.settings import ONE_OF
+from asr.config.schema import schema_of
 from asr.evaluation.evaluate import Request, evaluate
 from asr.runtime.processes import Place, free_port
 from asr.runtime.processes import place as place_of_this_process
@@ -172,7 +172,9 @@ def whole(place):
     return logged(place / "whole"), settings
 
 
-@pytest.mark.parametrize("strategy", [name for name in ONE_OF["trainer.strategy"] if name != "auto"])
+@pytest.mark.parametrize(
+    "strategy", [name for name in schema_of("train").limit("trainer.strategy").choices if name != "auto"]
+)
 def test_every_strategy_takes_the_same_steps_and_goes_on_after_a_stop(place, whole, strategy):
     wanted, settings = whole
     finish(start(place, *settings, f"run={strategy}", f"trainer.strategy={strategy}"))
