@@ -48,6 +48,12 @@ def split_setting(argument: str) -> tuple[str, str | None]:
     return key, value if equals else None
 
 
+def halves(setting: str) -> tuple[str, str]:
+    """(key, value) of `key=value`; the value of `~key` is empty."""
+    key, _, value = setting.partition("=")
+    return key, value
+
+
 def parted(argument: str) -> tuple[str, str, str]:
     """`key=value` for programs without Hydra: (key, "=" or "", the value); a leading `~` of the value is the home folder."""
     key, equals, value = argument.partition("=")
@@ -56,7 +62,7 @@ def parted(argument: str) -> tuple[str, str, str]:
 
 def shown(setting: str) -> tuple[str, str]:
     """(key, value) of a setting in Hydra's form, made readable: without `+` and quotes."""
-    key, value = split_setting(setting)
+    key, value = halves(setting)
     return key.lstrip("+"), getattr(parsed(key, value), "text", value)
 
 
@@ -183,8 +189,8 @@ class TypedSetting:
         if "${" not in text or r"\${" in text:
             return False
         try:
-            probe = OmegaConf.create(OmegaConf.to_container(self.config) | {"": text})
-            return probe[""] is not None
+            whole: Any = OmegaConf.to_container(self.config)
+            return OmegaConf.create({**whole, "": text})[""] is not None
         except OmegaConfBaseException:
             return False
 

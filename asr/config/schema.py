@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -67,15 +67,15 @@ class Schema:
     def below_target(self, key: str) -> bool:
         """Whether a key goes to a library as it is, which has settings of its own: those beside a `_target_`."""
         parent = default_of(self.config, key.rpartition(".")[0]) if "." in key else None
-        return hasattr(parent, "get") and "_target_" in parent
+        return isinstance(parent, Mapping) and "_target_" in parent
 
 
 def schema_of(config_name: str, overrides: Iterable[str] = ()) -> Schema:
     """The schema of `conf/<config_name>.yaml` with overrides such as `attention=full`. Raises UserError as `compose` does."""
-    from omegaconf import OmegaConf, open_dict
+    from omegaconf import open_dict
 
     config = compose(config_name, list(overrides), with_hydra=True)
-    chosen = OmegaConf.to_container(config.hydra.runtime.choices)
+    chosen: dict[str, Any] = dict(config.hydra.runtime.choices)
     with open_dict(config):
         del config.hydra
     choices = {

@@ -155,7 +155,9 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False) ->
         except yaml.YAMLError as error:
             raise UserError(f"A configuration is not valid YAML. Mend it: {' '.join(str(error).split())}") from None
         except UnicodeDecodeError:
-            raise UserError(f"A configuration in {' or '.join(map(str, searched()[1:]))} is not UTF-8. Save it so.") from None
+            raise UserError(
+                f"A configuration in {' or '.join(map(str, searched()[1:]))} is not UTF-8. Save it so."
+            ) from None
         finally:
             GlobalHydra.instance().clear()
 
