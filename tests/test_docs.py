@@ -10,8 +10,9 @@ import yaml
 
 from asr.config.checks import check_overrides
 from asr.config.comments import NOT_OURS
+from asr.config.hydra_settings import search_folders
 from asr.config.overrides import as_hydra_takes
-from asr.config.settings import CONF, groups
+from asr.config.settings import CONF, OWN, groups
 from asr.model.attention import attentions
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,14 +67,33 @@ def test_the_pages_have_commands():
 
 
 @pytest.mark.parametrize("page, command", COMMANDS, ids=lambda text: text[:60])
-def test_every_command_is_one_that_the_program_takes(page, command):
+def test_every_command_is_one_that_the_program_takes(page, command, own_files):
     program, *arguments = shlex.split(command)
+    own_files(page, arguments)
     arguments = [argument for argument in arguments if argument not in PLACEHOLDERS]
     assert (ROOT / program).is_file()
     if program in NAMES:
         check_settings(NAMES[program], arguments)
     else:
         check_words(ROOT / program, arguments)
+
+
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    """Writes the YAML files that a page shows below their names, for commands with --config-dir."""
+
+    def write(page, arguments):
+        for name, text in re.findall(
+            r"^`(\S+\.yaml)`\n\n```yaml\n(.*?)^```", (ROOT / page).read_text("utf8"), re.M | re.S
+        ):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text, encoding="utf8")
+        if "--config-dir" in arguments:
+            monkeypatch.chdir(tmp_path)
+            search_folders("train", arguments[arguments.index("--config-dir") + 1], [])
+
+    yield write
+    OWN.clear()
 
 
 def check_settings(config_name: str, arguments: list[str]) -> None:

@@ -92,8 +92,11 @@ def summary(text: str) -> str:
 
 
 def package_of(text: str) -> str | None:
-    """The package that a YAML file names at its top (`# @package _global_`); None if it names none."""
-    named = re.search(r"^# *@package +(\S+)", text, re.M)
+    """The package that a YAML file names in its first line (`# @package _global_`); None if it names none.
+
+    Hydra reads no package below another comment.
+    """
+    named = re.match(r"\s*# *@package +(\S+)", text)
     return named[1] if named else None
 
 

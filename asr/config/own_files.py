@@ -22,6 +22,7 @@ def check_own_files(schema: Schema) -> None:
 
     A new key at the top is allowed where `${key}` reads it.
     """
+    check_package(schema)
     names = own_files(schema)
     if not names:
         return
@@ -35,6 +36,13 @@ def check_own_files(schema: Schema) -> None:
                 check_setting(known, key, value)
             except UserError as error:
                 raise UserError(f"{file_of(name)}: {error}") from None
+
+
+def check_package(schema: Schema) -> None:
+    """Raises UserError for an experiment whose settings Hydra would put below `experiment`, where nothing reads them."""
+    name = f"experiment/{schema.choices.get('experiment')}"
+    if file_of(name).is_file() and package_of_file(name):
+        raise UserError(f"{file_of(name)}: begin its first line with `# @package _global_`, or it changes nothing.")
 
 
 def own_files(schema: Schema) -> list[str]:

@@ -90,6 +90,12 @@ def test_an_experiment_may_set_what_a_library_takes_and_name_values_of_its_own(t
     check_overrides("train", ["experiment=mine"])
 
 
+@pytest.mark.parametrize("text", ["seed: 2\n", "# My experiment\n# @package _global_\nseed: 2\n"])
+def test_an_experiment_that_would_change_nothing_is_refused(text, own):
+    write(own, "experiment/mine", text)
+    assert refused("train", "experiment=mine").startswith(f"{own / 'experiment/mine.yaml'}: begin its first line with")
+
+
 def test_a_file_that_is_no_yaml_or_no_text_is_named(own):
     write(own, "experiment/mine", "# @package _global_\na: [1\n")
     said = refused("train", "experiment=mine")
