@@ -48,7 +48,9 @@ def where_settings_lie() -> list[str]:
     named = [f"--config-name={HydraConfig.get().job.config_name}"] if HydraConfig.initialized() else []
     # Hydra takes one folder by its flag; the others are searched behind it
     first, others = [f"--config-dir={folder}" for folder in OWN[:1]], [f'"file://{folder}"' for folder in OWN[1:]]
-    return [*first, *named, *([f"hydra.searchpath=[{','.join(others)}]"] if others else [])]
+    searching = [f"hydra.searchpath=[{','.join(others)}]"] if others else []
+    # an experiment there may be a sweep, but the other process works on one job
+    return [*first, *named, *searching, *(["hydra.mode=RUN"] if OWN else [])]
 
 
 def file_of(name: str) -> Path:

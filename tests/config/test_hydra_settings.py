@@ -103,6 +103,7 @@ def test_the_mode_of_hydra_makes_a_sweep_on_the_command_line_and_in_an_experimen
     with pytest.raises(UserError, match="no setting called 'optimizer.lrr': did you mean optimizer.lr"):
         check_overrides("train", ["-m", "experiment=mine"])
     write(own, experiment__mine=experiment.replace("lrr", "lr"))
+    assert not is_multirun("train", [*where_settings_lie()[1:], "experiment=mine"])
     jobs = check_overrides("train", ["-m", "experiment=mine"])
     assert [dict(job.values) for job in jobs] == [{"seed": s, "optimizer.lr": r} for s in (1, 2) for r in (1, 2)]
 
