@@ -29,23 +29,17 @@ def as_hydra_takes(config_name: str, arguments: list[str]) -> list[str]:
     """
     several = any(argument in ("-m", "--multirun") for argument in arguments)
     typed = {key_of(argument) for argument in arguments}
-    schema = schema_of(config_name, first_choices(config_name, dict(map(split_setting, arguments))))
+    schema = schema_of(config_name, first_choices(config_name, dict(map(halves, arguments))))
     result = []
     for argument in arguments:
-        key, value = split_setting(argument)
-        if argument.startswith(("-", "~")) or value is None:
+        key, value = halves(argument)
+        if argument.startswith(("-", "~")) or "=" not in argument:
             result.append(argument)
             continue
         own = of_own_corpus(config_name, key_of(argument), typed)
         prefix = "++" if own and not key.startswith("+") else ""
         result.append(f"{prefix}{key}={TypedSetting(key, schema, own, several).as_hydra_takes(value)}")
     return result
-
-
-def split_setting(argument: str) -> tuple[str, str | None]:
-    """(key, value) of `key=value`; the value is None where there is no `=`."""
-    key, equals, value = argument.partition("=")
-    return key, value if equals else None
 
 
 def halves(setting: str) -> tuple[str, str]:

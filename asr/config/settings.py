@@ -127,11 +127,11 @@ def default_choices(config_name: str) -> dict[str, str]:
     return found
 
 
-def first_choices(config_name: str, typed: dict[str, str | None]) -> list[str]:
+def first_choices(config_name: str, typed: dict[str, str]) -> list[str]:
     """The `group=choice` settings among those typed (values by key); the first choice of a sweep."""
     defaults, chosen = default_choices(config_name), []
     for group, choices in groups().items():
-        first = (typed.get(group) or "").split(",")[0]
+        first = typed.get(group, "").split(",")[0]
         if group in defaults and (first in choices or first == "null" == defaults[group]):
             chosen.append(f"{group}={first}")
     return chosen

@@ -96,7 +96,9 @@ def write(folder, **files):
 def test_the_mode_of_hydra_makes_a_sweep_on_the_command_line_and_in_an_experiment_of_ones_own(own):
     assert is_multirun("train", ["hydra.mode=MULTIRUN", "seed=1,2"])
     assert not is_multirun("train", ["seed=1,2"]) and not is_multirun("train", ["hydra.mode=RUN"])
-    experiment = "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params: {seed: '1,2', optimizer.lrr: '1,2'}\n"
+    experiment = (
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params: {seed: '1,2', optimizer.lrr: '1,2'}\n"
+    )
     write(own, experiment__mine=experiment)
     search_folders("train", str(own), [])
     assert is_multirun("train", ["experiment=mine"])
