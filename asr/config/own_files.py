@@ -17,23 +17,22 @@ from asr.errors import UserError, nearest
 
 
 def check_own_files(schema: Schema) -> None:
-    """Raises UserError, naming the file, for a setting in an experiment or a whole configuration of one's own that does not
-    exist or does not take its value.
+    """Raises UserError, naming the file, for a setting in a file of one's own that does not exist or does not take its value.
 
-    A new key at the top is allowed where `${key}` reads it.
+    A part such as an encoder may have new settings; so may an experiment, for its own `${key}` to read.
     """
     check_package(schema)
     names = own_files(schema)
-    if not names:
-        return
-    known = schema_of(*without_own_files(schema))
-    texts = "".join(map(text_of, names))
+    top = [name for name in names if not package_of_file(name)]
+    known = schema_of(*without_own_files(schema)) if top else schema
+    texts = "".join(map(text_of, top))
     for name in names:
-        for key, value in leaves(content_of(name)):
-            if key.partition(".")[0] in NOT_OURS or f"${{{key}}}" in texts:
+        package = package_of_file(name)
+        for key, value in leaves(content_of(name), f"{package}." if package else ""):
+            if value == "???" or f"${{{key}}}" in texts or package and not schema.states(key):
                 continue
             try:
-                check_setting(known, key, value)
+                check_setting(schema if package else known, key, value)
             except UserError as error:
                 raise UserError(f"{file_of(name)}: {error}") from None
 
@@ -46,14 +45,14 @@ def check_package(schema: Schema) -> None:
 
 
 def own_files(schema: Schema) -> list[str]:
-    """The user's own files among those of a configuration that set what others define."""
+    """The user's own files among those of a configuration."""
     chosen = [f"{group}/{choice}" for group, choice in schema.choices.items()]
     names = dict.fromkeys(one for name in (schema.name, *chosen) for one in inherited(name))
-    return [name for name in names if not package_of_file(name) and not file_of(name).is_relative_to(CONF)]
+    return [name for name in names if not file_of(name).is_relative_to(CONF)]
 
 
 def without_own_files(schema: Schema) -> tuple[str, list[str]]:
-    """The file in `conf/` that a configuration starts from, and its choices but for those that `own_files` has."""
+    """The file in `conf/` that a configuration starts from, and its choices but for those that set what others define."""
     base = next((name for name in inherited(schema.name)[::-1] if file_of(name).is_relative_to(CONF)), "train")
     groups = default_choices(base)
     return base, [
@@ -64,10 +63,11 @@ def without_own_files(schema: Schema) -> tuple[str, list[str]]:
 
 
 def content_of(name: str) -> dict[str, Any]:
+    """The settings of a file, without Hydra's blocks."""
     import yaml
 
     content = yaml.load(text_of(name), yaml.CSafeLoader)
-    return content if isinstance(content, dict) else {}
+    return {key: value for key, value in content.items() if key not in NOT_OURS} if isinstance(content, dict) else {}
 
 
 def leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -57,7 +57,13 @@ class Schema:
         said = self.stated.get(key)
         if said is not None and said.alias in self.stated:
             return self.limit(said.alias)
-        return said.limit if said is not None and said.limit is not None else limit_by_default(self.default(key))
+        if said is not None and said.limit is not None:
+            return said.limit
+        return limit_by_default(self.default(key))
+
+    def states(self, key: str) -> bool:
+        """Whether some file states what a setting may be."""
+        return key in self.stated and self.stated[key].limit is not None
 
     def comment(self, key: str) -> str:
         """What its file says of a setting, as the end of a sentence."""

@@ -58,6 +58,13 @@ def test_a_part_of_ones_own_brings_its_limits_and_keeps_those_of_what_it_extends
     assert schema_of("train", ["decoder=mine"]).comment("decoder.beam").startswith("how far below the best")
 
 
+def test_a_part_of_ones_own_keeps_the_limits_of_what_it_extends(own):
+    write(own, "decoder/mine", FILES["decoder/mine"].replace("20.0", "-1") + "mine: ???\nname: ''\n")
+    assert refused("train", "decoder=mine").startswith(
+        f"{own / 'decoder/mine.yaml'}: decoder.beam takes a number above 0"
+    )
+
+
 SETTINGS = {
     "clustres: 3": "There is no setting called 'clustres': did you mean clusters",
     "encoder:\n  layer: 3": "There is no setting called 'encoder.layer': did you mean encoder.layers",
