@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 
@@ -11,6 +12,16 @@ from asr.errors import UserError
 from asr.runtime.memory import is_out_of_memory
 from asr.runtime.precision import at_least_float32
 from asr.training.position import seed_of_batch
+
+
+class StepFacts(NamedTuple):
+    """What all processes know of a step: sums over them, and the norm of the gradient. seconds: spent training, of rank 0."""
+
+    loss: float
+    labels: float
+    stopping: float
+    seconds: float
+    norm: float
 
 
 class TakesSteps:
@@ -88,23 +99,47 @@ class TakesSteps:
             (loss if scaler is None else scaler.scale(loss)).backward()
 
     def take_step(self) -> None:
+        """Takes one step of the optimizer with the gradients of the batches that were held for it."""
         position, optimizer = self.position, self.optimizers(use_pl_optimizer=False)
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        facts, norm = self._sum_gradients(optimizer, parameters)
+        self.last_loss, self._held = facts.loss / facts.labels, []
+        self.stop_agreed = self.stop_agreed or facts.stopping > 0
+        position.seconds = facts.seconds
+        factor = self.schedule.factor(position.steps, self.progress())
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        rate = optimizer.param_groups[0]["lr"]
+        self._update_weights(optimizer, parameters, facts, norm, rate)
+        optimizer.zero_grad(set_to_none=True)
+        position.steps += 1
+        position.validation_due = self._wants_validation()
+        if position.steps % self.trainer.log_every_n_steps == 0:
+            self.write(
+                {
+                    "train/loss": self.last_loss, "train/learning_rate": rate, "train/gradient_norm": facts.norm,
+                    "train/waiting": self.waiting(),
+                }
+            )  # fmt: skip
+
+    def _sum_gradients(self, optimizer, parameters: list[torch.Tensor]) -> tuple[StepFacts, torch.Tensor]:
+        """Makes gradients those of the mean over all labels of all processes; returns the step's facts, and the norm ()."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         own = self._held[0][1]
         labels = sum(labels for _, labels in self._held)
         stopping = self.stop is not None and self.stop.received is not None
         # the clock of one process, so that all take the same decisions
         seconds = self.seconds() if self._rank == 0 else 0.0
-        facts = torch.tensor([0.0, labels, float(stopping), seconds], device=self.device)
-        facts[0] = sum(loss for loss, _ in self._held)
+        # in the order of StepFacts
+        sums = torch.tensor([0.0, labels, float(stopping), seconds], device=self.device)
+        sums[0] = sum(loss for loss, _ in self._held)
         if self.sharded:
-            torch.distributed.all_reduce(facts)
+            torch.distributed.all_reduce(sums)
         elif self._ranks > 1:
             for parameter in parameters:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-            facts = sum_over_processes([parameter.grad for parameter in parameters], own, facts)
+            sums = sum_over_processes([parameter.grad for parameter in parameters], own, sums)
         if scaler is not None:
             # after the sum, so that every process sees the same overflow and skips the same step
             scaler.unscale_(optimizer)
@@ -112,21 +147,20 @@ class TakesSteps:
         if self._ranks > 1 or len(self._held) > 1:
             # sharded gradients are means over the processes
             factor = self._ranks if self.sharded else 1 if self._ranks > 1 else own
-            torch._foreach_mul_(gradients, factor / float(facts[1]))
+            torch._foreach_mul_(gradients, factor / float(sums[1]))
         norm = torch.nn.utils.get_total_norm(gradients)
         norm = norm.full_tensor() if self.sharded else norm
-        loss, labels, stopping, seconds, size = torch.cat([facts, norm.float()[None]]).tolist()
-        self.last_loss, self._held = loss / labels, []
+        return StepFacts(*torch.cat([sums, norm.float()[None]]).tolist()), norm
+
+    def _update_weights(self, optimizer, parameters, facts: StepFacts, norm: torch.Tensor, rate: float) -> None:
+        """Clips, and has the optimizer change the weights, unless the watchdogs skip the step."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         seen, self._seen = self._seen, []
-        self.stop_agreed = self.stop_agreed or stopping > 0
-        position.seconds = seconds
-        factor = self.schedule.factor(position.steps, self.progress())
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
-        rate = optimizer.param_groups[0]["lr"]
         # a float16 scaler that is too high overflows now and then: it skips such steps itself
-        scaled = scaler is not None and math.isfinite(loss) and not math.isfinite(size) and scaler.get_scale() > 1
-        if scaled or self.watchdogs.finite(position.steps, self.last_loss, size, rate, lambda: self.suspects(seen)):
+        overflow = math.isfinite(facts.loss) and not math.isfinite(facts.norm)
+        scaled = scaler is not None and overflow and scaler.get_scale() > 1
+        suspects = lambda: self.suspects(seen)  # noqa: E731
+        if scaled or self.watchdogs.finite(self.position.steps, self.last_loss, facts.norm, rate, suspects):
             if self.stepping.clip:
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.stepping.clip, norm)
             if scaler is not None:
@@ -138,16 +172,6 @@ class TakesSteps:
         if scaler is not None:
             # after a step that was skipped as well: nothing can be unscaled twice
             scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        position.steps += 1
-        position.validation_due = self._wants_validation()
-        if position.steps % self.trainer.log_every_n_steps == 0:
-            self.write(
-                {
-                    "train/loss": self.last_loss, "train/learning_rate": rate, "train/gradient_norm": size,
-                    "train/waiting": self.waiting(),
-                }
-            )  # fmt: skip
 
     def suspects(self, seen: list[tuple[torch.Tensor, torch.Tensor]]) -> list[str]:
         """The utterances of a step on every rank, those with a loss that is no finite number first.
