@@ -46,10 +46,10 @@ def measure_memory(config, model, split: CheckedSplit, together, console: Consol
     if config.trainer.memory_limit is not None:
         budget = min(budget, config.trainer.memory_limit * 2**30)
     budget -= moments
-    step = taking(trial, device, config.trainer.precision)
+    step = training_step_on_noise(trial, device, config.trainer.precision)
     memory = measure(step, np.asarray(split.frames), budget, quadratic, device)
     if device.type == "cuda":
-        memory = tried(memory, step, np.asarray(split.frames))
+        memory = lowered_until_it_fits(memory, step, np.asarray(split.frames))
     longest = np.quantile(split.frames, QUANTILES, method="nearest").astype(int)
     shift = model.features.frame_shift
     shown = ", ".join(f"{most} of {frames * shift:.1f} s" for most, frames in zip(memory.most(longest), longest))
@@ -61,7 +61,7 @@ def measure_memory(config, model, split: CheckedSplit, together, console: Consol
     return memory
 
 
-def taking(model, device: torch.device, precision: str | None) -> Callable[[int, int], None]:
+def training_step_on_noise(model, device: torch.device, precision: str | None) -> Callable[[int, int], None]:
     """A function of (utterances, frames) that takes a step on such a batch, as training does."""
     kind = precision_of(precision, device.type).products
 
@@ -119,7 +119,7 @@ def growth(before: tuple[int, int], shape: tuple[int, int], quadratic: bool) -> 
     return max(1.0, numbers) * max(1.0, lengths ** (2 if quadratic else 1))
 
 
-def tried(memory: MemoryModel, step: Callable[[int, int], None], frames: np.ndarray) -> MemoryModel:
+def lowered_until_it_fits(memory: MemoryModel, step: Callable[[int, int], None], frames: np.ndarray) -> MemoryModel:
     """The model with a budget at whose edge batches do run: on a GPU running out of memory is an error, not the end."""
     for _ in range(TRIALS):
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from asr.errors import Stopped, UserError
 from asr.runtime.files import replacing
+from asr.training.lightning_loop import validate_after_this_batch
 from asr.training.metrics import MetricsFile
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
@@ -82,8 +82,7 @@ class KeepCheckpoints(Callback):
 
     def on_train_batch_end(self, trainer, recognizer, outputs, batch, index) -> None:
         position = recognizer.position
-        # Lightning validates after batches whose number this divides
-        trainer.val_check_batch = 1 if recognizer.stepped and position.validation_due else sys.maxsize
+        validate_after_this_batch(trainer, recognizer.stepped and position.validation_due)
         if not recognizer.stepped:
             return
         by_steps = self.steps is not None and position.steps % self.steps == 0

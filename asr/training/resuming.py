@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from asr.config.overrides import escaped, key_of, shown, typed_text
 from asr.config.settings import CONF
@@ -197,8 +197,39 @@ def refuse_foreign_code(saved: Any, file: Path) -> None:
     look(saved, "")
 
 
-def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any], list[str]]:
-    """(file, content, sentences for the user) of the last checkpoint of a run that is whole.
+class ResumePoint(NamedTuple):
+    """The checkpoint that a run resumes from. content: all of the file; remarks: sentences for the user about it."""
+
+    file: Path
+    content: dict[str, Any]
+    remarks: list[str]
+
+    @property
+    def position(self):
+        """A new `Position`: where the run was."""
+        from asr.training.position import Position
+
+        return Position(**self._carried["position"])
+
+    @property
+    def units(self):
+        """The packed units that the run trains."""
+        return self._carried["units"]
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The training plan, as plain data."""
+        return self._carried["plan"]
+
+    @property
+    def _carried(self) -> dict[str, Any]:
+        from asr.model.checkpoint import CARRIED
+
+        return self.content[CARRIED]
+
+
+def last_checkpoint(run: Path) -> ResumePoint:
+    """The last checkpoint of a run that is whole.
 
     Raises UserError if there is none.
     """
@@ -222,7 +253,7 @@ def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any], list[str]]:
             whole = whole and isinstance(carried.get("plan"), dict)
             if not whole or "optimizer_states" not in content:
                 raise UserError(f"{file} does not say where the training was.")
-            return file, content, said
+            return ResumePoint(file, content, said)
         except UserError as error:
             said.append(f"{error} Going on from the checkpoint before it.")
     if said:

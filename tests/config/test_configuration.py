@@ -23,7 +23,7 @@ from asr.model.heads import heads
 from asr.model.losses import losses
 from asr.model.network import Model
 from asr.text.units import units
-from asr.training.job import describe
+from asr.training.setup import describe
 
 GROUPS = groups()
 REQUIRED = {"folder": ["corpus.path=x"], "cuts": ["corpus.train=a", "corpus.dev=b", "corpus.test=c"]}

@@ -23,11 +23,12 @@ from asr.runtime.memory import is_out_of_memory
 from asr.runtime.signals import StopSignals
 from asr.text.units.characters import Characters
 from asr.training.checkpoints import KeepCheckpoints, WholeCheckpoints
-from asr.training.fitting import quiet
 from asr.training.metrics import MetricsFile
 from asr.training.module import Recognizer
 from asr.training.position import Position, Stepping, seed_of_batch
 from asr.training.schedules import Constant
+from asr.training.setup import TrainingSetup
+from asr.training.trainer import quiet
 from asr.training.watchdogs import Watchdogs
 
 UNITS = Characters(["<blank>", "▁", "a", "b", "c"])
@@ -78,8 +79,10 @@ class Training:
         self.utterances = Utterances(self.split.cuts, self.split.labels)
         self.stop = StopSignals()
         self.recognizer = Recognizer(
-            self.model, UNITS, decoders.create({"name": "greedy"}),
-            optimizer or (lambda groups: torch.optim.SGD(groups, lr=1.0)), Constant(), plan, self.split, self.split, {},
+            TrainingSetup(
+                self.model, UNITS, decoders.create({"name": "greedy"}), {"train": self.split, "dev": self.split}, plan
+            ),
+            optimizer or (lambda groups: torch.optim.SGD(groups, lr=1.0)), Constant(),
             Stepping(**{"validations": 1, "rehearse": False, **stepping}), Watchdogs(say=self.said.append), stop=self.stop,
         )  # fmt: skip
         self.trainer = lightning.Trainer(

@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from asr.config.settings import compose, groups, knobs_of, plain
 from asr.model.network import Model
-from asr.training.job import describe
+from asr.training.setup import describe
 
 # recipe: attention, layers, its knobs; for those that are fine-tuned, the recipe they start from
 WSJ = {
