@@ -203,18 +203,20 @@ class Ours:
         from asr.training.fitting import fit
         from asr.training.setup import TrainingSetup
         from asr.training.trainer import make_loggers
+        from asr.training.validation import Scoring
 
         self.runs += 1
         run = self.folder / f"run{self.runs}"
         config = self.config.copy()
         config.run = str(run)
         run.mkdir()
+        metric = choose_metric(config.metric, self.units.metric, self.splits["dev"].references)
         fit(
             config,
             run,
             TrainingSetup(
-                copy.deepcopy(self.fresh), self.units, decoders.create(plain(config.decoder)), self.splits, self.plan,
-                metric=choose_metric(config.metric, self.units.metric, self.splits["dev"].references),
+                copy.deepcopy(self.fresh), Scoring(self.units, decoders.create(plain(config.decoder)), metric), self.splits,
+                self.plan,
             ),
             make_loggers(config, run, None),
             Console(quiet=True),

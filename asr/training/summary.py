@@ -10,23 +10,24 @@ from rich.console import Console
 from asr.config.settings import plain
 from asr.data.corpora import Corpus
 from asr.data.corpora.preparing.unusable import reasons_of
-from asr.model.network import Model
 from asr.runtime.called import as_called
-from asr.runtime.processes import Alone, Together
+from asr.runtime.processes import ProcessGroup
 from asr.scoring.metric import said_beside
-from asr.text.units import Units
 from asr.training.run_folder import first_command
+from asr.training.setup import TrainingSetup
 
 
 def dropped_rows(corpus: Corpus, splits) -> list[tuple[str, str, str]]:
-    """(split, utterance, reason) of everything unused; the split is "preparation" if it is none of the three."""
+    """(split, utterance, reason) of every utterance not used; the split is "preparation" where it belongs to none."""
     rows = [("preparation", utterance, reason) for utterance, reason in [*corpus.dropped, *corpus.left_out]]
     checked = [(split.name, utterance, reason) for split in splits for utterance, reason in split.dropped]
     named = {utterance for _, utterance, _ in checked}
     return [row for row in rows if row[1] not in named] + checked
 
 
-def announce(console: Console, config, corpus: Corpus, splits, model: Model, units: Units, said: str | None) -> None:
+def announce(console: Console, config, corpus: Corpus, setup: TrainingSetup) -> None:
+    """Prints what will be trained, and on what."""
+    splits, model, units = setup.splits, setup.model, setup.scoring.units
     for split in splits.values():
         line = f"{split.name:>5}: {len(split.cuts)} utterances, {split.seconds / 3600:.2f} h"
         if split.dropped:
@@ -34,7 +35,7 @@ def announce(console: Console, config, corpus: Corpus, splits, model: Model, uni
             line += f"; {len(split.dropped)} dropped ({reasons}), listed in {config.run}/dropped.tsv"
         console.print(line)
     for sentence in corpus.incomplete:
-        console.print(f"the corpus is not complete: {sentence}")
+        console.print(f"the corpus is incomplete: {sentence}")
     if unplaced := corpus.dropped_of(None):
         console.print(
             f"dropped from the corpus: {len(unplaced)} ({reasons_of(unplaced)}), listed in {config.run}/dropped.tsv"
@@ -49,12 +50,12 @@ def announce(console: Console, config, corpus: Corpus, splits, model: Model, uni
         f"corpus {corpus.name}, {len(units.symbols) - 1} {units.name}; attention {model.attention_label()} over {outputs} "
         f"frames on average, {model.encoder.output_lengths(max(frames))} at most; {parameters / 1e6:.2f} M parameters"
     )
-    if said:
-        console.print(said)
+    if setup.remarks:
+        console.print(setup.remarks)
 
 
-def report(console: Console, config, run: Path, together: Alone | Together) -> None:
-    """Scores the test split, draws the learning curves, and says where everything lies."""
+def report(console: Console, config, run: Path, group: ProcessGroup) -> None:
+    """Scores the test split, draws the learning curves, and prints where everything lies."""
     from asr.evaluation.evaluate import Request, evaluate
     from asr.evaluation.report.plots import plot_learning_curves
 
@@ -63,8 +64,8 @@ def report(console: Console, config, run: Path, together: Alone | Together) -> N
         batch_frames=config.data.evaluation_frames, max_dropped=config.data.max_dropped,
         longest_seconds=config.data.longest_seconds, report=config.report, metric=config.metric,
     )  # fmt: skip
-    scores = evaluate(request, together)
-    if together.place.rank == 0:
+    scores = evaluate(request, group)
+    if group.rank == 0:
         plot_learning_curves(run / "metrics.csv", run / "learning_curves.png")
         low, high = scores["interval"]
         settings = [f"checkpoint={run}"] + [f"cache={config.cache}"] * (str(config.cache) != ".cache")

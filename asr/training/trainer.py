@@ -1,4 +1,4 @@
-"""Lightning's trainer: its settings, loggers, precision plugins and strategies."""
+"""Lightning's trainer: its settings, loggers and strategies."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from asr.errors import UserError
 from asr.runtime.devices import on_gpu
 from asr.runtime.precision import precision_of
 from asr.runtime.processors import reading_workers
+from asr.training.schedules import schedules
 
 # our name for Lightning's strategy of sharding by FSDP2
 FSDP = "fsdp"
-# packages of loggers that are not installed with asr
+# packages of loggers that asr does not install
 OPTIONAL = {"WandbLogger": "wandb", "MLFlowLogger": "mlflow"}
-# settings of conf/trainer that are ours, not Lightning's
+# settings of conf/trainer that are ours rather than Lightning's
 OWN_SETTINGS = (
     "matmul_precision", "validations", "find_batch", "compile", "activation_checkpointing", "gradient_clip_val",
     "accumulate_grad_batches", "rehearse", "memory_share", "memory_limit",
@@ -29,9 +30,9 @@ OWN_SETTINGS = (
 
 
 def check_run_settings(config) -> None:
-    """Builds optimizer, schedule and trainer once for nothing; raises UserError for a setting that one of them refuses."""
+    """Builds optimizer, schedule and trainer on trial. Raises UserError for a setting that one of them refuses."""
     import hydra
-    import lightning  # noqa: F401 - sets its loggers' levels, which `quiet` changes
+    import lightning  # noqa: F401 - sets the levels of its loggers, which `quiet` then lowers
 
     quiet()
     precision_of(config.trainer.precision, config.trainer.accelerator)
@@ -41,20 +42,18 @@ def check_run_settings(config) -> None:
         raise UserError(f"trainer.memory_share takes a share above 0 and up to 1, not {config.trainer.memory_share}.")
     if config.moving_average is not None and not 0 < config.moving_average < 1:
         raise UserError(f"moving_average takes a decay between 0 and 1, such as 0.999, not {config.moving_average}.")
+    schedules.create(plain(config.schedule))
     try:
         hydra.utils.instantiate(config.optimizer, params=[torch.nn.Parameter(torch.zeros(1))])
-        hydra.utils.instantiate(config.schedule)
         alone = {**trainer_settings(config), "devices": 1, "num_nodes": 1, "strategy": "auto"}
         hydra.utils.instantiate(alone, logger=False, enable_checkpointing=False)
     except Exception as error:
         reason = error.__cause__ or error
-        raise UserError(
-            f"The optimizer, schedule or trainer refuses its settings: {' '.join(str(reason).split())}"
-        ) from None
+        raise UserError(f"The optimizer or trainer refuses its settings: {' '.join(str(reason).split())}") from None
 
 
 def trainer_settings(config) -> dict[str, Any]:
-    """What Lightning's trainer is made of: `conf/trainer` without our own settings."""
+    """The arguments of Lightning's trainer: `conf/trainer` without our own settings."""
     settings = plain(config.trainer)
     for own in OWN_SETTINGS:
         settings.pop(own)
@@ -70,7 +69,7 @@ def trainer_settings(config) -> dict[str, Any]:
 
 
 def make_trainer(config, run: Path, recognizer, dev_loader, callbacks: list, loggers: list):
-    """The trainer of a run. Raises UserError if dev cannot be divided among processes that share weights (FSDP)."""
+    """The trainer of a run. Raises UserError if dev cannot be divided among processes that shard weights (FSDP)."""
     import hydra
 
     from asr.training.checkpoints import WholeCheckpoints
@@ -89,49 +88,50 @@ def make_trainer(config, run: Path, recognizer, dev_loader, callbacks: list, log
 
 
 def strategy_of(name: str, recognizer, dev_loader):
-    """How Lightning spreads the training over processes: its own name for it, or its strategy."""
-    ranks = recognizer.together.place.ranks
+    """How Lightning distributes the training: the name of one of its strategies, or the strategy itself."""
+    ranks = recognizer.group.size
     if name == FSDP:
         return sharding(recognizer, dev_loader, ranks)
     if ranks == 1:
         return "auto"
     from lightning.pytorch.strategies import DDPStrategy
 
-    # buffers never change while training; gradients are summed in one message by the recognizer
+    # buffers never change while training; `StepGradients` sums gradients in one message
     return DDPStrategy(broadcast_buffers=False)
 
 
 def data_workers(config) -> int:
-    """How many processes read audio for this trainer."""
+    """Number of processes that read audio for this trainer."""
     asked = config.data.workers
     return reading_workers(on_gpu(config.trainer.accelerator)) if asked == "auto" else asked
 
 
 def refuse_unshardable(config) -> None:
-    """Raises UserError for what does not go together with trainer.strategy=fsdp."""
+    """Raises UserError for settings that trainer.strategy=fsdp does not support."""
     if config.trainer.strategy != FSDP:
         return
     reasons = {
-        "moving_average; leave it out": config.moving_average,
-        "average_checkpoints; leave it out": config.average_checkpoints > 1,
-        "a single process; set trainer.devices": config.trainer.devices * config.trainer.num_nodes < 2,
-        "float16; use trainer.precision=bf16-mixed": str(config.trainer.precision).startswith("16"),
+        "moving_average: leave that out": config.moving_average,
+        "average_checkpoints: leave that out": config.average_checkpoints > 1,
+        "a single process: set trainer.devices": config.trainer.devices * config.trainer.num_nodes < 2,
+        "float16: use trainer.precision=bf16-mixed": str(config.trainer.precision).startswith("16"),
     }
     for reason, holds in reasons.items():
         if holds:
-            raise UserError(f"trainer.strategy={FSDP} does not go together with {reason}.")
+            raise UserError(f"trainer.strategy={FSDP} does not work with {reason}.")
 
 
 def sharding(recognizer, dev_loader, ranks: int):
-    """The strategy of trainer.strategy=fsdp: weights, gradients and moments spread over the processes (FSDP2).
+    """The strategy of trainer.strategy=fsdp: weights, gradients and moments are sharded over the processes (FSDP2).
 
-    Raises UserError if the dev split does not give every process as many batches as the others.
+    Raises UserError if dev does not give every process the same number of batches.
     """
     from lightning.pytorch.strategies import ModelParallelStrategy
 
-    if recognizer.together.share(len(dev_loader)) != len(dev_loader):
+    if recognizer.group.broadcast(len(dev_loader)) != len(dev_loader):
         raise UserError(
-            f"The dev split has too few utterances to be divided evenly among {ranks} processes: use fewer."
+            f"The dev split has too few utterances to be divided evenly among {ranks} processes: lower "
+            "trainer.devices or trainer.num_nodes."
         )
     recognizer.sharded = True
     return ModelParallelStrategy(data_parallel_size=ranks, tensor_parallel_size=1, save_distributed_checkpoint=False)
@@ -143,13 +143,16 @@ def refuse_missing_packages(config) -> None:
         package = OPTIONAL.get(settings["_target_"].rpartition(".")[2])
         if package and importlib.util.find_spec(package) is None:
             raise UserError(
-                f"logger={name} needs the package {package}: pip install {package}. logger=none does without; metrics.csv is "
+                f"logger={name} needs the package {package}: pip install {package}. Or use logger=none: metrics.csv is "
                 "always written."
             )
 
 
 def make_loggers(config, run: Path, purge_step: int | None) -> list:
-    """The loggers of `conf/logger`, beside the file of metrics. purge_step: the first step that will be logged again."""
+    """The loggers of `conf/logger`, beside `metrics.csv`. purge_step: first step that a resumed run logs again, else None.
+
+    Raises UserError if one cannot be created.
+    """
     import hydra
 
     made = []
@@ -158,18 +161,18 @@ def make_loggers(config, run: Path, purge_step: int | None) -> list:
             if settings["_target_"].endswith("TensorBoardLogger"):
                 settings["purge_step"] = purge_step
             if settings["_target_"].endswith("WandbLogger"):
-                # a run that is resumed goes on in its own page
+                # a resumed run continues on its own page
                 settings |= {"id": hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:12], "resume": "allow"}
             made.append(hydra.utils.instantiate(settings))
         except Exception as error:
-            # hydra's error stands before the library's own
+            # Hydra's error wraps the library's
             reason = " ".join(str(error.__cause__ or error).split())
-            raise UserError(f"logger={name} cannot be had: {reason}") from None
+            raise UserError(f"logger={name} cannot be created: {reason} Use logger=none to train without it.") from None
     return made
 
 
 def quiet() -> None:
-    """Leaves out what Lightning says to its developers."""
+    """Silences what Lightning tells its developers."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")

@@ -53,7 +53,7 @@ def test_a_last_checkpoint_that_the_disk_has_spoilt_is_named_and_the_one_before_
     last = place / "spoilt/checkpoints/last.ckpt"
     last.write_bytes(last.read_bytes()[:5000])
     code, said = resume(place, "resume=spoilt")
-    assert code == 0 and "Going on from the checkpoint before it" in said
+    assert code == 0 and "Resuming from the checkpoint before it" in said
     assert differences(place / "undisturbed", place / "spoilt") == []
 
 
@@ -87,7 +87,7 @@ def test_what_cannot_go_on_is_refused_with_a_sentence(place, spoil):
     (run / "metrics.csv").write_text("untouched")
     more, sentence = [], ""
     if spoil == "setting":
-        more, sentence = ["encoder.layers=2"], "a run goes on with the settings that it was started with"
+        more, sentence = ["encoder.layers=2"], "encoder.layers=2 cannot be changed in a run that was already started"
     elif spoil == "fingerprint":
         text = (run / "environment.json").read_text()
         (run / "environment.json").write_text(re.sub(r'"data_fingerprint": "\w+"', '"data_fingerprint": "other"', text))
@@ -103,7 +103,7 @@ def test_what_cannot_go_on_is_refused_with_a_sentence(place, spoil):
     else:
         text = (run / "config.yaml").read_text().replace("devices: 1", "devices: 2")
         (run / "config.yaml").write_text(text)
-        sentence = "was written by 1 processes, and 2 are going on"
+        sentence = "was written by 1 processes, and 2 are resuming it"
     code, said = resume(place, f"resume={run.name}", *more)
     assert code == 2 and sentence in said
     assert (run / "metrics.csv").read_text() == "untouched"
