@@ -62,7 +62,7 @@ def test_writing_that_fails_in_the_middle_leaves_the_old_file_whole_and_no_other
         write_checkpoint(folder / LAST, checkpoint(steps=2, size=100_000))
     assert os.listdir(folder) == [LAST] and (folder / LAST).read_bytes() == before
     assert str(refused.value) == (
-        f"The checkpoint {folder / LAST} cannot be written: File too large. What was written before it is whole; "
+        f"The checkpoint {folder / LAST} cannot be written: File too large. The one before it is whole: "
         f"make room, then resume={folder.parent}"
     )
     write_checkpoint(folder / LAST, checkpoint(steps=2, size=100_000))

@@ -245,6 +245,14 @@ def test_a_batch_of_dev_that_does_not_fit_is_scored_in_parts(tmp_path, cuts):
     assert len(parts.said) == 3
 
 
+def test_a_validation_computes_the_emissions_of_a_batch_once(tmp_path, cuts):
+    training, asked = Training(tmp_path, cuts, [ALL]), []
+    emissions = training.model.head.emissions
+    training.model.head.emissions = lambda hidden: asked.append(hidden.requires_grad) or emissions(hidden)
+    training.fit()
+    assert asked == [True, False], "a batch of training, a batch of dev"
+
+
 def test_dev_is_scored_in_words_and_characters(tmp_path, cuts):
     training = Training(tmp_path, cuts, [ALL])
     # what the model would have to say: the space of "a cab" is missed, a character of "bac" is wrong

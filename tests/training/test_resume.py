@@ -6,7 +6,10 @@ import shutil
 import signal
 
 import pytest
+import torch
+import yaml
 
+from asr.model.checkpoint import read_tensors
 from scripts.soak_resume import SMALL, differences, finish, logged, soak, start, wait_for_a_validation
 
 SETTINGS = [
@@ -78,6 +81,21 @@ def test_a_run_that_was_moved_and_made_longer_goes_on_from_anywhere_as_it_was_to
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, "it was told to train 400 epochs"
     assert list(tmp_path.iterdir()) == [], "the corpus is found where the run was started"
+
+
+def test_a_run_from_before_there_were_heads_and_named_schedules_resumes_with_the_same_losses(place):
+    shutil.copytree(place / "undisturbed", place / "older")
+    config = yaml.safe_load((place / "older/config.yaml").read_text())
+    del config["head"], config["schedule"]["name"], config["schedule"]["smallest"]
+    config["schedule"]["_target_"] = "asr.schedules.Plateau"
+    (place / "older/config.yaml").write_text(yaml.safe_dump(config))
+    content = read_tensors(place / "older/checkpoints/previous.ckpt")
+    heads = [name for name in content["state_dict"] if name.startswith("model.head.")]
+    assert heads == ["model.head.weight", "model.head.bias"], "what a linear layer was called that stood there then"
+    del content["asr"]["description"]["head"], content["asr"]["position"]["best_beside"]
+    torch.save(content, place / "older/checkpoints/last.ckpt")
+    assert "resuming after step" in resume(place, "resume=older")[1]
+    assert differences(place / "undisturbed", place / "older") == []
 
 
 @pytest.mark.parametrize("spoil", ["setting", "fingerprint", "code", "checkpoints", "processes"])

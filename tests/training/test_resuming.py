@@ -78,8 +78,11 @@ def test_the_same_folder_may_be_named_twice_in_different_words(run):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["resume=nowhere"], "resume=nowhere: there is no such folder."),
-        (["resume=runs"], "resume=runs: this folder holds no run, as it has no config.yaml."),
+        (
+            ["resume=nowhere"],
+            "resume=nowhere: there is no such folder. Name the folder of a run, such as runs/wsj/full/…",
+        ),
+        (["resume=runs"], "resume=runs: this folder holds no run, as it has no config.yaml. Name the folder of a run."),
         (
             ["resume=runs/mine", "run=other"],
             "run=… is not the folder that resume=… names, where a run stays: leave run=… out.",
@@ -188,6 +191,24 @@ def test_settings_that_came_after_a_run_was_started_have_their_defaults(run):
     assert config.moving_average is None and config.watch.skip_nonfinite == 10 and config.trainer.find_batch is False
 
 
+@pytest.mark.parametrize("module", ["asr.schedules", "asr.training.schedules"])
+@pytest.mark.parametrize("schedule", ["Constant", "Cosine", "Plateau"])
+def test_a_schedule_that_an_older_run_names_by_its_class_is_found_by_its_name(run, module, schedule):
+    saved = saved_in(run)
+    saved["schedule"] = {"_target_": f"{module}.{schedule}", "warmup_steps": 7}
+    write(run, saved)
+    assert resumed(run).schedule == {"name": schedule.lower(), "warmup_steps": 7}
+
+
+@pytest.mark.parametrize("target", ["asr.schedules.Linear", "my.asr.schedules.Cosine", "asr.schedules.Cosine.factor"])
+def test_any_other_class_of_a_schedule_is_refused(run, target):
+    saved = saved_in(run)
+    saved["schedule"] = {"_target_": target}
+    write(run, saved)
+    with pytest.raises(UserError, match=f"_target_ names '{target}'"):
+        resumed(run)
+
+
 def test_a_run_from_before_there_was_a_choice_is_scored_as_it_was(run):
     content = saved_in(run)
     assert content.pop("metric") == "auto" and resumed(run).metric == "auto"
@@ -211,7 +232,7 @@ def test_code_that_conf_does_not_name_is_refused_wherever_it_hides(run, place, t
     else:
         saved |= planted
     write(run, saved)
-    with pytest.raises(UserError, match="not in conf/.* not run") as refused:
+    with pytest.raises(UserError, match="which conf/ does not, so it is not run: ") as refused:
         resumed(run)
     assert f"_target_ names {target!r}" in str(refused.value) and str(run / "config.yaml") in str(refused.value)
 
@@ -221,7 +242,7 @@ def test_an_interpolation_in_a_saved_configuration_is_refused(run, planted):
     saved = saved_in(run)
     saved["corpus"]["text"] = [planted]
     (run / "config.yaml").write_text(yaml.safe_dump(saved))
-    with pytest.raises(UserError, match="is not a plain value") as refused:
+    with pytest.raises(UserError, match="is an interpolation. Write the value itself.") as refused:
         resumed(run)
     assert "corpus.text" in str(refused.value)
 
