@@ -19,7 +19,7 @@ def test_a_gpu_is_used_where_there_is_one_unless_the_cpu_is_asked_for(name, ther
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("cuda", "PyTorch sees no GPU here. Use device=cpu"), ("gpu", "auto, cpu or cuda, not 'gpu'")],
+    [("cuda", "device=cuda needs a GPU, but PyTorch sees none here: use device=cpu"), ("gpu", "auto, cpu or cuda, not 'gpu'")],
 )
 def test_a_device_that_is_not_there_is_refused(name, sentence, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -46,7 +46,7 @@ def said_by(folder, *arguments):
 def test_a_torchaudio_that_does_not_load_is_named_with_its_version_and_torchs_before_anything_else(arguments, tmp_path):
     install(tmp_path, "torchaudio", "9.8.7", BROKEN)
     (said,) = said_by(tmp_path, *arguments).splitlines()
-    assert said.startswith(f"{Path(arguments[0]).name}: torchaudio 9.8.7 cannot be loaded beside torch ")
+    assert said.startswith(f"{Path(arguments[0]).name}: torchaudio 9.8.7 cannot be loaded with torch ")
     assert "(OSError: Could not load this library: libtorchaudio.so)" in said
     assert said.endswith(f"-m pip install -c {ROOT}/constraints.txt -e {ROOT}")
 
@@ -57,7 +57,7 @@ def test_a_torchaudio_that_does_not_load_is_named_with_its_version_and_torchs_be
 def test_any_other_library_that_does_not_load_is_a_sentence_too(body, tmp_path):
     install(tmp_path, "lhotse", "1.2.3", body)
     said = said_by(tmp_path, "scripts/prepare.py", "librispeech", f"path={tmp_path}")
-    assert "cannot be loaded beside torch " in said and "constraints.txt" in said
+    assert "cannot be loaded with torch " in said and "constraints.txt" in said
 
 
 def test_a_library_that_is_missing_is_a_sentence():
