@@ -70,7 +70,7 @@ def test_a_library_that_is_missing_is_a_sentence():
     "statement",
     ["import asr.nowhere", "from asr.errors import nowhere", "import json.nowhere", "int('x')", "open('/nowhere')"],
 )
-def test_errors_that_no_library_raised_while_it_was_imported_stay_what_they_are(statement):
+def test_errors_that_do_not_come_from_importing_a_library_are_left_alone(statement):
     with pytest.raises(Exception) as error:
         exec(statement)
     assert libraries.sentence_for(error.value) is None
@@ -91,7 +91,7 @@ def test_the_command_names_the_one_version_that_fits_where_it_is_known(torch, to
 
 
 @pytest.mark.smoke
-def test_the_libraries_that_are_installed_here_load_together():
+def test_the_installed_libraries_load_together():
     try:
         libraries.check_libraries()
     except UserError as error:

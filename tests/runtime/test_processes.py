@@ -28,7 +28,7 @@ def place(tmp_path_factory):
     return folder
 
 
-def test_two_processes_train_as_one_does_that_takes_two_batches_a_step(place):
+def test_two_processes_train_like_one_that_accumulates_two_batches(place):
     alone, together = logged(place / "alone"), logged(place / "together")
     assert len(alone) == len(together) > 4
     for one, two in zip(alone, together):
@@ -129,17 +129,17 @@ def members(what):
         ("if group.rank: os.kill(os.getpid(), signal.SIGKILL)", "process 1 has been silent for 3 s"),
     ],
 )
-def test_whoever_started_the_processes_one_that_dies_ends_the_other_with_its_reason(what, reason):
+def test_a_process_that_dies_ends_the_other_with_its_reason_whoever_started_them(what, reason):
     (code, said), _ = members(what)
     assert code != 0 and reason in said
 
 
-def test_processes_that_end_well_end_without_a_word():
+def test_processes_that_succeed_end_silently():
     ended = members("if group.rank: import torch; torch.distributed.barrier()")
     assert [code for code, _ in ended] == [0, 0] and not any("ends because" in said for _, said in ended)
 
 
-def test_what_srun_starts_is_told_from_a_batch_script(monkeypatch):
+def test_processes_of_srun_are_told_apart_from_a_batch_script(monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SLURM_NTASKS", "4")
@@ -151,7 +151,7 @@ def test_what_srun_starts_is_told_from_a_batch_script(monkeypatch):
     assert current_world() == World(3, 4, 1)
 
 
-def test_a_number_of_processes_that_was_not_asked_for_is_refused(monkeypatch):
+def test_an_unexpected_number_of_processes_is_refused(monkeypatch):
     from asr.errors import UserError
     from asr.runtime.processes import joined
 
@@ -172,7 +172,7 @@ def whole(place):
 
 
 @pytest.mark.parametrize("strategy", [name for name in ONE_OF["trainer.strategy"] if name != "auto"])
-def test_every_strategy_takes_the_same_steps_and_goes_on_after_a_stop(place, whole, strategy):
+def test_every_strategy_takes_the_same_steps_and_resumes(place, whole, strategy):
     wanted, settings = whole
     finish(start(place, *settings, f"run={strategy}", f"trainer.strategy={strategy}"))
     # as if the end had not been reached

@@ -100,7 +100,7 @@ def test_affinity_quota_and_openmp_each_bound_the_processors(tmp_path, monkeypat
     # what torchrun sets for each of several processes is one thread; two processes that have four each have eight
     [(None, "4", 16, 4), ("4", "2", 8, 4), ("1", "8", 8, 1), ("100", None, 16, 100), (None, "64", 16, 1)],
 )
-def test_processes_share_the_processors_and_a_users_word_holds_for_each(
+def test_processes_share_the_processors_and_a_users_setting_applies_to_each(
     monkeypatch, asked, processes, expected, of_each
 ):
     monkeypatch.setattr(module, "quotas", lambda _: [16.9])
@@ -111,7 +111,7 @@ def test_processes_share_the_processors_and_a_users_word_holds_for_each(
 
 
 @pytest.mark.parametrize(("quota", "on_cpu", "on_gpu"), [(1, 0, 0), (2, 1, 1), (3, 1, 2), (16, 1, 4)])
-def test_audio_is_read_by_the_processors_that_the_trainer_leaves(monkeypatch, quota, on_cpu, on_gpu):
+def test_audio_is_read_by_the_processors_that_the_trainer_leaves_idle(monkeypatch, quota, on_cpu, on_gpu):
     monkeypatch.setattr(module, "quotas", lambda _: [quota])
     assert (reading_workers(False), reading_workers(True)) == (on_cpu, on_gpu)
     assert compose("train", []).data.workers == compose("check_data", []).workers == "auto"
@@ -147,7 +147,7 @@ asr.cli.command.command("evaluate")(run)()
         ({"GOMP_SPINCOUNT": "7"}, [2, {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "7"}, False]),
     ],
 )
-def test_a_program_tells_openmp_before_torch_is_imported_what_its_user_has_not_said(given, expected):
+def test_a_program_configures_openmp_before_torch_is_imported_unless_its_user_did(given, expected):
     ours = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "LOCAL_WORLD_SIZE")
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     program = [sys.executable, "-c", PROGRAM]

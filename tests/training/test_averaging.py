@@ -57,7 +57,7 @@ def test_swapping_exchanges_weights_and_average_and_twice_is_the_identity():
     assert not torch.equal(raw[0], averaged[0])
 
 
-def test_the_average_goes_on_from_its_state_as_if_nothing_had_happened():
+def test_the_average_resumes_from_its_state():
     torch.manual_seed(0)
     model, other = Counting(), Counting()
     average = MovingAverage(model, decay=0.9)
@@ -86,7 +86,7 @@ def test_the_average_of_checkpoints_is_the_mean_of_their_weights_and_leaves_whol
     assert mean["seen"].dtype == torch.int64 and mean["seen"] == 10
 
 
-def test_a_torn_checkpoint_is_not_averaged(tmp_path):
+def test_a_truncated_checkpoint_is_not_averaged(tmp_path):
     write_checkpoint(tmp_path / "whole.ckpt", {"state_dict": {"weight": torch.ones(3)}})
     (tmp_path / "torn.ckpt").write_bytes((tmp_path / "whole.ckpt").read_bytes()[:300])
     with pytest.raises(UserError, match="torn.ckpt"):

@@ -57,7 +57,7 @@ def trained(settings, run, *typed):
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_trains_and_is_scored_or_is_refused_before_anything_is_started(corpus, tmp_path, choice):
+def test_every_choice_trains_and_is_scored_or_is_refused_before_anything_starts(corpus, tmp_path, choice):
     more = ["units=characters", "logger=none", "trainer.accelerator=auto", choice, *WITH.get(choice, [])]
     if REFUSED.get(choice) is not None:
         with pytest.raises(UserError, match=REFUSED[choice]):
@@ -70,7 +70,7 @@ def test_every_choice_trains_and_is_scored_or_is_refused_before_anything_is_star
     assert list(run.glob("evaluation/test/*/scores.json")) and (run / "model/model.safetensors").is_file()
 
 
-def test_the_words_beside_a_setting_name_each_of_its_values():
+def test_the_comment_on_a_setting_names_each_of_its_values():
     for key in ("trainer.precision", "trainer.strategy", "init_units"):
         *above, name = key.split(".")
         text = (CONF / (f"{above[0]}/default.yaml" if above else "train.yaml")).read_text(encoding="utf8")
@@ -81,14 +81,14 @@ def test_the_words_beside_a_setting_name_each_of_its_values():
 
 
 @pytest.mark.parametrize("key", ["trainer.precision", "trainer.strategy", "init_units"])
-def test_another_value_is_refused_with_those_that_there_are(key):
+def test_an_unknown_value_is_refused_and_the_known_ones_are_listed(key):
     with pytest.raises(UserError) as refused:
         check_overrides("train", [f"{key}=transformer-engine"])
     assert all(str(value) in str(refused.value) for value in ONE_OF[key])
 
 
 @pytest.mark.parametrize("precision", TRAINED)
-def test_a_precision_is_kept_where_a_training_goes_on_and_its_model_is_used(corpus, tmp_path, precision, capsys):
+def test_a_precision_survives_resuming_and_its_model_is_usable(corpus, tmp_path, precision, capsys):
     more = [
         f"trainer.precision={precision}",
         "units=characters",
@@ -121,7 +121,7 @@ def test_a_precision_is_kept_where_a_training_goes_on_and_its_model_is_used(corp
 
 
 @pytest.mark.parametrize("precision", TRAINED)
-def test_losses_and_what_decoders_see_are_float32_or_more(corpus, tmp_path, precision, monkeypatch):
+def test_losses_and_the_decoders_input_are_float32_or_more(corpus, tmp_path, precision, monkeypatch):
     seen = {}
     backward, decode = StepGradients.backward, Greedy.__call__
 
