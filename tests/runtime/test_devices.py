@@ -1,4 +1,4 @@
-"""Which device the work runs on, by the name that the user gives."""
+"""Which device work runs on, by the name that the user gives."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Libraries that do not load, alone or beside each other, are one sentence with versions and the command that mends it."""
+"""Libraries that fail to load, or to load together, are reported in one sentence with versions and the command that helps."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ BROKEN = "raise OSError('Could not load this library: libtorchaudio.so\\nand whe
 
 
 def install(folder, name, version, body):
-    """A library in a folder that comes first on the path, as pip would leave it there."""
+    """A library, as pip would install it, in a folder that comes first on the path."""
     (folder / name).mkdir(parents=True)
     (folder / name / "__init__.py").write_text(body)
     metadata = folder / f"{name}-{version}.dist-info"
@@ -24,7 +24,7 @@ def install(folder, name, version, body):
 
 
 def said_by(folder, *arguments):
-    """What a program says where the libraries in `folder` come first; a sentence, with exit code 2."""
+    """What a program prints if the libraries in `folder` come first: one sentence, with exit code 2."""
     ended = subprocess.run(
         [sys.executable, str(ROOT / arguments[0]), *arguments[1:]],
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},

@@ -16,7 +16,7 @@ def test_freed_memory_counts_and_memory_held_before_does_not():
     before = torch.ones(64 * MEBIBYTE // 4)
     with PeakMemory(torch.device("cpu")) as memory:
         (torch.ones(128 * MEBIBYTE // 4) + 1).sum()
-    # the kernel counts resident pages a little late
+    # the kernel updates its count of resident pages with a delay
     assert 250 * MEBIBYTE <= memory.bytes < 300 * MEBIBYTE
     assert before.sum() > 0
 

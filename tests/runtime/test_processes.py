@@ -1,4 +1,4 @@
-"""Several processes train and score as one does, and none waits for one that is gone: real processes over gloo."""
+"""Several processes train and score like one, and none waits for one that is gone: real processes over gloo."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SETTINGS = [*SMALL, "max_epochs=4", "trainer.validations=2", "trainer.log_every_
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A working folder with one training by two processes, and one of the same batches by a single process."""
+    """A working folder with a training by two processes, and one on the same batches by a single process."""
     folder = tmp_path_factory.mktemp("work")
     finish(start(folder, *SETTINGS, "run=alone", "trainer.accumulate_grad_batches=2"))
     finish(start(folder, *SETTINGS, "run=together", "trainer.devices=2"))
@@ -73,7 +73,7 @@ def test_a_process_that_is_killed_ends_the_job_and_is_named(place):
 
 
 def test_a_signal_to_the_job_stops_all_processes_at_the_same_step(place):
-    # so small a model is silent for some validations, how many of them lie behind the signal depends on the machine
+    # so small a model is silent for some validations; how many come before the signal depends on the machine
     settings = [*SETTINGS, "max_epochs=3000", "trainer.validations=3000", "watch.silent_validations=3000"]
     process = start(place, *settings, "run=stopped", "trainer.devices=2")
     wait_for_a_validation(process)
@@ -82,7 +82,7 @@ def test_a_signal_to_the_job_stops_all_processes_at_the_same_step(place):
     assert process.returncode == 128 + signal.SIGTERM
     stopped = re.search(r"stopped by SIGTERM at step (\d+); go on with: python train.py resume=stopped", said)
     steps = int(stopped[1])
-    # a few steps beyond it, wherever it was: an epoch has two
+    # enough for a few more steps: an epoch has two
     assert f"resuming after step {steps}," in finish(start(place, "resume=stopped", f"max_epochs={steps // 2 + 3}"))
     taken = [int(row["step"]) for row in logged(place / "stopped") if row["train/loss"]]
     assert taken == list(range(1, taken[-1] + 1)) and taken[-1] > steps
@@ -165,7 +165,7 @@ def test_an_unexpected_number_of_processes_is_refused(monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(place):
-    """What a training of two processes with `trainer.strategy=auto` logged, without a moving average, and its settings."""
+    """What two processes logged with `trainer.strategy=auto` and without a moving average; and the settings."""
     settings = [*(item for item in SETTINGS if not item.startswith("moving_average")), "trainer.devices=2"]
     finish(start(place, *settings, "run=whole"))
     return logged(place / "whole"), settings
@@ -175,7 +175,7 @@ def whole(place):
 def test_every_strategy_takes_the_same_steps_and_resumes(place, whole, strategy):
     wanted, settings = whole
     finish(start(place, *settings, f"run={strategy}", f"trainer.strategy={strategy}"))
-    # as if the end had not been reached
+    # as if it had not reached the end
     checkpoints = place / strategy / "checkpoints"
     (checkpoints / "previous.ckpt").replace(checkpoints / "last.ckpt")
     assert "resuming after step" in finish(start(place, f"resume={strategy}"))

@@ -1,4 +1,4 @@
-"""Every reader of text that a user may give: the same file as other editors and systems write it reads as the plain one."""
+"""Every reader of users' text: a file reads the same whichever editor or system wrote it."""
 
 import bz2
 import gzip
@@ -60,7 +60,7 @@ def model_of(path: Path) -> dict:
 
 
 def kenlm_scores(path: Path) -> list[float]:
-    """What flashlight's KenLM gives the words of a sentence, found by their spelling."""
+    """The scores that flashlight's KenLM gives to the words of a sentence, looked up by their spelling."""
     pytest.importorskip("flashlight.lib.text.decoder.kenlm")
     words = model_words(path)
     assert sorted(words) == ["café", "ñandú"]

@@ -10,7 +10,7 @@ from asr.training.checkpoints import write_checkpoint
 
 
 class Counting(nn.Module):
-    """Two parameters and a whole number."""
+    """Two parameters and an integer buffer."""
 
     def __init__(self):
         super().__init__()
@@ -19,7 +19,7 @@ class Counting(nn.Module):
 
 
 def walk(model, average, steps):
-    """Takes random steps; returns what the parameters were after each."""
+    """Takes random steps; returns the parameters after each."""
     walked = []
     for _ in range(steps):
         with torch.no_grad():
@@ -38,7 +38,7 @@ def test_the_moving_average_equals_its_formula():
     for step, parameters in enumerate(walk(model, average, 60)):
         decay = min(0.8, (1 + step) / (10 + step))
         expected = [decay * old + (1 - decay) * new for old, new in zip(expected, parameters)]
-    assert (1 + 59) / (10 + 59) > 0.8, "both sides of the minimum were reached"
+    assert (1 + 59) / (10 + 59) > 0.8, "both branches of the minimum were reached"
     for found, wanted in zip(average.average, expected):
         torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""The largest batches that fit are found by measuring small ones, and by none that would not fit."""
+"""The largest batches that fit are found by measuring smaller ones, and without trying one that does not fit."""
 
 import gc
 import mmap
@@ -19,21 +19,21 @@ needs_peak = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reas
 
 @pytest.fixture(autouse=True)
 def nothing_to_collect():
-    """Measuring collects garbage first, which takes long among all that is imported here."""
+    """Skips the garbage collection before each measurement, which is slow with everything imported here."""
     gc.freeze()
     yield
     gc.unfreeze()
 
 
 class Step:
-    """Takes memory, by a known law, for every batch, and remembers the batches."""
+    """Allocates memory by a known law for every batch, and records the batches."""
 
     def __init__(self, fixed=0.0, linear=0.0, quadratic=0.0):
         self.law, self.taken = MemoryModel(fixed, linear, quadratic, 0.0), []
 
     def __call__(self, utterances, frames):
         self.taken.append((utterances, frames))
-        # mapped anew and given back at once, so that only what this batch needs is ever resident
+        # mapped anew and released at once, so that only what this batch needs is resident
         with mmap.mmap(-1, max(mmap.PAGESIZE, int(self.law.bytes(utterances, frames)))) as memory:
             memory[:: mmap.PAGESIZE] = bytes(len(range(0, len(memory), mmap.PAGESIZE)))
 
@@ -114,7 +114,7 @@ def test_memory_grows_at_most_with_the_utterances_and_the_square_of_the_length()
 
 
 def running_out(limit):
-    """A step that runs out of memory above a number of frames in all, and the batches that it was given."""
+    """A step that runs out of memory above a total number of frames, and the batches that it was given."""
     given = []
 
     def step(utterances, frames):

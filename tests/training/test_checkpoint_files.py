@@ -1,4 +1,4 @@
-"""The last good checkpoint is always there: writing that fails leaves the old one, and what is torn is passed over."""
+"""A good checkpoint always exists: a failed write leaves the old one, and a damaged one is passed over."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ def leave_a_trace():
 
 
 class Bomb:
-    """Unpickling this runs code: here it leaves a trace."""
+    """Unpickling this runs code, which leaves a trace here."""
 
     def __reduce__(self):
         return leave_a_trace, ()
@@ -33,7 +33,7 @@ class Bomb:
 
 @contextlib.contextmanager
 def room_for(size):
-    """No file may grow beyond `size` bytes: the writing that would make it so fails, as on a full disk."""
+    """No file may grow beyond `size` bytes: writes fail there, as on a full disk."""
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))

@@ -1,4 +1,4 @@
-"""The file of metrics: written at once, and cut back to a checkpoint without touching what was before it."""
+"""`metrics.csv`: written at once, and cut back to a checkpoint without touching earlier rows."""
 
 import csv
 import os
@@ -19,7 +19,7 @@ def rows_of(path):
 
 
 def log(path, *steps):
-    """Steps of training, and validations where a step is given as a text."""
+    """Training steps; validations for steps given as text."""
     metrics = MetricsFile(path)
     for step in steps:
         more = {"train/loss": 1 / 3, "train/waiting": 0.0} if isinstance(step, int) else {"dev/loss": 0.1 + 0.2}

@@ -1,4 +1,4 @@
-"""A step is the step of its utterances, however they were cut into batches, and nothing that fails leaves a trace in it."""
+"""A step depends only on its utterances, not on how they were batched, and failed attempts leave no trace in it."""
 
 import copy
 import csv
@@ -65,7 +65,7 @@ def build_model(dropout=0.0, **features):
 
 
 class Training:
-    """A recognizer with a trainer around it, put together as `asr.training.fitting.fit` does."""
+    """A recognizer and its trainer, put together as in `asr.training.fitting.fit`."""
 
     def __init__(self, folder: Path, cuts, batches, model=None, optimizer=None, scaler=None, **stepping):
         quiet()
@@ -76,7 +76,7 @@ class Training:
         self.split = check_split("train", cuts, UNITS, self.model.features.frames_of, output_lengths, required)
         assert not self.split.dropped
         plan = TrainingPlan(self.split.frames, Bounds(None, max(map(len, batches))), seed=1)
-        # these very batches
+        # exactly these batches
         plan._number, plan.epoch = len(batches), lambda epoch: batches
         self.utterances = Utterances(self.split.cuts, self.split.labels)
         self.stop = StopSignals()
@@ -94,7 +94,7 @@ class Training:
             plugins=[WholeCheckpoints()], enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
             log_every_n_steps=1,
         )  # fmt: skip
-        # noise is no speech, and what these trainings learn in a few steps is to be silent
+        # trained on noise, models learn within a few steps to be silent
         self.recognizer.watchdogs.silence = lambda *_: None
         if scaler is not None:
             self.trainer.precision_plugin.scaler = scaler
@@ -127,7 +127,7 @@ CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
 
 def limit_forward(training, most):
-    """Has the model run out of memory on more than `most` utterances; returns the sizes it was asked for."""
+    """Has the model run out of memory on more than `most` utterances; returns the batch sizes it was given."""
     whole, asked = training.model.encode, []
 
     def limited(waveforms, samples):
@@ -141,7 +141,7 @@ def limit_forward(training, most):
 
 
 class FailsBackward(torch.autograd.Function):
-    """The identity, whose backward runs out of memory where `fails` says so."""
+    """The identity; its backward pass runs out of memory if `fails` says so."""
 
     @staticmethod
     def forward(context, x, fails):
@@ -156,7 +156,7 @@ class FailsBackward(torch.autograd.Function):
 
 
 def limit_backward(training, most):
-    """Has the backward pass of the first layer run out of memory, when the layers above it have their gradients already."""
+    """Has the backward pass of the first layer run out of memory, when the layers above already have their gradients."""
     layer, leaked = training.model.encoder.layers[0], []
     whole = layer.forward
 
@@ -255,7 +255,7 @@ def test_a_validation_computes_the_emissions_of_a_batch_once(tmp_path, cuts):
 
 def test_dev_is_scored_in_words_and_characters(tmp_path, cuts):
     training = Training(tmp_path, cuts, [ALL])
-    # what the model would have to say: the space of "a cab" is missed, a character of "bac" is wrong
+    # what the model outputs: it misses the space in "a cab", and a character of "bac" is wrong
     said = iter(["ab", "acab", "bab", "c", "abba", "cc b", "a b", "bab"])
     ids = {text: [UNITS.ids[character.replace(" ", "▁")] for character in text] for text in (*TEXTS, "acab")}
     training.recognizer.scorer.scoring.decoder = lambda emissions, lengths: [

@@ -1,4 +1,4 @@
-"""A training that was stopped, whatever by, goes on as if it had never been: real processes, really killed."""
+"""A training that was stopped, however, resumes as if nothing had happened: real processes, really killed."""
 
 import csv
 import re
@@ -23,7 +23,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A working folder with a training that nobody disturbed."""
+    """A working folder with an undisturbed training."""
     folder = tmp_path_factory.mktemp("work")
     finish(start(folder, *SETTINGS, "run=undisturbed"))
     return folder
@@ -91,7 +91,7 @@ def test_a_run_from_before_there_were_heads_and_named_schedules_resumes_with_the
     (place / "older/config.yaml").write_text(yaml.safe_dump(config))
     content = read_tensors(place / "older/checkpoints/previous.ckpt")
     heads = [name for name in content["state_dict"] if name.startswith("model.head.")]
-    assert heads == ["model.head.weight", "model.head.bias"], "what a linear layer was called that stood there then"
+    assert heads == ["model.head.weight", "model.head.bias"], "the names of the linear layer that was there before"
     del content["asr"]["description"]["head"], content["asr"]["position"]["best_beside"]
     torch.save(content, place / "older/checkpoints/last.ckpt")
     assert "resuming after step" in resume(place, "resume=older")[1]

@@ -23,7 +23,7 @@ def started():
 
 @pytest.fixture
 def run(started, tmp_path, monkeypatch):
-    """A run's folder, seen from the folder above it."""
+    """A run's folder, relative to the working directory."""
     monkeypatch.chdir(tmp_path)
     folder = Path("runs") / "mine"
     folder.mkdir(parents=True)
@@ -69,7 +69,7 @@ def test_a_run_is_resumed_in_its_own_folder(run):
 
 
 def test_the_same_folder_may_be_named_twice_in_different_ways(run):
-    # the processes of a job are started with both, one as it was typed and one as it was found
+    # the processes of a job are started with both: one as it was typed, the other as it was resolved
     for named in ("runs/mine", "./runs/mine", str(run.resolve())):
         arguments = with_run([f"resume={named}", "run=runs/mine"])
         assert [argument for argument in arguments if argument.startswith("run=")] == [f"run={Path(named)}"]

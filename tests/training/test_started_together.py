@@ -1,4 +1,4 @@
-"""Trainings that are started at the same time get in each other's way nowhere: real processes, at once."""
+"""Trainings started at the same time never get in each other's way: real processes, at once."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def at_once(program, folder, *arguments, processes=4):
-    """What so many processes print that run `program` at the same time: each waits until all are ready."""
+    """The output of `processes` processes that run `program` at the same time: each waits until all are ready."""
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}"
     started = [
         subprocess.Popen(
@@ -92,7 +92,7 @@ import hydra.core.utils
 from omegaconf import OmegaConf
 from asr.cli.command import command
 
-# the second in which all of them are started
+# all of them start in this second
 hydra.core.utils.datetime = types.SimpleNamespace(now=lambda: datetime.datetime(2026, 1, 31, 12))
 
 @command("train")

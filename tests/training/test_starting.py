@@ -12,7 +12,7 @@ from tests.support.tiny_corpus import TEXTS, tiny_corpus
 GERMAN = ("ä hund", "der größte hund", "öl und hund", "guter tag", "das tier", "tage")
 PIECES = ["units=bpe", "units.size=30"]
 CHARACTERS = ["units=characters"]
-# a training that changes no weight, so that what it has started from is what it ends with
+# changes no weight, so that a training ends with the weights that it started from
 STILL = ["optimizer.lr=0", "max_epochs=1", "logger=none", "trainer.precision=32-true"]
 
 
@@ -27,7 +27,7 @@ def work(tmp_path_factory):
 
 
 def trained(settings, run, *typed):
-    # other random weights than those of the run that it starts from
+    # random weights that differ from those of the run that it starts from
     seed = "seed=2" if any(item.startswith("init_from") for item in typed) else "seed=1"
     typed = [*settings, *STILL, seed, *typed, f"run={run}"]
     train(compose("train", typed), typed)
@@ -35,7 +35,7 @@ def trained(settings, run, *typed):
 
 
 def kept(run, other):
-    """(whether the encoder's weights are those of another run, whether the last layer's are)"""
+    """Whether the encoder's weights are those of another run, and whether the last layer's are."""
     same = {name: torch.equal(value, other.model.state_dict()[name]) if value.shape == other.model.state_dict()[name].shape
             else False for name, value in run.model.state_dict().items()}  # fmt: skip
     return all(same[name] for name in same if name.startswith("encoder.")), same["head.weight"]

@@ -1,4 +1,4 @@
-"""What goes wrong in a training is named, survived a few times, and then stops it with advice."""
+"""What goes wrong in a training is reported, tolerated a few times, and then stops it with advice."""
 
 import json
 import math
