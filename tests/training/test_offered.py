@@ -1,4 +1,4 @@
-"""What is offered works: every value of these settings trains, scores, goes on and is used, or is refused in a sentence."""
+"""Every value of these settings works: it trains, scores, resumes and is usable, or it is refused with a sentence."""
 
 import importlib.util
 import math
@@ -13,11 +13,12 @@ from asr.config.checks import check_overrides
 from asr.config.schema import schema_of
 from asr.config.settings import compose, groups
 from asr.errors import UserError
+from asr.inference.decoders.greedy import Greedy
 from asr.inference.transcription.files import Request, transcribe_files
 from asr.model.checkpoint import open_checkpoint, read_tensors
 from asr.runtime.precision import precision_of
 from asr.training.job import train
-from asr.training.module import Recognizer
+from asr.training.stepping import StepGradients
 from scripts.soak_resume import differences, logged
 from tests.support.tiny_corpus import tiny_corpus
 
@@ -32,7 +33,7 @@ REFUSED = {
     "logger=mlflow": None if importlib.util.find_spec("mlflow") else "pip install mlflow",
 }
 TRAINED = [name for name in PRECISIONS if "-" in name and not REFUSED.get(f"trainer.precision={name}")]
-# beside a value: what it needs of this corpus
+# further settings that a value needs with this corpus
 WITH = {"units=phonemes": ["units.alignments=false"], "units=bpe": ["units.size=20"]}
 CHOICES = [
     *(f"{group}={choice}" for group in ("units", "optimizer", "schedule", "logger") for choice in groups()[group]),
@@ -42,7 +43,7 @@ CHOICES = [
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """The settings of a training of a few steps."""
+    """The settings of a training that takes a few steps."""
     return tiny_corpus(tmp_path_factory.mktemp("corpus"))
 
 
@@ -59,7 +60,7 @@ def trained(settings, run, *typed):
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_trains_and_is_scored_or_is_refused_before_anything_is_started(corpus, tmp_path, choice):
+def test_every_choice_trains_and_is_scored_or_is_refused_before_anything_starts(corpus, tmp_path, choice):
     more = ["units=characters", "logger=none", "trainer.accelerator=auto", choice, *WITH.get(choice, [])]
     if REFUSED.get(choice) is not None:
         with pytest.raises(UserError, match=REFUSED[choice]):
@@ -79,14 +80,14 @@ def test_the_comment_of_a_setting_explains_each_of_its_values(key):
 
 
 @pytest.mark.parametrize("key", ["trainer.precision", "trainer.strategy", "init_units"])
-def test_another_value_is_refused_with_those_that_there_are(key):
+def test_an_unknown_value_is_refused_and_the_known_ones_are_listed(key):
     with pytest.raises(UserError) as refused:
         check_overrides("train", [f"{key}=transformer-engine"])
     assert all(str(value) in str(refused.value) for value in SCHEMA.limit(key).choices if value is not None)
 
 
 @pytest.mark.parametrize("precision", TRAINED)
-def test_a_precision_is_kept_where_a_training_goes_on_and_its_model_is_used(corpus, tmp_path, precision, capsys):
+def test_a_precision_survives_resuming_and_its_model_is_usable(corpus, tmp_path, precision, capsys):
     more = [
         f"trainer.precision={precision}",
         "units=characters",
@@ -102,7 +103,7 @@ def test_a_precision_is_kept_where_a_training_goes_on_and_its_model_is_used(corp
     assert state["state_dict"]["model.features.normalization.mean"].dtype == torch.float32
     moments = [values["exp_avg_sq"] for values in state["optimizer_states"][0]["state"].values()]
     assert {moment.dtype for moment in moments} == {weights}
-    # as if it had been stopped at the validation before the last
+    # as if it had been stopped at the last validation but one
     again = tmp_path / "again"
     shutil.copytree(run, again)
     (again / "checkpoints/previous.ckpt").replace(again / "checkpoints/last.ckpt")
@@ -119,26 +120,20 @@ def test_a_precision_is_kept_where_a_training_goes_on_and_its_model_is_used(corp
 
 
 @pytest.mark.parametrize("precision", TRAINED)
-def test_losses_and_what_decoders_see_are_float32_or_more(corpus, tmp_path, precision, monkeypatch):
+def test_losses_and_the_decoders_input_are_float32_or_more(corpus, tmp_path, precision, monkeypatch):
     seen = {}
-    backward, scored = Recognizer._backward, Recognizer.scored
+    backward, decode = StepGradients.backward, Greedy.__call__
 
-    def watched(self, loss):
+    def watched_backward(self, loss):
         seen["loss"] = loss.dtype
         return backward(self, loss)
 
-    def watched_too(self, batch):
-        decoder = self.decoder
-        self.decoder = lambda emissions, lengths: [seen.update(emissions=emissions.dtype), decoder(emissions, lengths)][
-            1
-        ]
-        try:
-            return scored(self, batch)
-        finally:
-            self.decoder = decoder
+    def watched_decode(self, emissions, lengths):
+        seen["emissions"] = emissions.dtype
+        return decode(self, emissions, lengths)
 
-    monkeypatch.setattr(Recognizer, "_backward", watched)
-    monkeypatch.setattr(Recognizer, "scored", watched_too)
+    monkeypatch.setattr(StepGradients, "backward", watched_backward)
+    monkeypatch.setattr(Greedy, "__call__", watched_decode)
     trained(
         corpus, tmp_path / "run", "units=characters", "logger=none", f"trainer.precision={precision}", "max_epochs=1"
     )

@@ -31,7 +31,14 @@ class Ctc(Head):
 
     def forward(self, hidden: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
         """See `Head.forward`."""
-        return self.loss(self.emissions(hidden), lengths, targets, target_lengths)
+        return self.loss_and_emissions(hidden, lengths, targets, target_lengths)[0]
+
+    def loss_and_emissions(
+        self, hidden: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `Head.loss_and_emissions`."""
+        emissions = self.emissions(hidden)
+        return self.loss(emissions, lengths, targets, target_lengths), emissions
 
     def emissions(self, hidden: Tensor) -> Tensor:
         """See `Head.emissions`; float64 where the weights are, float32 elsewhere."""
