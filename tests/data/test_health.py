@@ -364,7 +364,7 @@ def test_every_fault_of_audio_is_found_counted_and_named(tmp_path):
     assert reasons["longer"] == "longer lasts 2.500 s, the manifest says 2.000 s."
     assert reasons["wrong_rate"] == "wrong_rate is at 8000 Hz, the manifest says 16000 Hz."
     assert "cannot be read as audio" in reasons["text_file"]
-    assert (health.verdict, "training would meet" in health.sentence()) == ("not good", True)
+    assert (health.verdict, "training would run into" in health.sentence()) == ("not good", True)
 
 
 def test_copies_at_other_speeds_are_neither_broken_nor_the_same_audio_but_leak_as_what_they_are_made_from(tmp_path):

@@ -102,7 +102,7 @@ def test_other_data_is_refused_with_what_is_other_unless_the_corpus_is_named_too
 def test_a_corpus_that_is_gone_is_said_with_the_setting_that_names_its_new_place(speech):
     trained_on = trained_on_speech()
     speech.rename("elsewhere")
-    with pytest.raises(UserError, match=r"no folder .*/speech .*If it has moved, name its new place: corpus.path=…$"):
+    with pytest.raises(UserError, match=r"no folder .*/speech .*If it has moved, say where to: corpus.path=…$"):
         load(trained_on)
     with pytest.raises(UserError, match=r"There is no folder .*/nowhere .*new place: corpus.path=…$"):
         load(trained_on, path="nowhere")
@@ -143,7 +143,7 @@ def test_audio_that_is_used_where_it_lies_is_found_again_below_the_new_place(tmp
     corpus = load_own(moved, cache, 2, compared=True)
     assert data_facts(corpus.splits) == before
     assert all(len(cut.load_audio()[0]) == cut.num_samples for cuts in corpus.splits.values() for cut in cuts)
-    with pytest.raises(UserError, match="is not where it was: .* name its new place: corpus.path=…"):
+    with pytest.raises(UserError, match="was moved or deleted: .* say where to: corpus.path=…"):
         load_own(settings, cache, 2, compared=True)
     next((tmp_path / "moved").glob("**/*-0001.flac")).unlink()
     with pytest.raises(UserError, match="lacks 1 audio files that were in"):

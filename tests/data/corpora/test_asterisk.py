@@ -275,9 +275,9 @@ def test_a_package_cut_short_is_named_by_both_ways_of_unpacking(debs, tmp_path):
     deb = debs / "asterisk-core-sounds-en_1.0_all.deb"
     deb.write_bytes(deb.read_bytes()[:-200])
     for way in (unpack, unpack_with_python):
-        with pytest.raises(UserError, match="asterisk-core-sounds-en_1.0_all.deb is no whole Debian package"):
+        with pytest.raises(UserError, match="asterisk-core-sounds-en_1.0_all.deb is not a complete Debian package"):
             way(deb, tmp_path / "tree")
-    with pytest.raises(UserError, match="no whole Debian package"):
+    with pytest.raises(UserError, match="not a complete Debian package"):
         AsteriskCorpus(packages=str(debs)).load(tmp_path / "cache")
 
 

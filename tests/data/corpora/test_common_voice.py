@@ -179,13 +179,13 @@ def test_odd_lines_of_the_reported_sentences_are_said_and_passed_over(welsh, tmp
         f"sentence\tsentence_id\tlocale\treason\na\tb\tc\td\te\n{TABLES['train'][1][2]}\tx\tcy\tother\n"
     )
     assert [name for name, _ in load(tmp_path, path=str(welsh)).left_out] == ["common_voice_cy_train1"]
-    assert "reported.tsv: 1 lines are not whole, and nothing is taken from them: line 2" in caplog.text
+    assert "reported.tsv: 1 broken lines were skipped: line 2" in caplog.text
 
 
 def test_a_language_that_is_not_that_of_the_clips_is_refused(welsh, tmp_path):
     with pytest.raises(UserError, match=r"train.tsv is in the language cy \(locale of .*\), not in de"):
         load(tmp_path, path=str(welsh), language="de")
-    with pytest.raises(UserError, match="language=../de is no code of a language"):
+    with pytest.raises(UserError, match="language=../de is not a language code"):
         load(tmp_path, path=str(welsh), language="../de")
 
 

@@ -172,7 +172,7 @@ def test_missing_files_and_other_kinds_of_files_are_named(manifests, tmp_path):
         load(corpus, tmp_path)
     (tmp_path / "cuts.yaml").write_text("[]")
     corpus.dev = str(tmp_path / "cuts.yaml")
-    with pytest.raises(UserError, match="is no .jsonl or .jsonl.gz"):
+    with pytest.raises(UserError, match="is not a .jsonl or .jsonl.gz file"):
         load(corpus, tmp_path)
     corpus.dev = None
     with pytest.raises(UserError, match="corpus.dev=None is no file"):
@@ -184,7 +184,7 @@ def test_half_a_line_is_answered_with_its_number(manifests, tmp_path):
     lines = gzip.decompress((tmp_path / "train.jsonl.gz").read_bytes())
     (tmp_path / "half.jsonl").write_bytes(lines[:-40])
     corpus.train = str(tmp_path / "half.jsonl")
-    with pytest.raises(UserError, match=r"half.jsonl:2: this line is no whole JSON"):
+    with pytest.raises(UserError, match=r"half.jsonl:2: this line is not complete JSON"):
         load(corpus, tmp_path)
 
 
@@ -195,7 +195,7 @@ def test_half_a_compressed_file_is_named(manifests, tmp_path):
     with pytest.raises(UserError, match=r"train.jsonl.gz is damaged or cut short after line \d+"):
         load(corpus, tmp_path)
     (tmp_path / "train.jsonl.gz").write_bytes(b"not compressed at all")
-    with pytest.raises(UserError, match=r"train.jsonl.gz:1: this line is no whole JSON"):
+    with pytest.raises(UserError, match=r"train.jsonl.gz:1: this line is not complete JSON"):
         load(corpus, tmp_path)
 
 
@@ -206,9 +206,7 @@ def test_manifests_of_recordings_or_supervisions_are_told_from_cuts(manifests, t
     SupervisionSet.from_segments(cut.supervisions).to_file(tmp_path / "supervisions.jsonl.gz")
     for kind in ("recording", "supervision"):
         corpus.test = str(tmp_path / f"{kind}s.jsonl.gz")
-        with pytest.raises(
-            UserError, match=rf"{kind}s.jsonl.gz:1: a MonoCut or MultiCut was expected, this is a {kind}"
-        ):
+        with pytest.raises(UserError, match=rf"{kind}s.jsonl.gz:1: expected a MonoCut or MultiCut, found a {kind}"):
             load(corpus, tmp_path)
 
 

@@ -201,7 +201,7 @@ def test_three_utterances_fill_three_splits_and_two_are_refused(tmp_path, seed):
     make_folder(tmp_path / "mine", count=3)
     assert sorted(home_of(load(tmp_path / "mine", tmp_path, seed=seed)).values()) == ["dev", "test", "train"]
     make_folder(tmp_path / "mine", count=2)
-    with pytest.raises(UserError, match="has 2 utterances.*three at the least"):
+    with pytest.raises(UserError, match="has 2 utterances.*at least three"):
         load(tmp_path / "mine", tmp_path, seed=seed)
 
 

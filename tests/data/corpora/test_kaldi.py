@@ -334,8 +334,8 @@ def test_ids_that_only_one_file_has_or_that_stand_twice_are_named(caplog):
     }  # fmt: skip
     assert len(corpus.dropped) == 4
     assert dict(corpus.left_out) == {"r00": "no text", "r01": "no line in text", "r08": "no line in text"}
-    assert "wav.scp has 1 lines twice, such as that of r06" in caplog.text
-    assert "text has 1 lines twice, such as that of r02" in caplog.text
+    assert "wav.scp repeats 1 lines, such as that of r06" in caplog.text
+    assert "text repeats 1 lines, such as that of r02" in caplog.text
     assert "utt2spk names no speaker for 3 of 4 utterances, such as r03" in caplog.text
     assert {name: cut.supervisions[0].speaker for name, cut in all_cuts(corpus).items()}["r03"] == "unknown"
 
@@ -433,7 +433,7 @@ def test_an_utterance_of_two_splits_is_refused():
     [
         ({"path": None}, "needs corpus.path=…"),
         ({"train": "data/train"}, "path and train both name the training data"),
-        ({"path": "none"}, "none is not there: a data folder of Kaldi was expected"),
+        ({"path": "none"}, "none is not there: give a data folder of Kaldi"),
         ({"path": "wavs/r00.wav"}, "r00.wav is a file"),
         ({"path": "data"}, r"data has no wav.scp and no text: there are data folders in it: train. Name one of them"),
         ({"path": "wavs"}, "wavs has no wav.scp and no text: it holds r00.wav"),

@@ -206,17 +206,17 @@ def test_espnets_data_is_read_where_it_names_audio(inputs):
 
 @pytest.mark.parametrize(("content", "says"), [
     (espnet, r"the input of ann-0 is features \(dump/f.ark:12\), and training reads audio: .* corpus=kaldi"),
-    ('{"utts": {"a": {"input": []}}}', "a has no input and output as ESPnet writes them"),
-    ('{"audio_filepath": "a.wav", "text": "x"}\n{"audio', r"manifest.json:2: this line is no whole JSON"),
+    ('{"utts": {"a": {"input": []}}}', "a lacks an input and an output as ESPnet writes them"),
+    ('{"audio_filepath": "a.wav", "text": "x"}\n{"audio', r"manifest.json:2: this line is not complete JSON"),
     ('{"type": "MonoCut", "id": "x"}', "this is a MonoCut of lhotse: corpus=cuts reads those"),
     ('{"id": "x", "sources": []}', "this is a recording of lhotse: `lhotse cut simple"),
     ('{"id": "x", "recording_id": "y", "text": "z"}', "this is a supervision of lhotse: `lhotse cut simple"),
-    ('{"wav": "x", "wrd": "y"}', "a line of a NeMo manifest was expected, this is an object with wav, wrd"),
+    ('{"wav": "x", "wrd": "y"}', "expected a line of a NeMo manifest, found an object with wav, wrd"),
     ("[1, 2, 3]", "manifest.json:1: a JSON object, one utterance, was expected"), ("7\n8\n", "a JSON object, one utterance"),
     ("", "lists no utterance that can be used"), ("\xff\xfe", "manifest.json is UTF-16"),
     ("\x1f\x8b123", "manifest.json is damaged or cut short"),
-    (None, "There is no file .*manifest.json: a manifest of JSON was expected"),
-    ("[" * 100000, "is no whole JSON"), ('{"audio_filepath": "a.wav"}\n', r"no utterance that can be used \(1 × no text\)"),
+    (None, "There is no file .*manifest.json: give a JSON manifest"),
+    ("[" * 100000, "is not complete JSON"), ('{"audio_filepath": "a.wav"}\n', r"no utterance that can be used \(1 × no text\)"),
 ], ids=lambda value: getattr(value, "__name__", str(value)[:30]))  # fmt: skip
 def test_what_is_no_such_manifest_is_told_in_a_sentence(content, says):
     if content is espnet:

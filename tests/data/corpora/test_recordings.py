@@ -82,7 +82,7 @@ def test_other_formats_are_converted_too(tmp_path):
 def test_another_rate_is_refused_unless_resampling_is_asked_for(tmp_path):
     write_sphere(tmp_path / "a.sph", sound(4001), 8000, "ulaw")
     conversions = [Conversion(tmp_path / "a.sph", 0, "a.flac")]
-    with pytest.raises(UserError, match="a.sph has a sample rate of 8000 Hz; 16000 Hz was expected"):
+    with pytest.raises(UserError, match="a.sph has a sample rate of 8000 Hz; expected 16000 Hz"):
         convert(conversions, tmp_path / "out")
     assert convert(conversions, tmp_path / "out", resample=True) == {"a.flac": 8002}
     assert soundfile.info(tmp_path / "out/a.flac").samplerate == 16000

@@ -290,7 +290,7 @@ def test_transcripts_of_other_recordings_are_refused(copy, tmp_path, monkeypatch
     for name, *_ in DISCS:
         write_sphere(copy.audio[name], silence, RATE, "ulaw")
     message = refused(copy, tmp_path)
-    assert "utterances end after their audio ends" in message and "are not those of the audio in" in message
+    assert "utterances end after their audio ends" in message and "do not belong to the audio in" in message
 
 
 def test_an_evaluation_that_is_off_by_a_segment_is_refused(copy, tmp_path, monkeypatch):

@@ -233,7 +233,7 @@ def test_a_chosen_set_that_is_not_there_is_refused_before_the_work(tmp_path, sma
     WsjCorpus(wsj0=str(tree.wsj0), train="si84", dev="eval92_5k", allow_missing=True).load(
         tmp_path / "cache", workers=1
     )
-    with pytest.raises(UserError, match="test=eval93: the corpus in .* was prepared without that set"):
+    with pytest.raises(UserError, match="test=eval93: the corpus in .* was prepared from discs that lack this set"):
         WsjCorpus(train="si84", dev="eval92_5k", test="eval93").load(tmp_path / "cache")
 
 

@@ -140,7 +140,7 @@ def test_halves_that_were_interchanged_are_recognised(tmp_path):
     tree.wsj0, tree.wsj1 = tree.wsj1, tree.wsj0
     message = refusal(tree)
     assert "(wsj0=) holds wsj1 (13-1.1, 13-16.1, 13-2.1), not wsj0" in message
-    assert "Were wsj0= and wsj1= interchanged?" in message
+    assert "Did you swap wsj0= and wsj1=?" in message
 
 
 @pytest.mark.parametrize(
