@@ -230,14 +230,14 @@ def test_a_file_that_is_cut_short_is_named(tmp_path, coding, share):
         read_sphere(path)
     if "," not in coding:
         there = int(4000 * share)
-        assert f"cut short: 4000 samples per channel by its SPHERE header, {there} are there" in str(caught.value)
+        assert f"cut short: its SPHERE header promises 4000 samples per channel, {there} are there" in str(caught.value)
 
 
 def test_a_stream_that_lost_its_last_blocks_is_cut_short_by_the_header_though_it_decodes(tmp_path):
     samples = sound("tone", 4000, 1)
     for coding in COMPRESSED:
         path = write_sphere(tmp_path / "a.sph", samples[:3000], 8000, coding, sample_count=4000)
-        with pytest.raises(UserError, match="4000 samples per channel by its SPHERE header, 3000 are there"):
+        with pytest.raises(UserError, match="promises 4000 samples per channel, 3000 are there"):
             read_sphere(path)
 
 
@@ -346,14 +346,14 @@ def changed_header(path, old: bytes, new: bytes):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (b"NIST_1A", b"NIST_2B", "is no NIST SPHERE file"),
+        (b"NIST_1A", b"NIST_2B", "is not a NIST SPHERE file"),
         (b"   1024\n", b"   10z4\n", "no size in the second line"),
         (b"   1024\n", b"      7\n", "header of 7 bytes"),
         (b"   1024\n", b"9999999\n", "header of 9999999 bytes"),
         (b"   1024\n", b"1000000\n", r"cut short within its SPHERE header: \d+ of 1000000 bytes"),
         (b"end_head", b"end_hand", "without its last line, end_head"),
         (b"end_head\n", b"", "without its last line, end_head"),
-        (b"sample_rate -i 8000", b"sample_rate -i 8k", "sample_rate='8k' .* which is no number"),
+        (b"sample_rate -i 8000", b"sample_rate -i 8k", "sample_rate='8k' .* which is not a number"),
         (b"sample_rate -i 8000", b"sample_rate -i 0", "sample_rate=0 .* from 1000 to 1000000"),
         (b"sample_rate -i 8000", b"sample_rate -r 8000.5", "sample_rate=8000.5"),
         (b"sample_rate -i 8000\n", b"", "has no sample_rate"),
@@ -382,7 +382,7 @@ def changed_header(path, old: bytes, new: bytes):
         (
             b"sample_coding -s3 pcm",
             b"sample_coding -s26 pcm,embedded-shorten-v2.00",
-            "data do not begin as shorten's do",
+            "data do not begin like shorten's",
         ),
         (b"sample_checksum -i ", b"sample_checksum -i 9", "sample_checksum"),
     ],

@@ -93,7 +93,7 @@ def test_other_data_is_refused_with_what_is_other_unless_the_corpus_is_named_too
     speech.rename("other")
     with pytest.raises(UserError) as refused:
         load(trained_on, path="other")
-    for words in ("train has 1 utterances, not 2", "test has other texts", "corpus=folder corpus.path=…"):
+    for words in ("train has 1 utterances, not 2", "test has different texts", "corpus=folder corpus.path=…"):
         assert words in str(refused.value)
     corpus, own = load(trained_on, **{**FOLDER, "path": "other"})
     assert not own and len(corpus.splits["train"]) == 1
@@ -104,7 +104,7 @@ def test_a_corpus_that_is_gone_is_said_with_the_setting_that_names_its_new_place
     speech.rename("elsewhere")
     with pytest.raises(UserError, match=r"no folder .*/speech .*If it has moved, say where to: corpus.path=…$"):
         load(trained_on)
-    with pytest.raises(UserError, match=r"There is no folder .*/nowhere .*new place: corpus.path=…$"):
+    with pytest.raises(UserError, match=r"There is no folder .*/nowhere .*say where to: corpus.path=…$"):
         load(trained_on, path="nowhere")
 
 
@@ -112,7 +112,10 @@ def test_a_corpus_that_is_gone_is_said_with_the_setting_that_names_its_new_place
     ("given", "sentence"),
     [
         ({"pth": "x"}, "corpus=folder, which RUN was trained on, has no setting 'pth': did you mean path"),
-        ({"seed": 2}, "corpus.seed=2: RUN was trained on corpus=folder with seed=1, and corpus.path and corpus.transcripts can"),
+        (
+            {"seed": 2},
+            "corpus.seed=2: RUN was trained on corpus=folder with seed=1, and only corpus.path and corpus.transcripts can",
+        ),
     ],
 )  # fmt: skip
 def test_only_places_change(given, sentence):

@@ -192,7 +192,7 @@ def test_digits_must_be_spelled_out():
 
 
 def test_cmudict_is_refused_for_other_languages():
-    with pytest.raises(UserError, match="is in fr, and cmudict knows English"):
+    with pytest.raises(UserError, match="is in fr, but cmudict is English"):
         build_units({"name": "phonemes"}, [supervision("bonjour", language="fr")])
 
 

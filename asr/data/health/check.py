@@ -91,7 +91,9 @@ def add_leaks(health: Health, leaks: QuickFindings) -> None:
         severity = PROBLEM if leak.refused else REMARK
         health.findings.append(Finding(kind, severity, leak.splits, leak.count, leak.of, leak.sentence, leak.examples))
     if leaks.not_compared and health.quick:
-        sentence = f"{leaks.not_compared} possible copies of files are too many to compare quickly: quick=false compares all."
+        sentence = (
+            f"{leaks.not_compared} possible copies of files are too many to compare quickly: quick=false compares all."
+        )
         health.findings.append(
             Finding("copies not looked for", REMARK, (), leaks.not_compared, leaks.not_compared, sentence, [])
         )

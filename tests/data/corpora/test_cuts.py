@@ -175,7 +175,7 @@ def test_missing_files_and_other_kinds_of_files_are_named(manifests, tmp_path):
     with pytest.raises(UserError, match="is not a .jsonl or .jsonl.gz file"):
         load(corpus, tmp_path)
     corpus.dev = None
-    with pytest.raises(UserError, match="corpus.dev=None is no file"):
+    with pytest.raises(UserError, match="corpus.dev=None is not a file"):
         load(corpus, tmp_path)
 
 
@@ -213,7 +213,7 @@ def test_manifests_of_recordings_or_supervisions_are_told_from_cuts(manifests, t
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"type": "MonoCut", "id": "x"}, "this is no lhotse cut"),
+        ({"type": "MonoCut", "id": "x"}, "this is not a lhotse cut"),
         ({"type": "MixedCut", "id": "x", "tracks": []}, "this is MixedCut"),
         ({"type": "MonoCut", "id": "x", "start": 0, "duration": 1, "channel": 0}, "'x' has no recording"),
         ([1, 2], "a JSON object"),

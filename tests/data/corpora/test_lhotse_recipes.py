@@ -166,7 +166,7 @@ def spoilt(path, how):
         ("empty", "empty audio: 87-1087-0001.flac is empty"),
         ("cut short", "unreadable audio: 87-1087-0001.flac is "),
         ("damaged in the middle", "unreadable audio: 87-1087-0001.flac is damaged"),
-        ("at another rate", "unreadable audio: 87-1087-0001.flac is no mono FLAC of 16 bits at 16000 Hz"),
+        ("at another rate", "unreadable audio: 87-1087-0001.flac is not mono 16-bit FLAC at 16000 Hz"),
     ],
 )
 def test_audio_that_cannot_be_used_is_dropped_by_name(small_librispeech, tmp_path, how, reason):
@@ -185,7 +185,7 @@ def test_a_transcript_without_words_is_left_out_by_name_and_one_of_another_chapt
     corpus = load("librispeech", tmp_path, path=str(root))
     assert corpus.dropped == [("89-1089-0000", "no words in the transcript")] and len(corpus.splits["dev"]) == 4
     table.write_text("\n".join(["84-1084-0000 OF ANOTHER", *lines[1:]]) + "\n")
-    with pytest.raises(UserError, match=r"89-1089.trans.txt:1: an utterance of 89/1089, such as 89-1089-0000"):
+    with pytest.raises(UserError, match=r"89-1089.trans.txt:1: expected an utterance of 89/1089, such as 89-1089-0000"):
         load("librispeech", tmp_path / "other", path=str(root))
 
 
@@ -217,7 +217,7 @@ def test_a_directory_of_another_corpus_is_called_by_its_name(tmp_path, folders, 
     root.mkdir()
     for folder in folders:
         (root / folder).mkdir(parents=True)
-    with pytest.raises(UserError, match=f"is not librispeech: none of its parts .* is there; {said}"):
+    with pytest.raises(UserError, match=f"is not librispeech: it has none of the parts .*;  {said}"):
         load("librispeech", tmp_path, path=str(root))
 
 

@@ -159,7 +159,7 @@ def test_a_folder_of_another_corpus_is_recognised(tmp_path, corpus, file):
     tree.wsj0 = tmp_path / "given"
     (tree.wsj0 / file).parent.mkdir(parents=True)
     (tree.wsj0 / file).touch()
-    assert f"looks like {corpus} ({file.split('/')[0].lower()} is there), not like WSJ" in refusal(tree)
+    assert f"looks like {corpus} (it has {file.split('/')[0].lower()}), not like WSJ" in refusal(tree)
 
 
 def test_a_folder_of_nothing_known_is_refused_with_what_was_expected(tmp_path):
@@ -167,4 +167,4 @@ def test_a_folder_of_nothing_known_is_refused_with_what_was_expected(tmp_path):
     tree.wsj1 = tmp_path / "given"
     (tree.wsj1 / "letters").mkdir(parents=True)
     message = refusal(tree)
-    assert "Nothing of WSJ is in" in message and "there is letters" in message and "13-1.1 … 13-34.1" in message
+    assert "holds nothing of WSJ" in message and "there is letters" in message and "13-1.1 … 13-34.1" in message

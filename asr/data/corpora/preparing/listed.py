@@ -300,10 +300,9 @@ def rate_of(file: str) -> int | UserError:
     from asr.audio.reading import read_header
 
     try:
-        rate = read_header(file).sample_rate
+        return read_header(file).sample_rate
     except UserError as error:
         return error
-    return rate or UserError(f"{file} does not say its sample rate.")
 
 
 def samples_in(file: str) -> int | UserError:

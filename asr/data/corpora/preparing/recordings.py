@@ -203,12 +203,11 @@ def _convert_source(wanted: list[Conversion], folder: Path, sample_rate: int, re
 
     source = wanted[0].source
     header = read_header(source)
-    if header.sample_rate is not None and header.sample_rate != sample_rate and not resample:
+    if header.sample_rate != sample_rate and not resample:
         raise UserError(f"{source} has a sample rate of {header.sample_rate} Hz; expected {sample_rate} Hz.")
     expected = header.samples
     if expected is not None and header.sample_rate != sample_rate:
-        # a header may give a length and no rate
-        expected = None if header.sample_rate is None else -(-expected * sample_rate // header.sample_rate)
+        expected = -(-expected * sample_rate // header.sample_rate)
     there = {conversion.target: flac_samples(folder / conversion.target, sample_rate) for conversion in wanted}
     samples = {target: count for target, count in there.items() if count is not None and expected in (None, count)}
     missing = [conversion for conversion in wanted if conversion.target not in samples]
