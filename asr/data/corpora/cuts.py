@@ -147,15 +147,22 @@ def refuse_nonsense(cut: Cut, place: str) -> None:
         check(f"the recording's {field}", value, isinstance(value, int) and value > 0, "a positive whole number")
     channels = cut.channel if isinstance(cut.channel, list) else [cut.channel]
     known = recording.channel_ids
-    check(
-        "the channel", cut.channel, bool(channels) and set(channels) <= set(known), f"one of the recording's, {known}"
-    )
+    check("the recording's channel_ids", known, are_channels(known), "a list of whole numbers")
+    valid = are_channels(channels) and set(channels) <= set(known)
+    check("the channel", cut.channel, valid, f"one of the recording's, {known}")
     for supervision in cut.supervisions:
         check_times("the supervision's ", supervision.start, supervision.duration, lowest=-LONGEST_TIME)
         outside = supervision.start >= cut.duration or supervision.start + supervision.duration <= 0
         check("the supervision's start", supervision.start, not outside, f"a time within its {cut.duration:g} s")
-        text = supervision.text
-        check("the supervision's text", text, text is None or isinstance(text, str), "text")
+        for field in ("text", "speaker"):
+            value = getattr(supervision, field)
+            check(f"the supervision's {field}", value, value is None or isinstance(value, str), "text")
+        for tier, items in (supervision.alignment or {}).items():
+            for item in items:
+                check(f"an item of the alignment {tier}", item, is_number(item.start), "a symbol and times in seconds")
+                check(
+                    f"an item of the alignment {tier}", item, is_number(item.duration), "a symbol and times in seconds"
+                )
 
 
 def compose_texts(cut: Cut) -> None:
@@ -164,6 +171,10 @@ def compose_texts(cut: Cut) -> None:
         supervision.text = composed(supervision.text or "") or supervision.text
         for tier, items in (supervision.alignment or {}).items():
             supervision.alignment[tier] = [item._replace(symbol=composed(str(item.symbol))) for item in items]
+
+
+def are_channels(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, int) for each in value)
 
 
 def is_number(value: Any) -> bool:
@@ -180,6 +191,10 @@ def refuse_commands(recording, place: str) -> None:
                 raise UserError(
                     f"{place}: the audio of {each.id!r} is of type {source.type!r}, but only files are read, because a "
                     "manifest may come from a stranger and its commands are never run. Save the audio as files first."
+                )
+            if not isinstance(source.source, str):
+                raise UserError(
+                    f"{place}: the audio of {each.id!r} is {source.source!r}; expected the path of a file: correct the manifest."
                 )
 
 

@@ -56,7 +56,7 @@ class LibriSpeechCorpus(CorpusSource):
     train, dev, test: parts, as a list or separated by commas. Every other part found is a split under its own name.
     alignments: a folder of words with times, laid out like `path` (LibriSpeech-Alignments.zip of
         github.com/CorentinJ/librispeech-alignments, files 84-121123.alignment.txt); None: those
-        beside the audio, where there are any.
+        beside the audio, if there are any.
     allow_missing: continues despite missing or broken parts or utterances, and records them.
     """
 

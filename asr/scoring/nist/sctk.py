@@ -209,5 +209,5 @@ def read_alignments(path: Path) -> dict[str, Counts]:
             counts[identity] = Counts(*(int(number) for number in found.groups()))
             identity = None
     if not counts:
-        raise UserError(f"sclite left no alignments in {path.name}.")
+        raise UserError(f"sclite left no alignments in {path.name}: check the reference and the hypothesis.")
     return counts

@@ -28,7 +28,7 @@ class KenlmModel:
         try:
             self.model = kenlm.Model(str(path))
         except (OSError, RuntimeError) as error:
-            raise UserError(f"KenLM cannot read {path}: {' '.join(str(error).split())}") from None
+            raise UserError(f"KenLM cannot read {path}, build it again: {' '.join(str(error).split())}") from None
         self.new_state = kenlm.State
 
     @property
@@ -64,5 +64,5 @@ class KenlmModel:
                 unknown += is_unknown
                 hits[length - 1] += 1
         if not count:
-            raise ArgumentError("There is no sentence to compute the perplexity of.")
+            raise ArgumentError("There is no sentence to compute the perplexity of: give a text with words.")
         return Perplexity(count, words, unknown, total, known, tuple(hits))

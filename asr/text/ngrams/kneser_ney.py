@@ -88,7 +88,9 @@ def check_cutoffs(cutoffs: Sequence[int], order: int) -> list[int]:
     if any(isinstance(cutoff, bool) or not isinstance(cutoff, int) or cutoff < 0 for cutoff in cutoffs):
         raise ArgumentError(f"cutoffs={cutoffs} are not whole numbers of 0 or more.")
     if len(cutoffs) > order:
-        raise ArgumentError(f"cutoffs={cutoffs} are {len(cutoffs)}, but the model has order {order}.")
+        raise ArgumentError(
+            f"cutoffs={cutoffs} are {len(cutoffs)}, but the model has order {order}: give at most one per order."
+        )
     if cutoffs != sorted(cutoffs):
         raise ArgumentError(
             f"cutoffs={cutoffs} decrease: an n-gram that is kept needs its parts, which occur at least as often."

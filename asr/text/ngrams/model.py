@@ -136,7 +136,7 @@ class NgramModel:
             known += float(log10[predicted & ~unknown].sum())
             hits += numpy.bincount(orders[predicted], minlength=self.order + 1)
         if not counts[0]:
-            raise ArgumentError("There is no sentence to compute the perplexity of.")
+            raise ArgumentError("There is no sentence to compute the perplexity of: give a text with words.")
         return Perplexity(counts[0], counts[1] - counts[0], counts[2], total, known, tuple(hits[1:].tolist()))
 
     def ngrams(

@@ -74,16 +74,16 @@ def _changes(table: NgramTable, below: NgramTable, frequency: numpy.ndarray) -> 
     return numpy.where(sound, changes, numpy.inf)
 
 
-def _weighted(below: NgramTable, table: NgramTable | None, anew: numpy.ndarray) -> NgramTable:
-    """`below` with new back-off weights where `anew` (bool) is true, for what is left of the next order."""
+def _weighted(below: NgramTable, table: NgramTable | None, changed: numpy.ndarray) -> NgramTable:
+    """`below` with new back-off weights where `changed` (bool) is true, for what is left of the next order."""
     weights = below.backoff.copy()
     if table is None:
-        weights[anew] = 0.0
+        weights[changed] = 0.0
     else:
-        own_left, lower_left = (left[anew] for left in _left(table, below))
-        weights[anew] = numpy.log10(own_left / lower_left)
+        own_left, lower_left = (left[changed] for left in _left(table, below))
+        weights[changed] = numpy.log10(own_left / lower_left)
         listed = numpy.bincount(table.context, minlength=len(below)) > 0
-        weights[anew & ~listed] = 0.0
+        weights[changed & ~listed] = 0.0
     return NgramTable(below.context, below.word, below.suffix, below.log10, weights)
 
 

@@ -180,7 +180,9 @@ def load_units(folder: Path) -> Units:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}): it is damaged, take it from the model again.") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
-        raise UserError(f"{path} must hold an object with the units' name ({', '.join(units.names())}).")
+        raise UserError(
+            f"{path} must hold an object with the units' name ({', '.join(units.names())}): take it from the model again."
+        )
     try:
         part = units.get(fields.pop("name"))
     except UserError as error:
@@ -201,7 +203,9 @@ def check_fields(path: Path, part: type[Units], fields: dict[str, Any]) -> None:
         if key not in fields:
             raise UserError(f"{path} lacks the field {key!r} of the units {part.name}: take it from the model again.")
         if type(fields[key]) is not kind:
-            raise UserError(f"{path}: {key} must be of type {kind.__name__}, not {fields[key]!r}.")
+            raise UserError(
+                f"{path}: {key} must be of type {kind.__name__}, not {fields[key]!r}. Take it from the model again."
+            )
     check_symbols(path, fields.get("symbols"))
 
 
@@ -213,4 +217,7 @@ def check_symbols(path: Path, symbols: Any) -> None:
         or not all(isinstance(symbol, str) and symbol for symbol in symbols)
         or len(set(symbols)) < len(symbols)
     ):
-        raise UserError(f"{path}: symbols must be a list of {BLANK!r} and at least one other string, all different.")
+        raise UserError(
+            f"{path}: symbols must be a list of {BLANK!r} and at least one other string, all different. Take it from the model "
+            "again."
+        )

@@ -43,7 +43,7 @@ class Bpe(Units):
         sentences = [normalize(supervision.text or "", normalizer)[0] for supervision in supervisions]
         sentences = [sentence for sentence in sentences if sentence]
         if not sentences:
-            raise UserError("The training split has no text to learn byte-pair units from.")
+            raise UserError("The training split has no text to learn byte-pair units from: check its transcripts.")
         model = train(sentences, size)
         return cls(pieces(model), normalizer, model)
 

@@ -59,7 +59,8 @@ class Phonemes(Units):
         super().__init__(symbols, normalizer)
         if out_of_vocabulary not in OUT_OF_VOCABULARY:
             raise UserError(
-                f"units.out_of_vocabulary={out_of_vocabulary!r}: {nearest(out_of_vocabulary, OUT_OF_VOCABULARY)}."
+                f"units.out_of_vocabulary={out_of_vocabulary!r} is not one of the choices: "
+                f"{nearest(out_of_vocabulary, OUT_OF_VOCABULARY)}."
             )
         self.lexicon, self.out_of_vocabulary = str(lexicon), out_of_vocabulary
         self.alignments, self.language = alignments, language

@@ -214,7 +214,7 @@ def test_manifests_of_recordings_or_supervisions_are_told_from_cuts(manifests, t
     ("line", "message"),
     [
         ({"type": "MonoCut", "id": "x"}, "this is not a lhotse cut"),
-        ({"type": "MixedCut", "id": "x", "tracks": []}, "this is MixedCut"),
+        ({"type": "MixedCut", "id": "x", "tracks": []}, "found MixedCut"),
         ({"type": "MonoCut", "id": "x", "start": 0, "duration": 1, "channel": 0}, "'x' has no recording"),
         ([1, 2], "a JSON object"),
     ],
@@ -225,6 +225,35 @@ def test_a_line_that_is_no_cut_of_recorded_audio_is_answered_with_its_number(man
     (tmp_path / "odd.jsonl").write_text(f"\n{json.dumps(line)}\n")
     with pytest.raises(UserError, match=rf"odd.jsonl:2: .*{message}"):
         load(corpus, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["duration"], None, "the duration of the cut 'a' is None; expected a duration in seconds"),
+        (["channel"], {}, "the channel of the cut 'a' is {}; expected one of the recording's"),
+        (["recording", "sampling_rate"], None, "the recording's sampling_rate of the cut 'a' is None; expected a positive"),
+        (["recording", "channel_ids"], 0, "the recording's channel_ids of the cut 'a' is 0; expected a list of whole numbers"),
+        (["recording", "sources", 0, "source"], None, "the audio of 'a' is None; expected the path of a file"),
+        (["supervisions", 0, "start"], None, "the supervision's start of the cut 'a' is None; expected a time in seconds"),
+        (["supervisions", 0, "speaker"], 7, "the supervision's speaker of the cut 'a' is 7; expected text"),
+        (["supervisions", 0, "alignment"], {"word": [["hi", None, 0.5]]}, "an item of the alignment word of the cut 'a' is"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_field_that_is_null_or_of_another_type_is_answered_with_its_name(manifests, tmp_path, path, value, message):
+    corpus = manifests()
+    data = make_cut(tmp_path, "a").to_dict()
+    *above, key = path
+    place = data
+    for step in above:
+        place = place[step]
+    place[key] = value
+    corpus.train = str(tmp_path / "odd.jsonl")
+    (tmp_path / "odd.jsonl").write_text(json.dumps(data) + "\n")
+    with pytest.raises(UserError) as refused:
+        load(corpus, tmp_path)
+    assert str(refused.value).startswith(f"{corpus.train}:1: {message}")
 
 
 def test_cuts_whose_audio_is_gone_are_dropped_by_name_and_a_split_of_them_refused(manifests, tmp_path):

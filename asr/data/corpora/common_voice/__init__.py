@@ -195,9 +195,9 @@ def read_table(table: Path, findings: Findings) -> dict[str, dict[str, str]]:
             findings.drop(name, f"a line that is not whole: {table.name}:{row.line} has {row.fault}", split)
             continue
         if not is_clip_name(clip):
-            raise UserError(f"{table}:{row.line}: path={clip!r} is not the name of a file in clips.")
+            raise UserError(f"{table}:{row.line}: path={clip!r} is not the name of a file in clips: correct it.")
         if not row.cells["client_id"]:
-            raise UserError(f"{table}:{row.line}: the clip {clip} has no client_id.")
+            raise UserError(f"{table}:{row.line}: the clip {clip} has no client_id: correct the line.")
         if utterance in rows:
             raise UserError(f"{table}:{row.line}: the clip {clip} is listed twice: remove one of the lines.")
         sentence = one_line(row.cells["sentence"])
@@ -244,14 +244,17 @@ def refuse_empty(path: Path, split_of: dict[str, str], rows: dict[str, dict[str,
     for split in SPLITS:
         if split not in used:
             if not findings.named_in(split):
-                raise UserError(f"{path / split}.tsv holds no clips.")
+                raise UserError(f"{path / split}.tsv holds no clips: unpack the archive of this language again.")
             findings.refuse_empty(path, split)
 
 
 def refuse_other_language(table: Path, rows: dict[str, dict[str, str]], language: str) -> None:
     for row in rows.values():
         if row.get("locale", language) not in ("", language):
-            raise UserError(f"{table} is in the language {row['locale']} (locale of {row['path']}), not in {language}.")
+            raise UserError(
+                f"{table} is in the language {row['locale']} (locale of {row['path']}), not in {language}: "
+                "choose the language of the folder."
+            )
 
 
 def shorter_than_listed(table: Path, rows: dict[str, dict[str, str]], samples: dict[str, int]) -> dict[str, str]:
@@ -268,7 +271,9 @@ def shorter_than_listed(table: Path, rows: dict[str, dict[str, str]], samples: d
         try:
             promised = float(duration) / 1000
         except ValueError:
-            raise UserError(f"{table}:{row.line}: {duration!r} is not a duration in milliseconds.") from None
+            raise UserError(
+                f"{table}:{row.line}: {duration!r} is not a duration in milliseconds: correct it."
+            ) from None
         there = samples[utterance] / RATE
         if there < promised - DURATION_TOLERANCE:
             short[utterance] = f"{there:.2f} of {promised:.2f} s"

@@ -48,7 +48,10 @@ def read_rows(table: Path, needed: Iterable[str]) -> Iterator[Row]:
     columns = lines[0].rstrip("\r").split("\t")
     lacking = [column for column in needed if column not in columns]
     if lacking:
-        raise UserError(f"{table}:1: the column {lacking[0]} was expected; there are {listed(columns)}.")
+        raise UserError(
+            f"{table}:1: the column {lacking[0]} is missing, there are {listed(columns)}: unpack the archive of this language "
+            "again."
+        )
     rows = [line.removesuffix("\r").split("\t") for line in lines[1:]]
     at = 0
     while at < len(rows):

@@ -46,7 +46,7 @@ def prepared_place(cache: Path, corpus: str, sources: Mapping[str, str | None], 
         )
     for key, path in given.items():
         if path is not None and not Path(path).is_dir():
-            raise UserError(f"There is no folder {path} ({key}={sources[key]}).")
+            raise UserError(f"There is no folder {path} ({key}={sources[key]}): name the folder of the corpus.")
     return folder, False
 
 

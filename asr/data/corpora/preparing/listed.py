@@ -371,7 +371,8 @@ def refuse_unusable(listings: dict[str, Listing]) -> None:
             split_of[utterance.name] = split
         if not listing.utterances:
             raise UserError(
-                f"{listing.place} lists no utterance that can be used{reasons(listing.dropped + listing.left_out)}."
+                f"{listing.place} lists no utterance that can be used{reasons(listing.dropped + listing.left_out)}: "
+                "correct it."
             )
     train = listings["train"]
     if len(listings) < len(SPLITS) and len(train.utterances) < 3:
@@ -390,4 +391,4 @@ def refuse_empty(splits: dict[str, list], places: dict[str, Path], dropped: Sequ
     empty = [split for split in SPLITS if not splits[split]]
     if empty:
         place = places.get(empty[0], places["train"])
-        raise UserError(f"Nothing in {place} can be used for {listed(empty)}{reasons(dropped)}.")
+        raise UserError(f"Nothing in {place} can be used for {listed(empty)}{reasons(dropped)}: add usable utterances.")

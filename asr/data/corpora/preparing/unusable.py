@@ -49,4 +49,4 @@ def first_ones(dropped: Sequence[tuple[str, str]]) -> list[str]:
 def nothing_usable(what: str, dropped: Sequence[tuple[str, str]]) -> str:
     """A message for when no utterance is left. what: such as "transcripts.tsv names". dropped: (utterance, reason)."""
     count = f"{what} {len(dropped)} audio files, and none of them can be used"
-    return "\n".join([f"{count} ({reasons_of(dropped)}):", *first_ones(dropped)])
+    return "\n".join([f"{count} ({reasons_of(dropped)}):", *first_ones(dropped), "Repair or replace them."])

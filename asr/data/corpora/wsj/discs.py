@@ -62,7 +62,7 @@ class Discs:
         self.flat: dict[str, Path] = {}  # "wsj0" → the folder of that name with all discs merged
         for half, place in self.places.items():
             if not place.is_dir():
-                raise UserError(f"There is no folder {place} ({half}={places[half]}).")
+                raise UserError(f"There is no folder {place} ({half}={places[half]}): name the folder with the discs.")
             discs, merged = self._look_around(half, place)
             if not discs and merged is None:
                 raise UserError(self._not_here(half, place))
