@@ -257,7 +257,7 @@ def test_a_wrong_checksum_is_named_with_both_numbers(tmp_path):
     samples = numpy.full((3, 1), -2, numpy.int16)
     path = write_sphere(tmp_path / "a.sph", samples, 8000, sample_checksum=17)
     with pytest.raises(
-        UserError, match="a.sph is damaged: its samples add up to the checksum 65530, 17 by its SPHERE header"
+        UserError, match="a.sph is damaged: its samples add up to the checksum 65530, not 17 as in its SPHERE header"
     ):
         read_sphere(path)
 
@@ -361,7 +361,7 @@ def changed_header(path, old: bytes, new: bytes):
         (b"sample_rate -i 8000", b"sample_rate -x 8000", "the line 'sample_rate -x 8000'"),
         (b"sample_count -i 500", b"sample_count -i -500", "sample_count=-500"),
         (b"channel_count -i 1", b"channel_count -i 99", "channel_count=99 .* from 1 to 8"),
-        (b"sample_n_bytes -i 2", b"sample_n_bytes -i 3", "pcm in 3 bytes a sample .* Convert it to WAV first"),
+        (b"sample_n_bytes -i 2", b"sample_n_bytes -i 3", "pcm with 3 bytes per sample .* Convert it to WAV first"),
         (b"sample_byte_format -s2 01", b"sample_byte_format -s4 1032", "sample_byte_format=1032"),
         (b"sample_byte_format -s2 01\n", b"", "sample_byte_format=nothing"),
         (b"sample_coding -s3 pcm", b"sample_coding -s9 pcm", "promises 9 characters of sample_coding"),

@@ -113,7 +113,7 @@ def test_words_is_stable_and_spaced_by_single_spaces(text, name):
 def test_a_normalizer_that_does_not_exist_gets_the_nearest_name():
     with pytest.raises(UserError, match="did you mean words"):
         normalize("text", "word")
-    with pytest.raises(UserError, match="only az, ca, crh, gag, tr have rules of their own; .* it is 'words'"):
+    with pytest.raises(UserError, match="only az, ca, crh, gag, tr have rules of their own; use 'words'"):
         normalize("text", "words-en")
     with pytest.raises(UserError, match="no text normalizer called 'none-tr'"):
         normalize("text", "none-tr")

@@ -318,5 +318,5 @@ def test_pieces_of_another_model_are_refused(tmp_path):
     built("bpe", size=60).save(tmp_path / "one")
     built("bpe", size=70).save(tmp_path / "two")
     (tmp_path / "two" / "bpe.model").replace(tmp_path / "one" / "bpe.model")
-    with pytest.raises(UserError, match="different models"):
+    with pytest.raises(UserError, match="take both from the same model"):
         load_units(tmp_path / "one")

@@ -104,9 +104,9 @@ def test_without_names_the_columns_are_file_text_speaker_split(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.wav\tone\nb.wav two\n", r"t\.tsv:2: 2 columns \(file<TAB>text\), found 1"),
+        ("a.wav\tone\nb.wav two\n", r"t\.tsv:2: expected 2 columns \(file<TAB>text\), found 1"),
         ("a.wav\tone\nb.wav\ttwo\tann\n", r"t\.tsv:2: expected 2 columns .* found 3"),
-        ("just a line\n", r"t\.tsv:1: 2 columns"),
+        ("just a line\n", r"t\.tsv:1: expected 2 columns"),
         ("a.wav\tone\n\nb.wav\t \n", r"t\.tsv:3: the column text is empty"),
         ("file\ttext\tsplit\na.wav\tone\ttrian\n", r"t\.tsv:2: there is no split 'trian': did you mean train"),
         ("file\ttext\tspeker\n", r"t\.tsv:1: there is no column 'speker': did you mean speaker"),

@@ -217,7 +217,7 @@ def test_a_directory_of_another_corpus_is_called_by_its_name(tmp_path, folders, 
     root.mkdir()
     for folder in folders:
         (root / folder).mkdir(parents=True)
-    with pytest.raises(UserError, match=f"is not librispeech: it has none of the parts .*;  {said}"):
+    with pytest.raises(UserError, match=f"is not librispeech: it has none of the parts .*; {said}"):
         load("librispeech", tmp_path, path=str(root))
 
 

@@ -241,5 +241,5 @@ def test_other_corpora_that_are_given_a_manifest_name_this_one():
     RecordingSet.from_recordings([recording]).to_file("recordings.jsonl.gz")
     SupervisionSet.from_segments([SupervisionSegment("a", "0", 0, 1, text="x")]).to_file("supervisions.jsonl")
     for name in ("recordings.jsonl.gz", "supervisions.jsonl"):
-        with pytest.raises(UserError, match=f"this is a {name.split('s.')[0]} of lhotse"):
+        with pytest.raises(UserError, match=f"found a {name.split('s.')[0]} of lhotse"):
             load(name)

@@ -215,7 +215,7 @@ def test_saved_units_are_loaded_as_they_were_and_others_refused(made, tmp_path):
     assert loaded.encode(spoken(PHONEMES)) == made.encode(spoken(PHONEMES))
     file = tmp_path / "units.json"
     file.write_text(file.read_text().replace('"zh"', '"zz"'))
-    with pytest.raises(UserError, match="units.json: the symbols of the units timit are the 48"):
+    with pytest.raises(UserError, match="units.json: the symbols of the units timit must be the 48"):
         load_units(tmp_path)
 
 

@@ -167,4 +167,4 @@ def test_a_folder_of_nothing_known_is_refused_with_what_was_expected(tmp_path):
     tree.wsj1 = tmp_path / "given"
     (tree.wsj1 / "letters").mkdir(parents=True)
     message = refusal(tree)
-    assert "holds nothing of WSJ" in message and "there is letters" in message and "13-1.1 … 13-34.1" in message
+    assert "holds nothing of WSJ" in message and "but letters" in message and "13-1.1 … 13-34.1" in message

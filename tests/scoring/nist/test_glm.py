@@ -91,7 +91,7 @@ def test_optional_words_in_common_parentheses_may_each_be_left_out(tmp_path):
         ("  ;; a comment that is not in the first column", "no rule before the comment"),
         ("* max_nrules = many", "quotation marks"),
         ("* max_nrules = 'many'", "whole number"),
-        ("* format = 'NIST2'", "NIST1 only"),
+        ("* format = 'NIST2'", "only rules of the format NIST1"),
         ("A => {B / C}", "is not closed"),
         (';; INPUT_DEPENDENT_APPLICATION = "(ctm"', "not a regular expression"),
     ],
@@ -103,7 +103,7 @@ def test_a_line_that_is_no_rule_is_named_by_file_and_line(tmp_path, line, said):
 
 
 def test_more_rules_than_the_header_allows_are_refused(tmp_path):
-    with pytest.raises(UserError, match="line 4: these are more rules than the file allows"):
+    with pytest.raises(UserError, match="line 4: there are more rules than the file allows"):
         rules_of(tmp_path, "* max_nrules = '1'", "A => B", "C => D")
 
 
@@ -163,8 +163,8 @@ def test_segments_come_with_times_labels_and_names_as_kaldi_gives_them(tmp_path)
     ("line", "said"),
     [
         ("sw_1 A spk 0.1", "4 fields instead of 5 or more"),
-        ("sw_1 A spk nought 1.0 yes", "the start is a number of seconds"),
-        ("sw_1 A spk 0.0 inf yes", "the end is a number of seconds"),
+        ("sw_1 A spk nought 1.0 yes", "the start must be a number of seconds"),
+        ("sw_1 A spk 0.0 inf yes", "the end must be a number of seconds"),
         ("sw_1 A spk 2.0 1.0 yes", "ends at 1.0 s, before its start at 2.0 s"),
         ("sw_1 A spk 0.0 1.0 { yes / no", "not closed"),
         ("sw_1 A spk 0.0 1.0 { } yes", "without a word"),
@@ -188,8 +188,8 @@ def test_parentheses_that_are_not_in_pairs_are_refused_as_csrfilt_refuses_them(t
     ("line", "said"),
     [
         ("sw_1 A 0.1 0.2", "4 fields instead of 5 or more"),
-        ("sw_1 A start 0.2 yes", "the start is a number of seconds"),
-        ("sw_1 A 0.1 -0.2 yes", "the duration is a number of seconds"),
+        ("sw_1 A start 0.2 yes", "the start must be a number of seconds"),
+        ("sw_1 A 0.1 -0.2 yes", "the duration must be a number of seconds"),
         ("sw_1 A * * <ALT_BEGIN>", "alternatives cannot be read"),
     ],
 )
@@ -230,7 +230,7 @@ def test_a_hypothesis_of_an_unknown_or_ignored_segment_and_a_second_one_are_refu
         rules.score([("sw_1-A_000100-000299", ["one"])])
     with pytest.raises(UserError, match="no scored segment called 'sw_1-A_000600-000700'"):
         rules.score([("sw_1-A_000600-000700", [])])
-    with pytest.raises(UserError, match="two hypotheses of the segment sw_1-A_000100-000200"):
+    with pytest.raises(UserError, match="two hypotheses for the segment sw_1-A_000100-000200"):
         rules.score([("sw_1-A_000100-000200", ["one"]), ("sw_1-A_000100-000200", [])])
 
 
@@ -288,5 +288,5 @@ def test_an_utterance_without_a_hypothesis_may_be_refused(tmp_path):
     files = written(tmp_path, "ref.trn", "yes (s-1)\nno (s-2)\n"), written(tmp_path, "hyp.trn", "yes (s-1)\n")
     with pytest.raises(UserError, match=r"hyp\.trn has no hypothesis for 1 utterance of the reference \(s-2\)"):
         score_trn(*files, missing="error")
-    with pytest.raises(UserError, match="missing=deletion: did you mean deletions"):
+    with pytest.raises(UserError, match="missing=deletion is not one of the choices: did you mean deletions"):
         score_trn(*files, missing="deletion")

@@ -214,7 +214,7 @@ def test_a_program_that_fails_is_a_warning_with_what_it_said(tmp_path):
 
 def test_a_program_without_an_answer_is_ended_with_all_that_it_started(tmp_path):
     slow = program(tmp_path, "sclite", f"(sleep 60; touch {tmp_path}/late) & echo $! > {tmp_path}/child; wait")
-    with pytest.raises(UserError, match="sclite took longer than 0.5 s and was ended"):
+    with pytest.raises(UserError, match="sclite took longer than 0.5 s and was stopped"):
         run_program([str(slow)], tmp_path, Sctk(tmp_path, slow, None, "0"), seconds=0.5)
     child = int((tmp_path / "child").read_text())
     status = Path(f"/proc/{child}/status")

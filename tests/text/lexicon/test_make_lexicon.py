@@ -77,7 +77,7 @@ def test_what_is_written_is_read_by_the_decoders(tmp_path):
     file.write_text(lexicon_lines(lexicon))
     assert file.read_text() == "a 1 AH\ncar 1 K AA R\ncar 0.25 K AA\n"
     assert read_lexicon(file) == {"a": {("AH",): 1.0}, "car": {("K", "AA", "R"): 1.0, ("K", "AA"): 0.25}}
-    with pytest.raises(UserError, match="holds a space"):
+    with pytest.raises(UserError, match="contains white space"):
         lexicon_lines({"two words": {("AH",): 1.0}})
 
 

@@ -279,7 +279,7 @@ def test_unk_in_the_text_is_counted_like_a_word():
 
 
 @pytest.mark.parametrize(
-    "sentence, sentence_said", [(["a", "<s>"], "holds <s>"), (["</s>"], "holds </s>"), (["a b"], "white space"), ("ab", "list")]
+    "sentence, sentence_said", [(["a", "<s>"], "contains <s>"), (["</s>"], "contains </s>"), (["a b"], "white space"), ("ab", "list")]
 )  # fmt: skip
 def test_what_is_no_word_of_a_sentence_is_refused(sentence, sentence_said):
     with pytest.raises(UserError, match=sentence_said):
@@ -291,7 +291,7 @@ def test_what_is_no_word_of_a_sentence_is_refused(sentence, sentence_said):
     [
         ({"order": 0}, "order=0"), ({"order": True}, "order=True"), ({"order": 2.0}, "order=2.0"),
         ({"order": 99}, "from 1 to 20"),
-        ({"cutoffs": (1, 0)}, "decrease"), ({"cutoffs": (0, -1)}, "from 0 on"), ({"cutoffs": (0, 0, 0, 0)}, "has order 3"),
+        ({"cutoffs": (1, 0)}, "decrease"), ({"cutoffs": (0, -1)}, "0 or more"), ({"cutoffs": (0, 0, 0, 0)}, "has order 3"),
         ({"threshold": -1e-8}, "threshold=-1e-08"), ({"threshold": 2.0}, "threshold=2"),
         ({"threshold": math.nan}, "threshold=nan"),
     ],
@@ -534,7 +534,7 @@ HOSTILE = {
     ): "line 21: '<s> a b' is listed on line 20",
     UNIGRAMS.replace("\t<s>", "\t<unk>", 1): "line 6: the word '<unk>' is listed twice",
     PLAIN.replace("</s>", "c"): "does not list </s>",
-    PLAIN + "\\data\\\n": "after .end. there is more",
+    PLAIN + "\\data\\\n": "there is more after .end.",
     PLAIN.replace("a", "\0", 1): "zero byte|has no line",
     "\0" + PLAIN: "zero byte",
 }
@@ -732,5 +732,5 @@ def test_further_words_share_what_was_never_seen_and_nothing_else_changes_but_th
 
 @pytest.mark.parametrize("word", ["", "two words", "tab\there"])
 def test_a_further_word_is_a_word(word):
-    with pytest.raises(UserError, match="which is no word"):
+    with pytest.raises(UserError, match="which is not a word"):
         estimate([["a", "b"]], 2, vocabulary=[word])
