@@ -279,7 +279,8 @@ def test_unk_in_the_text_is_counted_like_a_word():
 
 
 @pytest.mark.parametrize(
-    "sentence, sentence_said", [(["a", "<s>"], "contains <s>"), (["</s>"], "contains </s>"), (["a b"], "white space"), ("ab", "list")]
+    "sentence, sentence_said",
+    [(["a", "<s>"], "contains <s>"), (["</s>"], "contains </s>"), (["a b"], "white space"), ("ab", "list")],
 )  # fmt: skip
 def test_what_is_no_word_of_a_sentence_is_refused(sentence, sentence_said):
     with pytest.raises(UserError, match=sentence_said):
