@@ -1,4 +1,4 @@
-"""NIST SPHERE: what was encoded comes back bit for bit, and what is damaged is named."""
+"""NIST SPHERE: samples come back bit for bit, and damaged files are named."""
 
 from __future__ import annotations
 
@@ -193,16 +193,16 @@ def test_headers_of_old_corpora_are_read(tmp_path):
     # TIMIT has no coding and no checksum
     path = write_sphere(tmp_path / "SA1.WAV", samples, 16000, sample_coding=None, sample_checksum=None, sample_min=-1)
     assert numpy.array_equal(read_sphere(path)[0], samples)
-    # some name the coding otherwise, and have no bytes per sample
+    # some files name the coding differently, and have no bytes per sample
     path = write_sphere(tmp_path / "a.sph", samples, 8000, "ulaw", sample_coding="mu-law", sample_n_bytes=None)
     assert numpy.array_equal(read_sphere(path)[0], g711(samples, "ulaw"))
     path = write_sphere(tmp_path / "a.sph", samples, 8000, "ulaw", sample_coding=None, sample_byte_format="mu-law")
     assert numpy.array_equal(read_sphere(path)[0], g711(samples, "ulaw"))
-    # a field that says nothing of the samples may say what it likes
+    # a field that does not concern the samples may have any value
     data = write_sphere(tmp_path / "a.sph", samples, 8000, speaker_id="4k0").read_bytes()
     (tmp_path / "a.sph").write_bytes(data.replace(b"speaker_id -s3 4k0", b"speaker_id -s4 4k0"))
     assert read_sphere_header(tmp_path / "a.sph").fields["speaker_id"] == "4k0"
-    # so may a line of it that is of no form, as where a text has two lines
+    # so may a malformed line, as when a text spans two lines
     (tmp_path / "a.sph").write_bytes(data)
     header = read_sphere_header(changed_header(tmp_path / "a.sph", b"speaker_id -s3 4k0", b"note  -s7 a quiet\nroom"))
     assert header.samples == 700 and header.fields["note"] == "a quiet"
@@ -291,7 +291,7 @@ def test_bytes_after_the_last_sample_are_no_samples(tmp_path, coding):
         path = write_sphere(tmp_path / "a.sph", samples, 8000, coding, **checksum)
         path.write_bytes(path.read_bytes() + b"\0" * 777)
         assert numpy.array_equal(read_sphere(path)[0], expected(samples, coding))
-    # a disc's sector may be longer: then the checksum tells
+    # a disc's sector may be longer: then the checksum decides
     path = write_sphere(tmp_path / "a.sph", samples, 8000, coding)
     path.write_bytes(path.read_bytes() + b"\7" * 2000)
     assert numpy.array_equal(read_sphere(path)[0], expected(samples, coding))

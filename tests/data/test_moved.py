@@ -1,4 +1,4 @@
-"""A corpus that has moved: found where it is named, refused where its data is another."""
+"""A corpus that has moved: found in its new place, refused if its data differs."""
 
 import dataclasses
 import json

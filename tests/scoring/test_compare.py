@@ -1,4 +1,4 @@
-"""Comparing two evaluations: the same against itself, a difference that is there, one that is not, and what is refused."""
+"""Comparing two evaluations: one with itself, a real difference, a chance difference, and refusals."""
 
 import csv
 import html as html_module
@@ -30,7 +30,7 @@ def load_script(name="compare"):
 
 
 def write(folder, errors, metric="per", speakers=12, split="test", trained_with="full", words="reference", more=()):
-    """An evaluation with so many substitutions in each utterance of 20 tokens, said in turns by so many speakers."""
+    """An evaluation with this many substitutions in each utterance of 20 tokens, with speakers taking turns."""
     utterances = [
         score_utterance(
             f"utterance {number:03}", [f"{words}{token}" for token in range(LENGTH)],
@@ -94,7 +94,7 @@ def test_without_a_difference_the_interval_covers_zero_about_as_often_as_it_says
 
 
 def test_speakers_are_drawn_whole_where_there_are_enough_of_them(tmp_path):
-    # b is worse for one speaker of twelve only: over speakers that may be chance, over utterances it is not
+    # b is worse for one of twelve speakers only: chance by speakers, but not by utterances
     worse = [3 if number % 12 == 0 else 0 for number in range(240)]
     a, b = write(tmp_path / "a", [0] * 240), write(tmp_path / "b", worse)
     chosen = compare(a, b)

@@ -1,4 +1,4 @@
-"""What the text normalizers leave, and that they say what they took out."""
+"""What the text normalizers keep, and their report of what they removed."""
 
 import unicodedata
 from collections import Counter
@@ -98,7 +98,7 @@ def test_none_leaves_the_text_as_it_is():
     assert normalize("  As, it IS. ", "none") == ("  As, it IS. ", Counter())
 
 
-# what the rules are about, often side by side
+# the subjects of the rules, often next to each other
 SIGNS = st.text(alphabet="IİiıσΣ'·ll\u0307\u0301\u0323\u200b\u200c\u200d\u034fന്צה\"՞ .한\u1100\u1161\u115f")
 
 

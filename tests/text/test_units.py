@@ -259,7 +259,7 @@ def test_units_keep_the_language_that_their_texts_are_normalized_by(name, more, 
     build_units({"name": name, "normalizer": "auto", **more}, turkish, language="tr-TR").save(tmp_path)
     loaded = load_units(tmp_path)
     assert loaded.normalizer == "words-tr" and loaded.reference(turkish[0]) == ["ığdır", "istanbul", "dış"]
-    # whatever another corpus says of its language
+    # whatever the language of another corpus
     assert loaded.reference(supervision("DIŞ", language=None)) == ["dış"]
     assert loaded.decode(loaded.encode(turkish[0])) == loaded.reference(turkish[0])
     # a model from before languages were known

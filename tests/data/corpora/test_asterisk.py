@@ -1,4 +1,4 @@
-"""The Asterisk prompts: what is taken for speech, what its words are, where it is held out, and what is said of the rest."""
+"""The Asterisk prompts: which count as speech, their words, their splits, and the reasons for leaving out the rest."""
 
 import gzip
 import os
@@ -36,7 +36,7 @@ def write_g722(path, seconds):
 
 @pytest.fixture
 def tree(tmp_path):
-    """What the two packages unpack to, with every kind of prompt in it."""
+    """What the two packages unpack to, with every kind of prompt."""
     tree = tmp_path / "packages"
     documents = tree / "usr/share/doc/asterisk-core-sounds-en"
     documents.mkdir(parents=True)

@@ -30,7 +30,7 @@ def make_cut(folder, name, text="some words", seconds=1.0, sample_rate=16000, le
 
 
 def make_stereo_cut(folder, name, supervisions):
-    """A cut of two seconds, the left channel twice as loud as the right. supervisions: (start, duration, channel)."""
+    """A cut of two seconds, with the left channel twice as loud as the right. supervisions: (start, duration, channel)."""
     tone = numpy.sin(2 * numpy.pi * 300 * numpy.arange(32000) / 16000)
     soundfile.write(folder / f"{name}.wav", numpy.stack([0.4 * tone, 0.2 * tone], 1), 16000)
     cut = Recording.from_file(folder / f"{name}.wav", recording_id=name).to_cut()
@@ -326,7 +326,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_audio_is_read_by_us_and_changed_by_lhotse(manifests, tmp_path, change):
-    """What the manifest says is of the audio after its changes: the file is as it was before them."""
+    """The manifest describes the audio after its changes, the file the audio before them."""
     changed = CHANGES[change](make_cut(tmp_path, "x", seconds=2.0))
     corpus = load(manifests(train=[changed]), tmp_path)
     (cut,) = corpus.splits["train"]

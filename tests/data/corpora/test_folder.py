@@ -1,4 +1,4 @@
-"""A folder of your own recordings: what the table may look like, what is used in place, and what is refused by name."""
+"""A folder of your own recordings: the forms of the table, files used in place, and everything refused by name."""
 
 import gzip
 import json
@@ -225,7 +225,7 @@ def test_transcripts_without_audio_are_dropped_by_name_with_what_may_be_meant(tm
         ("elsewhere/x.wav", "missing audio: elsewhere/x.wav is not there"),
     ]
     assert corpus.left_out == [("gone.wav", "audio without transcript")]
-    # the splits are chosen of what is there
+    # the splits are chosen from existing files
     assert corpus.dropped_of(None) == corpus.dropped and not corpus.dropped_of("train")
 
 
@@ -258,7 +258,7 @@ def test_a_name_that_two_files_may_bear_is_not_guessed(tmp_path):
     rows = make_folder(tmp_path / "mine", count=3)
     for name in ("x.WAV", "X.wav", "y.flac", "y.ogg", "zebra.wav"):
         write_audio(tmp_path / "mine" / name)
-    # zebra.flac is no other name of zebra.wav, which is listed itself
+    # zebra.flac is not another name for zebra.wav, which is listed itself
     write_table(
         tmp_path / "mine", rows + [f"{name}\tword\tann" for name in ("x.wav", "y.wav", "zebra.wav", "zebra.flac")]
     )

@@ -1,4 +1,4 @@
-"""Data folders of Kaldi: what wav.scp may say, that none of its commands is run, and that nothing is left out without a word."""
+"""Kaldi's data folders: what wav.scp may contain; none of its commands is ever run, and nothing is dropped silently."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def place(tmp_path, monkeypatch):
 
 
 def record(name, seconds=2.0, rate=16000, levels=(0.3,), **options):
-    """A file with a tone in each channel, whose level tells it."""
+    """A file with a tone of a different level in each channel."""
     time = numpy.arange(round(seconds * rate)) / rate
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(
@@ -47,7 +47,7 @@ def write(folder, **files):
 
 
 def make(folder="data/train", speakers=1, recordings=4, prefix="r", **more):
-    """A folder with one utterance a recording, and the lines of its files."""
+    """A folder with one utterance per recording, and the lines of its files."""
     names = [f"{prefix}{number:02d}" for number in range(recordings)]
     files = {
         "wav": [f"{name} {record(f'wavs/{name}.wav')}" for name in names],
@@ -157,7 +157,7 @@ def test_no_command_is_ever_run(entry, reason, place):
     make(recordings=3)
     with open("data/train/wav.scp", "a") as file:
         file.write(f"x {entry}\n")
-    if reason is None:  # a file that is called like a command, and is not there
+    if reason is None:  # a file named like a command, which does not exist
         assert ("x", "no line in text") in load().left_out
     else:
         with pytest.raises(UserError, match="1 of the 4 entries of .*wav.scp cannot be read") as caught:

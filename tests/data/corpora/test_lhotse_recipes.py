@@ -1,4 +1,4 @@
-"""LibriSpeech and mini LibriSpeech over lhotse's recipe: what a whole tree gives, and what is refused by name."""
+"""LibriSpeech and mini LibriSpeech by lhotse's recipe: the result of a complete tree, and everything refused by name."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def corpus_json(tmp_path, name):
 
 @pytest.fixture
 def small_librispeech(tmp_path, monkeypatch):
-    """A tree of all parts but train-other-500, which counts as whole with a few utterances each."""
+    """A tree of all parts but train-other-500, which counts as complete with a few utterances each."""
     for part, count in SMALL.items():
         monkeypatch.setitem(librispeech.PUBLISHED, part, count)
     return tmp_path / "LibriSpeech", write_librispeech(tmp_path / "LibriSpeech", SMALL)
@@ -117,7 +117,7 @@ def test_utterances_without_audio_or_transcript_are_named_and_one_that_nothing_n
     assert ids(corpus.splits["dev"]) == [utterance for utterance in made["dev-clean"] if utterance != "89-1089-0002"]
     assert all(cut.load_audio().shape == (1, 1600) for cuts in corpus.splits.values() for cut in cuts)
     assert corpus.incomplete == []
-    # a line that is gone: nothing names the utterance any more
+    # without the line, nothing names the utterance
     table = root / "dev-other/91/1091/91-1091.trans.txt"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[1:]))
     with pytest.raises(UserError) as caught:

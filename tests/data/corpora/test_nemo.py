@@ -1,4 +1,4 @@
-"""Manifests of NeMo and ESPnet: what a line may say, where its audio is found, and what is told of other files."""
+"""Manifests of NeMo and ESPnet: the fields of a line, where its audio is found, and hints about other files."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ def lines(count=4, **more):
 
 
 def write(data, name="manifest.json"):
-    """A manifest of one object a line, or of a text as it is."""
+    """A manifest with one object per line, or with the given text."""
     text = data if isinstance(data, str) else "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in data)
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     Path(name).write_text(text, encoding="utf8")

@@ -1,4 +1,4 @@
-"""Corpora that are prepared once: work that is continued, discs that are no longer needed, the lexicon that comes along."""
+"""Corpora that are prepared once: continued work, discs that are no longer needed, the lexicon of a corpus."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Recordings become FLAC files: bit for bit, whole or not at all, and the next run goes on from what is there."""
+"""Recordings become FLAC files: bit for bit, complete or absent, and the next run continues from finished ones."""
 
 from __future__ import annotations
 

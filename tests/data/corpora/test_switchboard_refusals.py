@@ -1,4 +1,4 @@
-"""What is refused of Switchboard's discs, transcripts and references, and what is left out by name: each in a sentence."""
+"""Switchboard's discs, transcripts and references: everything refused, or left out by name, gets a sentence."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def tree(tmp_path_factory):
 
 @pytest.fixture
 def copy(tree, tmp_path):
-    """A copy of the tree that a test may spoil."""
+    """A copy of the tree that a test may damage."""
     root = tree.swb1.parent
     shutil.copytree(root, tmp_path / "discs")
     places = {key: tmp_path / "discs" / getattr(tree, key).relative_to(root) for key in tree.settings}
@@ -111,7 +111,7 @@ def test_a_side_without_transcript_is_refused_by_name(copy, tmp_path, monkeypatc
 
 
 def full_discs(root, count):
-    """So many empty files named like conversations, and the names of all sides of 2,438."""
+    """`count` empty files named like conversations, and the names of all sides of 2,438."""
     names = [f"sw0{number}" for number in range(2001, 2001 + 2438)]
     for number, name in enumerate(names[:count]):
         file = root / f"swb1_d{1 + number // 700}/data/{name}.sph"
@@ -376,7 +376,7 @@ def test_a_folder_that_cannot_be_listed_is_named(copy, tmp_path, monkeypatch):
     scandir = os.scandir
 
     def refusing(path):
-        # root may list everything, whatever a folder's mode says
+        # root may list everything, whatever the folder's mode
         if os.fspath(path) == os.fspath(closed):
             raise PermissionError(13, "Permission denied", os.fspath(path))
         return scandir(path)

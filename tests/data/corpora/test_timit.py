@@ -31,7 +31,7 @@ def three_to_train_on(monkeypatch):
 
 @pytest.fixture
 def few(monkeypatch):
-    """Makes trees of one speaker a set count as whole."""
+    """Makes trees with one speaker per set count as complete."""
     for split, count in (("train", 24), ("dev", 8), ("test", 8)):
         monkeypatch.setitem(timit.PUBLISHED, split, count)
 

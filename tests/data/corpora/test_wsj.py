@@ -1,4 +1,4 @@
-"""WSJ, from look-alike discs: everything is found in every layout, comes out bit for bit, and what lacks is named."""
+"""WSJ from look-alike discs: everything is found in every layout, converted bit for bit, and missing files are named."""
 
 import dataclasses
 import gzip
@@ -35,7 +35,7 @@ def every_cut(corpus):
 
 
 def prepared_files(cache):
-    """The state of all prepared files: anything written again shows."""
+    """The state of all prepared files, which shows whether any was written again."""
     files = [path for path in sorted(cache.rglob("*")) if path.is_file()]
     return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
 

@@ -1,4 +1,4 @@
-"""Finding WSJ's files: in every layout and spelling, all of the complete sets, and no other corpus's."""
+"""Finding WSJ's files in every layout and spelling, all sets complete, and no other corpus's files."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""WSJ's transcripts: every rule by example, what other toolkits lost, and how punctuation is said."""
+"""WSJ's transcripts: every rule by example, what other toolkits lose, and how punctuation is pronounced."""
 
 import collections
 import itertools

@@ -1,4 +1,4 @@
-"""Global mapping files, STM and CTM: what their rules do to words, which words belong to which segment, what is refused."""
+"""Global mapping files, STM and CTM: the effect of rules on words, the assignment of words to segments, refusals."""
 
 import pytest
 

@@ -133,7 +133,7 @@ def test_long_transcripts_with_many_nothings_are_counted_as_by_sclite_whose_sums
 
 
 def test_the_committed_counts_of_hubscr_are_ours():
-    """They were made by hubscr.pl (counts.tsv says how), so that this holds where SCTK is not installed."""
+    """They were made by hubscr.pl (counts.tsv says how), so the test works without SCTK."""
     rules = ScoringRules.read(COMMITTED / "reference.stm", COMMITTED / "rules.glm")
     scored = rules.score_ctm(COMMITTED / "hypothesis.ctm")
     lines = (COMMITTED / "counts.tsv").read_text(encoding="utf8").splitlines()[3:]

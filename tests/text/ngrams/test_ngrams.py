@@ -1,4 +1,4 @@
-"""N-gram models: estimated as Chen and Goodman say and as KenLM does, pruned, written, read from anybody's ARPA, asked."""
+"""N-gram models: estimated like Chen and Goodman and KenLM, pruned, written, read from anybody's ARPA, queried."""
 
 import collections
 import gzip
@@ -26,7 +26,7 @@ TEXTS = st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=7), mi
 
 
 def made_up_text(sentences=400):
-    """A text whose counts of counts are those of a language. KenLM's numbers below are for this one."""
+    """A text with the counts of counts of a real language. KenLM's numbers below are for this text."""
     rng, out = random.Random(6), []
     weights = [1 / (number + 1) for number in range(900)]
     for _ in range(sentences):
@@ -215,7 +215,7 @@ def test_every_ngram_is_the_one_that_the_installed_lmplz_makes(tmp_path, order, 
     command += ["--discount_fallback", "--prune", *cutoffs]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     theirs, ours = ngrams_of(read_model(tmp_path / "lm.arpa")), ngrams_of(estimate(text, order, cutoffs))
-    # KenLM writes 0 for the probability of <s>, which nothing asks for
+    # KenLM writes 0 for the probability of <s>, which is never used
     theirs["<s>",] = (-99.0, theirs["<s>",][1])
     assert theirs.keys() == ours.keys()
     assert all(ours[ngram] == pytest.approx(theirs[ngram], abs=2e-6) for ngram in theirs)
@@ -253,7 +253,7 @@ def test_counts_that_allow_no_estimate_get_fixed_discounts():
     model = estimate([["a"]], 3)
     assert [discounts.amounts for discounts in model.discounts] == [(0.5, 1.0, 1.5)] * 3
     assert not any(discounts.estimated for discounts in model.discounts)
-    # every discount there is, but that of 2 would be below zero: 2 - 3·(4/(4+2·1))·10/1
+    # all discounts exist, but that of 2 would be below zero: 2 - 3·(4/(4+2·1))·10/1
     assert not Discounts.of(numpy.array([1] * 4 + [2] + [3] * 10)).estimated
     assert Discounts.of(numpy.array([1] * 40 + [2] * 10 + [3] * 5 + [4] * 3)).estimated
 
@@ -556,7 +556,7 @@ def test_an_arpa_cut_or_changed_anywhere_is_refused_with_a_sentence_or_read(tmp_
     content = bytearray(PLAIN.encode())
     at = data.draw(st.integers(0, len(content) - 1))
     if data.draw(st.booleans()):
-        # what is behind \end\ may go
+        # what follows \end\ may be missing
         path.write_bytes(content[: min(at, len(content) - 2)])
         with pytest.raises(UserError):
             read_model(path)
@@ -668,7 +668,7 @@ def test_a_model_without_unk_finds_unknown_words_impossible(tmp_path):
     found = model.perplexity([["a", "never", "b"]])
     assert found.unknown == 1 and found.with_unknown == math.inf and found.without_unknown < 100
     assert model.log10_probability("never") == -math.inf and "never" not in model and "a" in model
-    # what was never heard is no context
+    # an unseen word is not a context
     assert model.log10_probability("b", ["never"]) == model.log10_probability("b")
 
 
