@@ -94,8 +94,8 @@ AUDIO = [
     ("a link to itself", "x.wav", lambda path: path.symlink_to(path), DROPPED, "x.wav", SKIPPED),
     ("a folder named x.wav", "x.wav", lambda path: path.mkdir(), DROPPED, "is a folder", SKIPPED),
     ("a file that may not be read", "x.wav", files.unreadable, DROPPED, "Permission denied", SKIPPED),
-    ("a named pipe", "x.wav", os.mkfifo, DROPPED, "is no regular file", SKIPPED),
-    ("/dev/zero", "x.wav", lambda path: path.symlink_to("/dev/zero"), DROPPED, "is no regular file", SKIPPED),
+    ("a named pipe", "x.wav", os.mkfifo, DROPPED, "is not a regular file", SKIPPED),
+    ("/dev/zero", "x.wav", lambda path: path.symlink_to("/dev/zero"), DROPPED, "is not a regular file", SKIPPED),
 ]  # fmt: skip
 
 
@@ -158,8 +158,8 @@ TEXT = [
     ("a file outside the folder", in_table("../x.wav\tone\tann\ttrain"), REFUSED, r"tsv:7: \.\./x.wav .*outside"),
     ("a split of an unknown name", in_table("x.wav\tone\tann\ttrian"), REFUSED, "no split 'trian': did you mean train"),
     ("only one split", lambda place: place.corpus(splits=("train",)), REFUSED, "puts nothing into dev and test"),
-    ("a table that is a named pipe", table(lambda path: (path.unlink(), os.mkfifo(path))), REFUSED, "no regular file"),
-    ("a table that is /dev/zero", table(lambda path: (path.unlink(), path.symlink_to("/dev/zero"))), REFUSED, "no regular file"),
+    ("a table that is a named pipe", table(lambda path: (path.unlink(), os.mkfifo(path))), REFUSED, "not a regular file"),
+    ("a table that is /dev/zero", table(lambda path: (path.unlink(), path.symlink_to("/dev/zero"))), REFUSED, "a regular file"),
 ]  # fmt: skip
 
 
@@ -249,15 +249,15 @@ MANIFESTS = [
     ("audio that is not there", source("file", "nowhere.wav"), SKIPPED, "x\tmissing audio: nowhere.wav is not there"),
     ("audio that a command makes", source("command", "touch it-was-run"), REFUSED, "of type 'command'"),
     ("audio at an address", source("url", "http://localhost:1/x.wav"), REFUSED, "of type 'url'"),
-    ("audio in a named pipe", piped_in_manifest, SKIPPED, "x\tunreadable audio: .*no regular file"),
+    ("audio in a named pipe", piped_in_manifest, SKIPPED, "x\tunreadable audio: .*not a regular file"),
     ("audio that is cut short", cut_short_in_manifest, SKIPPED, "x\tunreadable audio"),
-    ("half a line", manifest("x.jsonl", b'{"id": "x", "start": 0'), REFUSED, "x.jsonl:1: this line is no whole JSON"),
+    ("half a line", manifest("x.jsonl", b'{"id": "x", "start": 0'), REFUSED, "x.jsonl:1: this line is not complete JSON"),
     ("half a gzip", half_a_gzip, REFUSED, "damaged or cut short"),
     ("one line of 50 MB", manifest("x.jsonl", b"[" * 50_000_000), REFUSED, "x.jsonl:1: "),
-    ("JSON of another kind", manifest("x.jsonl", b'{"utterance": "x"}'), REFUSED, "x.jsonl:1: a cut of lhotse was expected"),
+    ("JSON of another kind", manifest("x.jsonl", b'{"utterance": "x"}'), REFUSED, "x.jsonl:1: expected a lhotse cut"),
     ("a manifest in Latin-1", manifest("x.jsonl", '{"id": "ü"}'.encode("latin1")), REFUSED, "x.jsonl, line 1: 0xfc is not UTF-8"),
     ("an empty manifest", manifest("x.jsonl", b""), REFUSED, "holds no cuts with a transcript"),
-    ("a mixed cut", cut(type="MixedCut"), REFUSED, "train.jsonl:3: a MonoCut or MultiCut was expected, this is MixedCut"),
+    ("a mixed cut", cut(type="MixedCut"), REFUSED, "train.jsonl:3: expected a MonoCut or MultiCut, found MixedCut"),
     ("a padding cut", cut(type="PaddingCut"), REFUSED, "this is PaddingCut"),
     ("no supervision", cut(supervisions=[]), SKIPPED, "x\tno supervision"),
     ("a supervision without text", spoken_in(text=None), SKIPPED, "x\tno text"),
