@@ -23,7 +23,7 @@ def tune_decoder(config) -> None:
     """
     from asr.evaluation.emissions import Batching, cached_emissions
     from asr.evaluation.request import load_split
-    from asr.evaluation.tuning import DevSet, replaced, thinned, write_tuned
+    from asr.evaluation.tuning import DevSet, replaced, sample, write_tuned
     from asr.inference.tuned import tuned_file
     from asr.model.checkpoint import open_checkpoint
     from asr.runtime.provenance import command_line
@@ -36,7 +36,7 @@ def tune_decoder(config) -> None:
         grid["word_scores"] = [0.0]
     model = model_to_tune(config, checkpoint)
     split, corpus, _ = load_split(checkpoint, dev_of(config))
-    split = thinned(split, 60 * config.minutes)
+    split = sample(split, 60 * config.minutes)
     batching = Batching(config.device, config.batch_frames)
     emissions, kept = cached_emissions(model, split, batching, corpus.name, Path(config.cache))
     dev = DevSet.of(split, emissions, decoder, checkpoint.units, config.metric)
@@ -148,7 +148,7 @@ def scores_of(dev, points: list) -> dict:
 
 
 def show(dev, points: list, facts: dict) -> None:
-    from asr.evaluation.tuning import best_of, beyond
+    from asr.evaluation.tuning import best_of, warnings_of_edges
 
     best = best_of(points)
     print(
@@ -156,7 +156,7 @@ def show(dev, points: list, facts: dict) -> None:
         f"dev {dev.metric.name.upper()} {facts['error_rate']:.2%} of {dev.reference_length} {dev.metric.tokens}; "
         f"decoded {facts['times_real_time']:.0f} times as fast as real time"
     )
-    for sentence in beyond(points, best):
+    for sentence in warnings_of_edges(points, best):
         print(sentence)
 
 
