@@ -25,7 +25,7 @@ class Ctc(Head):
     def __init__(self, dim: int, units: int, loss: dict[str, Any] | None = None):
         super().__init__()
         linear = nn.Linear(dim, units)
-        # named as in checkpoints from before there were heads: head.weight, head.bias
+        # named as in checkpoints that predate heads: head.weight, head.bias
         self.weight, self.bias = linear.weight, linear.bias
         self.loss = losses.create(loss or {"name": "ctc"})
 
@@ -41,7 +41,7 @@ class Ctc(Head):
         return self.loss(emissions, lengths, targets, target_lengths), emissions
 
     def emissions(self, hidden: Tensor) -> Tensor:
-        """See `Head.emissions`; float64 where the weights are, float32 elsewhere."""
+        """See `Head.emissions`; float64 for float64 weights, float32 otherwise."""
         logits = in_rows(lambda rows: F.linear(rows, self.weight, self.bias), hidden)
         return at_least_float32(logits).log_softmax(dim=-1)
 
