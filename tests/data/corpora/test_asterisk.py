@@ -4,7 +4,6 @@ import gzip
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -17,6 +16,7 @@ from asr.data.corpora.asterisk import AsteriskCorpus
 from asr.data.corpora.asterisk.packages import unpack, unpack_with_python
 from asr.data.corpora.asterisk.text import LANGUAGES, number_in_words, read_transcripts, spoken_words
 from asr.errors import UserError
+from tests.support import programs
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november oscar papa".split()
@@ -307,8 +307,7 @@ def test_settings_that_cannot_be_are_refused(tmp_path, settings, message):
 
 
 def prepare(*arguments):
-    command = [sys.executable, REPOSITORY / "scripts/prepare.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    return programs.run("scripts/prepare.py", *arguments, cwd=REPOSITORY)
 
 
 def test_the_command_prepares_and_tells_what_was_dropped_and_where_things_lie(tree, tmp_path):

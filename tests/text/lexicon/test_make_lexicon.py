@@ -1,8 +1,6 @@
 """Lexicons for decoding: pronunciations as heard, by accents, from dictionaries; each with its probability and its source."""
 
 import collections
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from lhotse.supervision import AlignmentItem
 from asr.errors import UserError
 from asr.inference.decoders.spellings import read_lexicon
 from asr.text.lexicon.estimation import from_dictionaries, heard_in, lexicon_lines, likely, said_in_accents, words_of
+from tests.support import programs
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -93,8 +92,7 @@ def test_words_come_from_a_list_or_a_language_model(tmp_path):
 
 
 def run(tmp_path, *arguments):
-    program = [sys.executable, str(ROOT / "scripts/make_lexicon.py"), *arguments]
-    return subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    return programs.run("scripts/make_lexicon.py", *arguments, cwd=tmp_path)
 
 
 def test_the_command_writes_lexicon_and_sources(tmp_path):
