@@ -10,6 +10,8 @@ import pytest
 
 from tests.support import programs
 
+pytestmark = pytest.mark.run
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -224,6 +224,7 @@ LAUNCHERS = [
 ]
 
 
+@pytest.mark.run
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_the_table_holds_every_job_wherever_it_ran_and_one_that_failed_is_not_lost(launcher, tmp_path):
     ended = sweep(tmp_path, f"hydra/launcher={launcher}", "seed=1,13", "optimizer.lr=0.001")
@@ -234,6 +235,7 @@ def test_the_table_holds_every_job_wherever_it_ran_and_one_that_failed_is_not_lo
     assert not (tmp_path / "sweep/1").exists() and not (tmp_path / "sweep/.jobs").exists()
 
 
+@pytest.mark.run
 @needs("optuna_sweeper")
 def test_optuna_minimizes_what_a_training_returns(tmp_path):
     arguments = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.seed=1"]
@@ -246,6 +248,7 @@ def test_optuna_minimizes_what_a_training_returns(tmp_path):
     assert best.best_value == pytest.approx(min(tried)) and best.best_params.seed == 1
 
 
+@pytest.mark.run
 @needs("optuna_sweeper")
 def test_where_every_training_of_optuna_failed_the_table_says_why(tmp_path):
     arguments = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2"]

@@ -176,6 +176,7 @@ def test_a_folder_of_ones_own_adds_choices_experiments_and_whole_configurations(
         check_overrides("train", ["attention=mine", "clusters=3"])
 
 
+@pytest.mark.run
 def test_a_shell_completes_groups_and_settings(tmp_path):
     train = Path(__file__).resolve().parents[2] / "train.py"
     for line, offered in (("attention=", "attention=i_clustered"), ("optimizer.", "optimizer.lr=")):

@@ -481,6 +481,7 @@ def test_exit_codes_tell_good_from_faulty_from_mistaken(tmp_path, monkeypatch, c
     assert code == 2 and "encoder.subsampling" in err and not (tmp_path / "no").exists()
 
 
+@pytest.mark.run
 def test_the_program_runs_from_the_command_line(tmp_path):
     settings = manifests(tmp_path, clean_splits(tmp_path))
     chosen = ["corpus=cuts", "units=characters", "workers=2", *(f"corpus.{key}={value}" for key, value in settings.items())]

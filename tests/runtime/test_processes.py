@@ -17,6 +17,8 @@ from asr.runtime.processes import place as place_of_this_process
 from scripts.soak_resume import SMALL, logged, start, wait_for_a_validation
 from tests.support import programs
 
+pytestmark = pytest.mark.run
+
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [*SMALL, "max_epochs=4", "trainer.validations=2", "trainer.log_every_n_steps=1", "data.workers=0"]
 

@@ -16,6 +16,8 @@ import soundfile
 
 from tests.support import programs
 
+pytestmark = pytest.mark.run
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     "corpus.hours=0.01",

@@ -10,6 +10,8 @@ import pytest
 from scripts.soak_resume import SMALL, differences, logged, soak, start, wait_for_a_validation
 from tests.support import programs
 
+pytestmark = pytest.mark.run
+
 SETTINGS = [
     *SMALL,
     "data.workers=2",

@@ -9,6 +9,8 @@ from tests.support import programs
 from tests.support.switchboard_tree import write_tree
 from tests.support.wsj_tree import write_wsj
 
+pytestmark = pytest.mark.run
+
 # the recipe as it is, but for the size of the model and of the training
 TINY = [
     "encoder.layers=1", "encoder.heads=2", "encoder.head_dim=16", "encoder.feed_forward=64", "encoder.subsampling=3",

@@ -265,6 +265,7 @@ def test_words_that_are_all_right_cannot_be_told_from_wrong_ones():
     assert confidence_scores([])["words"] == 0
 
 
+@pytest.mark.run
 @pytest.mark.skipif(find_sctk() is None, reason="NIST SCTK is not installed (Debian: apt install sctk)")
 def test_the_normalized_cross_entropy_is_the_one_that_sclite_prints(tmp_path):
     generator = random.Random(1)

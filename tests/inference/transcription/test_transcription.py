@@ -650,6 +650,7 @@ def through_a_pipe(place, model, content, *settings):
     return programs.run("transcribe.py", f"checkpoint={model}", *settings, "-", cwd=place, input=content, text=False)
 
 
+@pytest.mark.run
 def test_a_recording_comes_through_a_pipe_and_the_command_line_passes_everything_on(place, model):
     file = io.BytesIO()
     soundfile.write(file, tones(TEXT, around=0.2), RATE, format="FLAC")

@@ -95,6 +95,7 @@ def run(tmp_path, *arguments):
     return programs.run("scripts/make_lexicon.py", *arguments, cwd=tmp_path)
 
 
+@pytest.mark.run
 def test_the_command_writes_lexicon_and_sources(tmp_path):
     (tmp_path / "words.txt").write_text("read\nzorblax\n")
     ended = run(tmp_path, "words=words.txt", "output=lexiconp.txt")
@@ -103,6 +104,7 @@ def test_the_command_writes_lexicon_and_sources(tmp_path):
     assert (tmp_path / "lexiconp.sources.tsv").read_text() == "word\tsource\nread\tcmudict\nzorblax\tespeak\n"
 
 
+@pytest.mark.run
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
@@ -123,6 +125,7 @@ def test_a_mistake_is_answered_by_a_sentence(tmp_path, arguments, sentence):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.run
 def test_accents_are_announced_and_what_is_heard_in_a_corpus_is_counted_with_them(tmp_path):
     corpus = ["corpus=spoken", "corpus.hours=0.003", "corpus.shape=short", "cache=cache", "output=lexiconp.txt"]
     ended = run(tmp_path, *corpus, "accents=en-mars")
