@@ -484,7 +484,12 @@ def test_exit_codes_tell_good_from_faulty_from_mistaken(tmp_path, monkeypatch, c
 @pytest.mark.run
 def test_the_program_runs_from_the_command_line(tmp_path):
     settings = manifests(tmp_path, clean_splits(tmp_path))
-    chosen = ["corpus=cuts", "units=characters", "workers=2", *(f"corpus.{key}={value}" for key, value in settings.items())]
+    chosen = [
+        "corpus=cuts",
+        "units=characters",
+        "workers=2",
+        *(f"corpus.{key}={value}" for key, value in settings.items()),
+    ]
     done = programs.run("scripts/check_data.py", *chosen, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "The corpus cuts is good." in done.stdout
