@@ -52,12 +52,11 @@ def test_the_error_rate_does_not_depend_on_batches_or_processes(place, monkeypat
     monkeypatch.chdir(place)
     for batch_utterances in (1, 7, 32):
         evaluate(Request("alone", batch_utterances=batch_utterances, output=f"scores-{batch_utterances}", report=False))
-    for batch_utterances in (1, 7):
-        settings = [f"batch_utterances={batch_utterances}", f"output=scores-{batch_utterances}-together"]
-        ended = programs.run("evaluate.py", "checkpoint=alone", "report=false", "devices=2", *settings, cwd=place)
-        assert ended.returncode == 0, ended.stderr
+    settings = ["report=false", "devices=2", "batch_utterances=7", "output=scores-7-together"]
+    ended = programs.run("evaluate.py", "checkpoint=alone", *settings, cwd=place)
+    assert ended.returncode == 0, ended.stderr
     outputs = sorted(place.glob("scores-*"))
-    assert len(outputs) == 5
+    assert len(outputs) == 4
     results = set()
     for output in outputs:
         scores = json.loads((output / "scores.json").read_text())

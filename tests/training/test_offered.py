@@ -19,6 +19,8 @@ from asr.training.module import Recognizer
 from scripts.soak_resume import differences, logged
 from tests.support.tiny_corpus import tiny_corpus
 
+pytestmark = pytest.mark.run
+
 PRECISIONS = [str(value) for value in ONE_OF["trainer.precision"]]
 # what cannot be had here, and what the user is told
 REFUSED = {

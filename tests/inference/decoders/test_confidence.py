@@ -165,6 +165,7 @@ def made_up(tmp_path_factory):
     return units, arpa, heard
 
 
+@pytest.mark.run
 @BOTH
 def test_wrong_words_have_lower_confidences_than_right_ones(name, made_up, tmp_path):
     units, arpa, heard = made_up
