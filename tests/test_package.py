@@ -18,6 +18,8 @@ import pytest
 from asr.runtime import called
 from tests.support.tiny_corpus import tiny_corpus
 
+pytestmark = pytest.mark.run
+
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = [folder for folder in sys.path if Path(folder).name in ("site-packages", "dist-packages")]
 

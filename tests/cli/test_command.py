@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import programs
+
+pytestmark = pytest.mark.run
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -108,7 +112,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("arguments", MISTAKES, ids=" ".join)
 def test_a_mistake_is_answered_by_a_sentence_and_leaves_nothing_behind(arguments, tmp_path):
-    ended = run(*arguments, folder=tmp_path)
+    ended = programs.run(*arguments, cwd=tmp_path)
     assert ended.returncode == 2, ended.stderr
     assert MISTAKES[arguments] in ended.stderr
     assert "Traceback" not in ended.stderr + ended.stdout

@@ -256,6 +256,7 @@ LAUNCHERS = [
 ]
 
 
+@pytest.mark.run
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_the_table_holds_every_job_wherever_it_ran_and_one_that_failed_is_not_lost(launcher, tmp_path):
     ended = sweep(tmp_path, f"hydra/launcher={launcher}", "seed=1,13", "optimizer.lr=0.001")
@@ -282,6 +283,7 @@ def test_an_experiment_of_ones_own_may_be_a_sweep_and_the_same_training_runs_onc
     assert {row["dev error rate"] for row in rows} == {"0.30%"}
 
 
+@pytest.mark.run
 @needs("optuna_sweeper")
 def test_optuna_minimizes_what_a_training_returns(tmp_path):
     arguments = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "hydra.sweeper.sampler.seed=1"]
@@ -294,6 +296,7 @@ def test_optuna_minimizes_what_a_training_returns(tmp_path):
     assert best.best_value == pytest.approx(min(tried)) and best.best_params.seed == 1
 
 
+@pytest.mark.run
 @needs("optuna_sweeper")
 def test_where_every_training_of_optuna_failed_the_table_says_why(tmp_path):
     arguments = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2"]

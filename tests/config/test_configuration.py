@@ -1,5 +1,7 @@
 """Every YAML under conf/ composes, and what it describes can be built."""
 
+import inspect
+
 import hydra
 import pytest
 import torch

@@ -142,6 +142,7 @@ def test_a_search_path_that_leads_nowhere_is_answered_by_a_sentence(typed, own):
     assert PLACES[typed] in str(refused.value)
 
 
+@pytest.mark.run
 def test_a_shell_completes_groups_and_settings(tmp_path):
     train = Path(__file__).resolve().parents[2] / "train.py"
     for line, offered in (("attention=", "attention=i_clustered"), ("optimizer.", "optimizer.lr=")):

@@ -22,6 +22,8 @@ from asr.training.stepping import StepGradients
 from scripts.soak_resume import differences, logged
 from tests.support.tiny_corpus import tiny_corpus
 
+pytestmark = pytest.mark.run
+
 SCHEMA = schema_of("train")
 PRECISIONS = [str(value) for value in SCHEMA.limit("trainer.precision").choices if value is not None]
 # what cannot be had here, and what the user is told

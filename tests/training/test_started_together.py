@@ -13,6 +13,8 @@ from asr.config.checks import check_folder
 from asr.errors import UserError
 from asr.runtime.files import folder_of_its_own, make_folder, remove_if_empty
 
+pytestmark = pytest.mark.run
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

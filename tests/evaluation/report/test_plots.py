@@ -165,6 +165,7 @@ def test_a_picture_that_cannot_be_written_is_named(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["file", "h.png"]
 
 
+@pytest.mark.run
 def test_drawing_leaves_the_global_state_of_matplotlib_alone(tmp_path):
     import subprocess
     import sys
