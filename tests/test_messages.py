@@ -13,7 +13,8 @@ ERRORS = {"UserError", "ArgumentError", "UnknownUnit"}
 BEGIN = re.compile(r"[A-Z{`]|[a-z]\w*[._=]|(eSpeak|lhotse|sclite)\b")
 # what nobody would say
 TICS = re.compile(
-    r"(?<!here )\b(is|are) no\b(?! longer)|\b(was|were) expected\b|\bgoe?s? on\b|\bstands?\b|\bso many\b|\banew\b|\ball the same\b"
+    r"(?<!here )\b(is|are) no\b(?! longer)|\b(was|were) expected\b"
+    r"|\b(goe?s? on|stands?|so many|anew|all the same)\b"
 )
 
 
