@@ -95,16 +95,16 @@ class Limit:
         """The sentence for a value that is not allowed. default: an example, where it is one."""
         if not self.ranges:
             return f"{key} is {joined([written(choice) for choice in self.choices])}, not {value!r}."
-        taken = joined([*(one.words() for one in self.ranges), *map(written, self.choices)])
+        taken = joined([*(one.words() for one in self.ranges), *map(written, self.choices)], last=", or ")
         example = (
             f", such as {default!r}," if default != [] and any(one.admits(default) for one in self.ranges) else ","
         )
         return f"{key} takes {taken}{example} not {value!r}."
 
 
-def joined(items: list[str]) -> str:
-    """Items with commas between, and `or` before the last."""
-    return " or ".join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]
+def joined(items: list[str], last: str = " or ") -> str:
+    """Items with commas between, and `last` before the last."""
+    return last.join([", ".join(items[:-1]), items[-1]]) if len(items) > 1 else items[0]
 
 
 def written(choice: Any) -> str:

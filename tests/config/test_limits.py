@@ -28,10 +28,10 @@ def test_every_number_states_its_limit_and_keeps_it(file):
 LIMITS = [
     ("100", ">= 1", [1, 7], [0, 1.5, True, "a", None], "a whole number of 1 or more, such as 100,"),
     ("0.5", "> 0 and <= 1", [1, 0.1], [0, 1.1, math.nan], "a number above 0 and of at most 1, such as 0.5,"),
-    ("0.5", ">= 0 and <= 1 or null", [0, 1, None], [-0.1], "a number from 0 to 1 or null, such as 0.5,"),
-    ("auto", "whole number >= 0 or auto", [0, "auto"], ["aut", 0.5], "a whole number of 0 or more or auto,"),
+    ("0.5", ">= 0 and <= 1 or null", [0, 1, None], [-0.1], "a number from 0 to 1, or null, such as 0.5,"),
+    ("auto", "whole number >= 0 or auto", [0, "auto"], ["aut", 0.5], "a whole number of 0 or more, or auto,"),
     ("null", "number", None, None, None),
-    ("null", "number or null", [-1, 0.5, None], ["a", False], "a number or null,"),
+    ("null", "number or null", [-1, 0.5, None], ["a", False], "a number, or null,"),
     (
         "[0.9, 0.98]",
         "list of numbers >= 0 and < 1",
@@ -39,7 +39,7 @@ LIMITS = [
         [0.5, [1.0], ["a"]],
         "a list of numbers of 0 or more and",
     ),
-    ("???", "list of text or any text", [["a", 7], "a", 7], [None, [], ""], "a list of text or text,"),
+    ("???", "list of text or any text", [["a", 7], "a", 7], [None, [], ""], "a list of text, or text,"),
     ("text", "text, json or null", ["text", "json", None], ["jsn", 1], None),
     ("auto", "auto, true or false", ["auto", True, False], [1, "true"], None),
     ("64", "bf16, 64 or 32-true", ["bf16", 64, "32-true"], ["64", 32], None),
