@@ -258,7 +258,7 @@ MANIFESTS = [
     ("a manifest in Latin-1", manifest("x.jsonl", '{"id": "ü"}'.encode("latin1")), REFUSED, "x.jsonl, line 1: 0xfc is not UTF-8"),
     ("an empty manifest", manifest("x.jsonl", b""), REFUSED, "holds no cuts with a transcript"),
     ("a mixed cut", cut(type="MixedCut"), REFUSED, "train.jsonl:3: expected a MonoCut or MultiCut, found MixedCut"),
-    ("a padding cut", cut(type="PaddingCut"), REFUSED, "this is PaddingCut"),
+    ("a padding cut", cut(type="PaddingCut"), REFUSED, "found PaddingCut"),
     ("no supervision", cut(supervisions=[]), SKIPPED, "x\tno supervision"),
     ("a supervision without text", spoken_in(text=None), SKIPPED, "x\tno text"),
     ("text that is a number", spoken_in(text=7), REFUSED, "train.jsonl:3: .*text"),
