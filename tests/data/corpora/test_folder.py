@@ -342,7 +342,9 @@ def test_a_folder_of_which_nothing_can_be_used_is_refused_and_nothing_is_left_be
         load(tmp_path / "mine", tmp_path)
     said = str(caught.value)
     assert "7 audio files, and none of them can be used (6 × empty audio; 1 × missing audio)" in said
-    assert "  0.wav: empty audio: 0.wav is empty (0 bytes)" in said and said.endswith("and 2 more")
+    assert "  0.wav: empty audio: 0.wav is empty (0 bytes)" in said and said.endswith(
+        "and 2 more\nRepair or replace them."
+    )
     assert not (tmp_path / "cache").exists()
 
 
