@@ -17,7 +17,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if not any(item.get_closest_marker(tier) for tier in TIERS):
             item.add_marker("unit")
-    if not config.option.markexpr:
+    if "soak" not in config.option.markexpr:
         kept = [item for item in items if not item.get_closest_marker("soak")]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept

@@ -93,12 +93,14 @@ def serve() -> dict[str, Any]:
     for name in (*LIBRARIES, *MODULES):
         importlib.import_module(name)
     gc.freeze()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which closes standard input
     while line := os.read(0, 1 << 20):
         while not line.endswith(b"\n"):
             line += os.read(0, 1 << 20)
         request = json.loads(line)
         pid = os.fork()
         if pid == 0:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             return request
         os.write(1, b"%d\n" % pid)
         _, status = os.waitpid(pid, 0)
