@@ -22,28 +22,34 @@ TO_MEND = ROOT / "tests" / "sentences_to_mend.txt"
 
 # A field of an f-string, in the text of a sentence: ⟨its source⟩
 FIELD = re.compile(r"⟨[^⟩]*⟩")
-# Fields that say what to do: "did you mean …?", all that there is to choose from, the comment of a setting
-ADVICE = re.compile(r"⟨(?:\w+\.)?(?:nearest|listed|such_as|unread_knob|by_hand|kaldi_hint|resembling|comment_of)\(.*")
+# Fields that say what to do: "did you mean …?", all that there is to choose from, the comment of a setting, and a sentence of
+# ours that another one quotes
+ADVICE = re.compile(
+    r"⟨(?:\w+\.)?(?:(?:nearest|listed|such_as|unread_knob|by_hand|kaldi_hint|resembling|comment_of|comment)\(|"
+    r"(?:advice|ADVICE|(?:str\()?OWN)\b).*"
+)
 NO_SUBJECT = re.compile(r"(?i)(?:error|please|invalid|illegal|bad|wrong|unknown|failed|cannot|could not|sorry|oops)\b")
-KEY = re.compile(r"--?[a-z⟨]|\w+(?:\.\w+)*=|\w+\.[\w⟨]|[A-Z][A-Z_0-9]+\b")
+KEY = re.compile(r"--?[a-z⟨]|\+⟨|\w+(?:\.\w+)*=|\w+\.[\w⟨]|[A-Z][A-Z_0-9]+\b")
 NAMES = re.compile(r"eSpeak|lhotse|pyctcdecode|step ⟨")  # which begin a sentence small
 QUOTED = re.compile(r"'[^']+'|\"[^\"]+\"|`[^`]+`")
 # What a user can do, as the first word of a clause.
 ACTIONS = """
-add allow ask build check choose clear close compare compute convert copy correct cut delete describe download end
+add allow ask begin build check choose clear close compare compute convert copy correct cut delete describe download end
 enlarge evaluate export extend fetch fill find fix free give have install keep leave let list load log look lower make
 map measure mend merge mount move name omit open pass point prepare pull push put quote raise read rebuild record
-reduce remove rename repair repeat replace run save say see select separate set shorten shrink sort speak split start
-stop take train try turn unpack update upgrade use wait write
+reduce reinstall remove rename repair repeat replace restore resume run save say score see select separate set shorten
+shrink sort speak split start stop take train transcribe try turn type unpack unset update upgrade use wait write
 """.split()
 ACTION = re.compile(rf"(?i)(?:^|\n|[.:;,(—–] |\b(?:or|and|then|so|else|first|instead|there) )(?:{'|'.join(ACTIONS)})\b")
-# "device is auto, cpu or cuda, not 'tpu'", "language=… is not a code, such as cy": the sentence says what to give
+# "device is auto, cpu or cuda, not 'tpu'", "language=… is not a code, such as cy", "expected one word, found 'a b'": the
+# sentence says what to give; "init_units=fresh makes new ones": it says what a setting is good for
 CHOICES = re.compile(
     r"\b(?:is|are|takes?|lies?|must be|needs?|wants?) .+, not (?:at )?⟨[^⟩]*⟩\.$|"
-    r"\b(?:such as|as in|one of|is written|are written) |--help lists "
+    r"\b(?:such as|as in|one of|is written|are written|must be|needs at least|expected) |--help lists |"
+    r"(?:^|[.:;(] )(?:--[a-z-]+(?: [A-Z]+)?|[\w.]+=\w+(?: [\w.]+=\w+)*) (?:adds|keeps|makes|reads|records|works) "
 )
 COMMAND = re.compile(
-    r"(?:: |\n)(?:python|pip|iconv|gunzip|asr|git|⟨sys\.executable⟩|⟨command)[^:]*$|\w=(?:…|\.\.\.|⟨[^⟩]*⟩)$"
+    r"(?:: |\n)(?:python|pip|iconv|gunzip|asr|git|⟨sys\.executable⟩|⟨command)[^:]*$|[\w⟩]=(?:…|\.\.\.|⟨[^⟩]*⟩)$"
 )
 # What a translator writes, and nobody says.
 PHRASES = re.compile(
@@ -61,8 +67,17 @@ class Sentence(NamedTuple):
 
 
 def sentences_of(source: str, file: str) -> Iterator[Sentence]:
-    """The sentences of one file that are written where they are raised; those that other functions make are left out."""
-    for node in ast.walk(ast.parse(source)):
+    """The sentences of one file that are written where they are raised; those that other functions make are left out.
+
+    A UserError that is caught and quoted has a sentence of its own: its field is ⟨OWN⟩.
+    """
+    tree = ast.parse(source)
+    for handler in ast.walk(tree):
+        if isinstance(handler, ast.ExceptHandler) and handler.type and ast.unparse(handler.type).endswith("UserError"):
+            for node in ast.walk(handler):
+                if isinstance(node, ast.Name) and node.id == handler.name:
+                    node.id = "OWN"
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "UserError":
             text = text_of(node.args[0]) if node.args else ""
             if text is not None and not re.fullmatch(FIELD, text):
