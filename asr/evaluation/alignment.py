@@ -33,6 +33,10 @@ from asr.runtime.provenance import command_line
 from asr.text.units import Units, UnknownUnit
 
 
+class CannotAlign(UserError):
+    """Why a reference cannot be aligned, as not_aligned.tsv says it: "too short for its units: …"."""
+
+
 @dataclasses.dataclass
 class Tiers:
     """One utterance with its times. units: phonemes, characters or pieces. words: None if nothing defines them."""
@@ -105,7 +109,9 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
     try:
         write(folder, aligned, kinds, textgrids, result)
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from None
+        raise UserError(
+            f"{folder} cannot be written: {error.strerror or error}. Choose another output=FOLDER."
+        ) from None
     return {**result, "folder": folder}
 
 
@@ -138,13 +144,13 @@ def align_hypothesis(best: Hypothesis, emissions: torch.Tensor, cut, units: Unit
 
 
 def align_reference(emissions: torch.Tensor, cut, units: Units, timing: Timing, gold: bool) -> Tiers:
-    """Raises UserError for an utterance whose reference cannot be aligned."""
+    """Raises CannotAlign for an utterance whose reference cannot be aligned."""
     try:
         ids, words = reference(units, cut.supervisions[0], gold)
     except UnknownUnit as error:
-        raise UserError(f"outside the units: {error}") from None
+        raise CannotAlign(f"outside the units: {error}") from None
     if len(emissions) < fewest_frames(ids):
-        raise UserError(f"too short for its units: {len(emissions)} emissions for {len(ids)} units")
+        raise CannotAlign(f"too short for its units: {len(emissions)} emissions for {len(ids)} units")
     found = timed(align(emissions, ids), timing, units.symbols, cut.duration)
     return Tiers(found, None if words is None else group(words, found))
 
