@@ -149,7 +149,7 @@ def typed_settings() -> list[str]:
     return OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
 
 
-def typed_knobs(config) -> dict[str, int]:
+def typed_knobs(config) -> dict[str, Any]:
     """The knobs that were given on the command line, with their values."""
     typed = {key_of(setting) for setting in typed_settings()}
     return {knob: config[knob] for knob in all_knobs() if knob in typed}

@@ -229,7 +229,7 @@ def comment_of(config_name: str, config, key: str) -> str:
 
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a name"}
-# the least that a setting may be, beside the knobs, which are all whole numbers of 1 or more
+# the least that a setting may be, beside knobs that are numbers: those are whole and 1 or more
 LEAST = {
     "max_epochs": 1,
     "stop_after": 1,
@@ -304,6 +304,8 @@ ONE_OF = {
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", 64, 32, 16, "bf16"),
     "trainer.strategy": ("auto", "ddp", "fsdp"),
     "init_units": ("auto", "fresh", "kept"),
+    "space": ("hash", "queries", "scores"),
+    "seeds": ("even", "plusplus"),
 }
 
 
@@ -393,7 +395,7 @@ def check_value(config_name: str, default, key: str, value: Any) -> None:
     if kind in KINDS and key not in ONE_OF and not fits(value, kind):
         example = f", such as {before!r}," if before is not None and key not in AUTOMATIC else ","
         raise UserError(f"{key} takes {KINDS[kind]}{example} not {value!r}.")
-    if key in all_knobs() and value < 1:
+    if key in all_knobs() and key not in ONE_OF and value < 1:
         raise UserError(f"{key} takes a whole number of 1 or more, not {value!r}.")
     if key in LEAST and value < LEAST[key]:
         raise UserError(f"{key} takes {KINDS[kind]} of {LEAST[key]} or more, not {value!r}.")

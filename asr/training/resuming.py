@@ -12,6 +12,7 @@ from asr.config.overrides import escaped, key_of, shown, typed_text
 from asr.config.settings import CONF
 from asr.data.moved import absolute_places, places_of, with_places
 from asr.errors import UserError, nearest
+from asr.model.attention import completed
 
 # what may be given beside resume=…: how long to train, and where and how the machine does it
 CHANGEABLE = (
@@ -20,8 +21,8 @@ CHANGEABLE = (
 )  # fmt: skip
 
 
-# settings that older runs lack and whose default has changed since: their dev was scored in the units' own tokens
-BEFORE = {"metric": "own"}
+# settings that older runs lack and whose default is another now: their dev was scored in the units' own tokens
+BEFORE = {"metric": "own", "space": "hash", "seeds": "even"}
 
 # where classes that older runs name have moved since
 RENAMED = {"asr.schedules.": "asr.training.schedules."}
@@ -79,6 +80,8 @@ def resumed_config(config, typed: list[str]):
             raise UserError(f"{file}, {key}: expected a group of settings, not {saved[key]!r}.")
         elif key in ("data", "trainer", "watch") and isinstance(value, dict) and isinstance(saved[key], dict):
             saved[key] = {**value, **saved[key]}
+    if isinstance(saved.get("attention"), dict):
+        saved["attention"] = completed(saved["attention"])
     places = take_places(saved, fresh, typed, str(config.resume))
     for item in typed:
         key = key_of(item)
