@@ -18,7 +18,7 @@ from asr.kernels.hashing import Planes, hash_codes
 from asr.kernels.kmeans import euclidean_kmeans, hamming_kmeans
 from asr.kernels.members import member_attention
 from asr.kernels.padding import additive_mask, zero_padded
-from asr.kernels.seeds import even_seeds, plusplus_seeds
+from asr.kernels.seeds import even_seeds, path_seeds, plusplus_seeds
 from asr.kernels.spaces import seen_by_keys, whole_codes
 
 MAXIMUM_CLUSTERS = 1 << 16
@@ -60,7 +60,7 @@ def kmeans(codes: Tensor, lengths: Tensor, space: Space, clusters: int, iteratio
     if seeds == "even":
         first = even_seeds(lengths, clusters)[:, None].expand(-1, codes.shape[1], -1)
     else:
-        first = plusplus_seeds(codes, lengths, clusters)
+        first = (path_seeds if seeds == "path" else plusplus_seeds)(codes, lengths, clusters)
     if isinstance(space, Planes):
         return hamming_kmeans(codes, first, iterations, space.bits)
     return euclidean_kmeans(codes, first, iterations)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SEEDS = ("even", "plusplus")
+SEEDS = ("even", "path", "plusplus")
 # Multiples of the golden section leave remainders that are spread evenly, however many there are.
 GOLDEN, ONE = 40503, 1 << 16
 
@@ -18,6 +18,27 @@ def even_seeds(lengths: Tensor, clusters: int) -> Tensor:
     """
     middles = torch.arange(clusters, device=lengths.device) * 2 + 1
     return middles * lengths[:, None] // (2 * clusters)
+
+
+def path_seeds(codes: Tensor, lengths: Tensor, clusters: int) -> Tensor:
+    """Evenly spread along the path of the codes: each has moved as far since the last one, in the sum of its numbers' steps.
+
+    So silence and padding, where hardly anything moves, get few seeds and speech gets many. Every seed is another step; as
+    many clusters as steps or more are spread evenly in time.
+
+    codes: (batch, heads, time, width) whole numbers; lengths: (batch,) int64. Returns (batch, heads, clusters) int64.
+    """
+    batch, heads, time, _ = codes.shape
+    moved = (codes[:, :, 1:] - codes[:, :, :-1]).abs_().sum(-1).long()
+    moved *= (torch.arange(1, time, device=codes.device) < lengths[:, None])[:, None]
+    ends = torch.nn.functional.pad(moved, (1, 0)).cumsum(-1)
+    index = torch.arange(clusters, device=codes.device)
+    seeds = torch.searchsorted(ends, ends[..., -1:] * (2 * index + 1) // (2 * clusters), right=True)
+    # Where one step moves so far that several seeds fall on it, they go to the next ones.
+    seeds = (seeds - index).cummax(-1).values + index
+    steps = lengths[:, None, None]
+    seeds = torch.minimum(seeds, steps - clusters + index)
+    return torch.where(steps > clusters, seeds, even_seeds(lengths, clusters)[:, None])
 
 
 def plusplus_seeds(codes: Tensor, lengths: Tensor, clusters: int) -> Tensor:

@@ -305,7 +305,7 @@ ONE_OF = {
     "trainer.strategy": ("auto", "ddp", "fsdp"),
     "init_units": ("auto", "fresh", "kept"),
     "space": ("hash", "queries", "scores"),
-    "seeds": ("even", "plusplus"),
+    "seeds": ("even", "path", "plusplus"),
 }
 
 

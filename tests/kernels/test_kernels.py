@@ -21,7 +21,7 @@ from asr.kernels.hashing import draw_planes, hash_codes
 from asr.kernels.kmeans import euclidean_kmeans, hamming_kmeans
 from asr.kernels.lsh import draw_rotations, lsh_attention, lsh_buckets
 from asr.kernels.members import block_size, blocked_members, dense_members, member_slots
-from asr.kernels.seeds import even_seeds, plusplus_seeds
+from asr.kernels.seeds import even_seeds, path_seeds, plusplus_seeds
 from asr.kernels.selection import top_keys
 from asr.kernels.spaces import FINE, LEVELS, SLOTS, seen_by_keys, whole_codes
 from asr.kernels.topk import topk_attention
@@ -216,7 +216,7 @@ def test_keys_that_tell_nothing_leave_the_queries_as_they_are(keys):
 
 
 @pytest.mark.parametrize("space", ["hash", "queries", "scores"])
-@pytest.mark.parametrize("seeds", ["even", "plusplus"])
+@pytest.mark.parametrize("seeds", ["even", "path", "plusplus"])
 def test_labels_do_not_depend_on_padding_or_batch(space, seeds):
     lengths = torch.tensor([70, 41, 3])
     queries, keys = (zero_padding(randn(3, 2, 70, 8, seed=seed), lengths).float() for seed in (0, 1))
@@ -227,27 +227,34 @@ def test_labels_do_not_depend_on_padding_or_batch(space, seeds):
         assert torch.equal(together[batch, :, :length], cluster_queries(q, None, k, None, space, 10, 10, seeds)[0])
 
 
+@pytest.mark.parametrize("way", [path_seeds, plusplus_seeds])
 @pytest.mark.parametrize("clusters", [1, 6, 40])
-def test_plusplus_seeds_are_distinct_while_there_are_other_codes(clusters):
-    lengths = torch.tensor([60, 5, 1, 0])
-    codes = whole_codes(zero_padding(randn(4, 2, 60, 8), lengths), lengths)
-    seeds = plusplus_seeds(codes, lengths, clusters)
-    assert seeds.shape == (4, 2, clusters)
-    for batch, length in enumerate([60, 5, 1]):
+def test_seeds_are_valid_steps_with_different_codes_as_long_as_there_are_any(way, clusters):
+    lengths = torch.tensor([60, 41, 5, 1, 0])
+    codes = whole_codes(zero_padding(randn(5, 2, 60, 8), lengths), lengths)
+    seeds = way(codes, lengths, clusters)
+    assert seeds.shape == (5, 2, clusters)
+    for batch, length in enumerate([60, 41, 5, 1]):
         for head in range(2):
-            steps = seeds[batch, head]
+            steps, different = seeds[batch, head], codes[batch, head, :length].unique(dim=0)
             assert int(steps.min()) >= 0 and int(steps.max()) < length
-            assert len(codes[batch, head, steps].unique(dim=0)) == min(
-                clusters, len(codes[batch, head, :length].unique(dim=0))
-            )
+            assert len(codes[batch, head, steps].unique(dim=0)) == min(clusters, len(different))
 
 
-def test_plusplus_wastes_no_seeds_on_steps_that_are_alike():
-    """As silence is: even seeds mark it, in proportion to its time, and k-means++ hardly any of it."""
+@pytest.mark.parametrize("way, most", [(path_seeds, 4), (plusplus_seeds, 2)])
+def test_no_seeds_are_wasted_on_steps_that_are_alike(way, most):
+    """As those of silence are: seeds that are even in time mark it as often as it is long."""
     queries = torch.cat([randn(1, 1, 40, 8), randn(1, 1, 360, 8, seed=1) * 0.01], 2)
     codes, lengths = whole_codes(queries, None), torch.tensor([400])
     assert int((even_seeds(lengths, 30) >= 40).sum()) == 27
-    assert int((plusplus_seeds(codes, lengths, 30) >= 40).sum()) <= 2
+    assert int((way(codes, lengths, 30) >= 40).sum()) <= most
+
+
+def test_path_seeds_are_as_far_apart_as_the_codes_move():
+    codes = torch.tensor([0.0, 0, 0, 1, 2, 3, 4, 4, 4, 4, 9, 9])[None, None, :, None]
+    # A path of nine: the seeds are where 1.5, 4.5 and 7.5 of it are behind, and the last two in one step.
+    assert path_seeds(codes, torch.tensor([12]), 3).tolist() == [[[4, 10, 11]]]
+    assert path_seeds(codes * 0, torch.tensor([12]), 3).tolist() == [[[9, 10, 11]]]
 
 
 def test_means_leave_out_padding_and_are_zero_for_empty_clusters():

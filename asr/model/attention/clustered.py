@@ -18,8 +18,8 @@ class Clustered(Attention):
 
     clusters: clusters in every head of every sequence; with as many as there are queries this is full attention.
     space: what k-means compares: `hash`, signs of random projections (the paper's); `queries`, the queries themselves; or
-    `scores`, the scores that the keys give them. bits: of the hash. seeds: the first centroids, `even` in time (the paper's)
-    or `plusplus`, far from each other. iterations: of Lloyd's algorithm.
+    `scores`, the scores that the keys give them. bits: of the hash. seeds: the first centroids, `even` in time (the paper's),
+    `path`, as far from each other along the path of the queries, or `plusplus` (k-means++). iterations: of Lloyd's algorithm.
     """
 
     name = "clustered"
@@ -32,7 +32,7 @@ class Clustered(Attention):
         clusters: int = 100,
         space: str = "queries",
         bits: int = 63,
-        seeds: str = "even",
+        seeds: str = "path",
         iterations: int = 10,
         seed: int = 0,
     ) -> None:

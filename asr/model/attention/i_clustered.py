@@ -24,7 +24,7 @@ class ImprovedClustered(Clustered):
         topk: int = 32,
         space: str = "queries",
         bits: int = 63,
-        seeds: str = "even",
+        seeds: str = "path",
         iterations: int = 10,
         seed: int = 0,
     ) -> None:

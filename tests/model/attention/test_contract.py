@@ -16,7 +16,7 @@ NAMES = attentions.names()
 CONFIGURATION = Path(__file__).parents[3] / "conf" / "attention"
 
 # Each space and all seeds of clustering, beside the defaults that a bare name stands for.
-CLUSTERINGS = ["i_clustered hash even", "i_clustered scores plusplus", "clustered queries plusplus"]
+CLUSTERINGS = ["i_clustered hash even", "i_clustered scores plusplus", "clustered scores path"]
 
 every_attention = pytest.mark.parametrize("name", NAMES)
 every_arithmetic = pytest.mark.parametrize("name", [*NAMES, *CLUSTERINGS])
