@@ -19,11 +19,9 @@ from asr.kernels.kmeans import euclidean_kmeans, hamming_kmeans
 from asr.kernels.members import member_attention
 from asr.kernels.padding import additive_mask, zero_padded
 from asr.kernels.seeds import even_seeds, path_seeds, plusplus_seeds
-from asr.kernels.spaces import seen_by_keys, whole_codes
+from asr.kernels.spaces import Space, seen_by_keys, whole_codes
 
 MAXIMUM_CLUSTERS = 1 << 16
-# What queries are clustered by: the signs of their projections, or "queries" or "scores" of `asr.kernels.spaces`.
-Space = Planes | str
 
 
 def cluster_queries(

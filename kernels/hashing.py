@@ -10,6 +10,7 @@ from torch import Tensor
 
 from asr.kernels.padding import valid_steps
 
+
 class Planes(NamedTuple):
     """Hash planes with room for a cluster's index.
 

@@ -78,10 +78,10 @@ def euclidean_kmeans(codes: Tensor, seeds: Tensor, iterations: int) -> Tensor:
         return centroids
 
     def move(sums: Tensor, before: Tensor) -> Tensor:
-        # The last slot is 1 in every code and so counts the members. Integers, because a quotient of floats may round up.
-        counts = sums[..., -1:].long()
-        means = torch.div(2 * FINE * sums.long() + counts, (2 * counts).clamp_(min=1), rounding_mode="floor")
-        return with_offsets(torch.where(counts > 0, means.to(sums.dtype), before))
+        # The last slot is 1 in every code and so counts the members. A quotient in float32 may be rounded up to a whole number.
+        sums, counts = sums.double(), sums[..., -1:].double()
+        means = sums.mul_(FINE).div_(counts).add_(0.5).floor_().to(before.dtype)
+        return with_offsets(torch.where(counts > 0, means, before))
 
     # Up to this dim scores are exact in float32.
     codes = codes if codes.shape[3] <= 128 + SLOTS else codes.double()

@@ -11,9 +11,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from asr.kernels.hashing import Planes
 from asr.kernels.padding import valid_steps
 
 SPACES = ("hash", "queries", "scores")
+# Hash planes, or the name of another space.
+Space = Planes | str
 # Codes are from -LEVELS to LEVELS, centroids in steps of 1 / FINE: up to 128 numbers a code a score of k-means has less than
 # 17 bits, and so is exact in float32 beside 7 bits of an index.
 LEVELS, FINE = 15, 3
@@ -72,4 +75,6 @@ def whole_numbers(x: Tensor, lengths: Tensor | None, levels: int, centred: bool 
     else:
         widest = torch.maximum(high, -low).amax(3, keepdim=True)
     numbers = (x * (levels / widest.clamp(min=1e-30))).round_()
+    # Numbers even where queries hold none: they become indices.
+    numbers = numbers.nan_to_num_(0.0, 0.0, 0.0).clamp_(-levels, levels)
     return numbers if valid is None else numbers.masked_fill_(~valid, 0)

@@ -44,7 +44,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 alias = _name(file)
                 weights[alias] = weights[_name(file)]
     except (OSError, struct.error, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read as a CTranslate2 model ({error}): name the folder of a whole one.") from None
+        raise UserError(
+            f"{path} cannot be read as a CTranslate2 model ({error}): name the folder of a whole one."
+        ) from None
     if kind != "WhisperSpec":
         raise UserError(f"{path} holds a {kind}, not Whisper: name the folder of a Whisper model.")
     if any(weight.dtype in (torch.int8, torch.int16) for name, weight in weights.items() if name.endswith("/weight")):
@@ -98,14 +100,18 @@ class Whisper:
 
     def __init__(self, folder: Path, attend: list[Attend] | None = None) -> None:
         self.weights = read_weights(folder / "model.bin")
-        self.layers = len({name.split("/")[1] for name in self.weights if name.startswith("encoder/layer_")} - {"layer_norm"})
+        self.layers = len(
+            {name.split("/")[1] for name in self.weights if name.startswith("encoder/layer_")} - {"layer_norm"}
+        )
         self.dim = self.weights["encoder/conv1/weight"].shape[0]
         self.heads = self.dim // 64
         self.attend = attend or [F.scaled_dot_product_attention] * self.layers
         try:
             vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf8"))["model"]["vocab"]
         except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{folder / 'tokenizer.json'} is no tokenizer ({error}): name a Whisper model's folder.") from None
+            raise UserError(
+                f"{folder / 'tokenizer.json'} is no tokenizer ({error}): name a Whisper model's folder."
+            ) from None
         self.tokens = {number: token for token, number in vocabulary.items()}
 
     def encode(self, mel: Tensor) -> Tensor:
@@ -116,7 +122,9 @@ class Whisper:
         x = x + w["encoder/position_encodings/encodings"][: x.shape[1]]
         for layer in range(self.layers):
             name = f"encoder/layer_{layer}"
-            q, k, v = self._linear(self._norm(x, f"{name}/self_attention"), f"{name}/self_attention/linear_0").chunk(3, -1)
+            q, k, v = self._linear(self._norm(x, f"{name}/self_attention"), f"{name}/self_attention/linear_0").chunk(
+                3, -1
+            )
             attended = self.attend[layer](*(self._split(y) for y in (q, k, v)))
             x = x + self._linear(self._join(attended), f"{name}/self_attention/linear_1")
             x = x + self._feed_forward(x, name)
@@ -133,7 +141,7 @@ class Whisper:
             scores = self._decode(token, cross, past)
         found: list[int] = []
         while len(found) < LONGEST_TEXT:
-            token = int(scores[: START].argmax())
+            token = int(scores[:START].argmax())
             if token == END_OF_TEXT:
                 break
             found.append(token)
@@ -152,9 +160,13 @@ class Whisper:
                 self._linear(self._norm(x, f"{name}/self_attention"), f"{name}/self_attention/linear_0").chunk(3, -1),
             )
             past[layer] = new if past[layer] is None else [torch.cat(pair, 2) for pair in zip(past[layer], new)]
-            x = x + self._linear(self._join(F.scaled_dot_product_attention(q, *past[layer])), f"{name}/self_attention/linear_1")
+            x = x + self._linear(
+                self._join(F.scaled_dot_product_attention(q, *past[layer])), f"{name}/self_attention/linear_1"
+            )
             q = self._split(self._linear(self._norm(x, f"{name}/attention"), f"{name}/attention/linear_0"))
-            x = x + self._linear(self._join(F.scaled_dot_product_attention(q, *cross[layer])), f"{name}/attention/linear_2")
+            x = x + self._linear(
+                self._join(F.scaled_dot_product_attention(q, *cross[layer])), f"{name}/attention/linear_2"
+            )
             x = x + self._feed_forward(x, name)
         return F.linear(self._norm(x, "decoder"), w["decoder/embeddings/weight"])[0, 0]
 
@@ -171,7 +183,9 @@ class Whisper:
         return F.linear(x, self.weights[f"{name}/weight"], self.weights.get(f"{name}/bias"))
 
     def _feed_forward(self, x: Tensor, name: str) -> Tensor:
-        return self._linear(F.gelu(self._linear(self._norm(x, f"{name}/ffn"), f"{name}/ffn/linear_0")), f"{name}/ffn/linear_1")
+        return self._linear(
+            F.gelu(self._linear(self._norm(x, f"{name}/ffn"), f"{name}/ffn/linear_0")), f"{name}/ffn/linear_1"
+        )
 
     def _split(self, x: Tensor) -> Tensor:
         """(batch, time, dim) -> (batch, heads, time, head dim)."""

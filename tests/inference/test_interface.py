@@ -97,7 +97,7 @@ def test_attention_decoder_and_settings_are_those_of_the_command_line(model, rec
     assert repr(other) == f"Recognizer({str(model)!r}, attention='i_clustered-7', decoder='beam')"
     assert other.model.description["attention"] == {
         "name": "i_clustered", "clusters": 7, "topk": 32, "space": "queries", "bits": 63, "seeds": "path",
-        "iterations": 10,
+        "iterations": 2,
     }  # fmt: skip
     assert other.sample_rate == RATE and other.transcribe(wav).text == recognizer.transcribe(wav).text
 

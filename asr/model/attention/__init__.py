@@ -16,7 +16,17 @@ from asr.registry import Registry
 if TYPE_CHECKING:
     from asr.model.attention.base import Attention
 
-__all__ = ["Attention", "Place", "attention_at", "attentions", "completed", "knob_of", "label_of", "parse_label", "takes_place"]
+__all__ = [
+    "Attention",
+    "Place",
+    "attention_at",
+    "attentions",
+    "completed",
+    "knob_of",
+    "label_of",
+    "parse_label",
+    "takes_place",
+]
 
 attentions = Registry("asr.model.attention", "attention")
 

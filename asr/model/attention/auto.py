@@ -63,7 +63,7 @@ class Auto(ImprovedClustered):
         space: str = "queries",
         bits: int = 63,
         seeds: str = "path",
-        iterations: int = 10,
+        iterations: int = 2,
         seed: int = 0,
     ) -> None:
         super().__init__(clusters, topk, space, bits, seeds, iterations, seed)

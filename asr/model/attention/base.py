@@ -123,7 +123,9 @@ class Attention(torch.nn.Module, abc.ABC):
     def one_of(self, knob: str, value: Any, choices: tuple[str, ...]) -> str:
         """`value` if it is one of the knob's choices. Raises ArgumentError if it is not."""
         if value not in choices:
-            raise ArgumentError(f"{knob} of the attention {self.name} must be one of {', '.join(choices)}, not {value!r}.")
+            raise ArgumentError(
+                f"{knob} of the attention {self.name} must be one of {', '.join(choices)}, not {value!r}."
+            )
         return value
 
     def _check(

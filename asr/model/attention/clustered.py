@@ -33,7 +33,7 @@ class Clustered(Attention):
         space: str = "queries",
         bits: int = 63,
         seeds: str = "path",
-        iterations: int = 10,
+        iterations: int = 2,
         seed: int = 0,
     ) -> None:
         super().__init__(seed)

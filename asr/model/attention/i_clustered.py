@@ -25,7 +25,7 @@ class ImprovedClustered(Clustered):
         space: str = "queries",
         bits: int = 63,
         seeds: str = "path",
-        iterations: int = 10,
+        iterations: int = 2,
         seed: int = 0,
     ) -> None:
         super().__init__(clusters, space, bits, seeds, iterations, seed)
