@@ -79,8 +79,8 @@ def euclidean_kmeans(codes: Tensor, seeds: Tensor, iterations: int) -> Tensor:
 
     def move(sums: Tensor, before: Tensor) -> Tensor:
         # The last slot is 1 in every code and so counts the members. A quotient in float32 may be rounded up to a whole number.
-        sums, counts = sums.double(), sums[..., -1:].double()
-        means = sums.mul_(FINE).div_(counts).add_(0.5).floor_().to(before.dtype)
+        counts = sums[..., -1:].double()
+        means = (FINE * sums.double()).div_(counts).add_(0.5).floor_().to(before.dtype)
         return with_offsets(torch.where(counts > 0, means, before))
 
     # Up to this dim scores are exact in float32.

@@ -135,7 +135,9 @@ def iterations_until_settled(attention: Any, queries: Tensor) -> float:
     An iteration that changes no label is the last; one more may be needed to see that no centroid changes either.
     """
     space, clusters = attention.space_of(queries), attention.clusters
-    plain = partial(asr.kernels.clustered.cluster_queries, queries, None, queries, None, space, clusters)
+    plain = partial(
+        asr.kernels.clustered.cluster_queries, queries, None, queries, None, space, clusters, seeds=attention.seeds
+    )
     labels, unsettled, total = plain(0), None, 0.0
     for iteration in range(1, attention.iterations + 1):
         before, labels = labels, plain(iteration)

@@ -1,9 +1,9 @@
 """Lloyd's algorithm on tensor cores, see `asr.kernels.kmeans` for its rules.
 
-In Hamming space a centroid is a column of +1 and -1 whose last slot holds minus its index as a fraction, and codes are +1 there. So no two
-scores of a code are equal, ties go to the lowest index, and one maximum gives the nearest centroid and its index. All of it
-is exact: products of small integers and of index / 2048, summed in float32. Euclidean centroids are whole numbers, and what
-is taken off their scores, the index with it, is added to the products: as exact.
+In Hamming space a centroid is a column of +1 and -1 whose last slot holds minus its index as a fraction, and codes are +1
+there. So no two scores of a code are equal, ties go to the lowest index, and one maximum gives the nearest centroid and its
+index. All of it is exact: products of small integers and of index / 2048, summed in float32. Euclidean centroids are whole
+numbers; what is taken off their scores, the index with it, is added to the products, and is as exact.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ class ImprovedClustered(Clustered):
     """Clustered attention whose mass on each cluster's top keys is dealt out by every query's own softmax over them
     (Vyas et al. 2020, section 3.3, eqs. 9-11).
 
-    clusters, space, bits, seeds, iterations: as in `clustered`. topk: the keys of a cluster that are attended to exactly; with as many as
-    there are keys this is full attention.
+    clusters, space, bits, seeds, iterations: as in `clustered`. topk: the keys of a cluster that are attended to exactly; with
+    as many as there are keys this is full attention.
     """
 
     name = "i_clustered"
