@@ -93,9 +93,7 @@ def read_prompts(packages: str | None, cache: str, number: str) -> list[Prompt]:
     cuts = [cut for split in corpus.splits.values() for cut in split]
     cuts.sort(key=lambda cut: hashlib.sha256(cut.id.encode()).hexdigest())
     kept = cuts if number == "all" else cuts[: int(number)]
-    return [
-        Prompt(cut.id, Path(cut.recording.sources[0].source), cut.supervisions[0].text.split()) for cut in kept
-    ]
+    return [Prompt(cut.id, Path(cut.recording.sources[0].source), cut.supervisions[0].text.split()) for cut in kept]
 
 
 def heard(text: str) -> list[str]:
@@ -108,9 +106,10 @@ def heard(text: str) -> list[str]:
 
 
 def transcribe_all(settings: dict[str, Any], label: str, prompts: list[Prompt], file: Path) -> None:
-    """Appends to `file` the words that are heard in each prompt which is not in it yet, with the seconds of the encoder."""
+    """Adds to `file` the words that are heard in each prompt which is not in it yet, with the seconds of the encoder."""
     import torch
     import whisper  # beside this file
+
     from asr.audio.reading import read_audio
     from asr.model.attention import attentions
 
@@ -121,15 +120,17 @@ def transcribe_all(settings: dict[str, Any], label: str, prompts: list[Prompt], 
     chosen = attention_settings(label)
     model = whisper.Whisper(Path(settings["model"]))
     model.attend = [attentions.create(chosen, seed=layer) for layer in range(model.layers)]
-    with open(file, "a", encoding="utf8") as lines, torch.inference_mode():
+    with open(file, "w", encoding="utf8") as lines, torch.inference_mode():
+        # Written anew, because the last line may be cut short.
+        lines.writelines(f"{name}\t{taken:.3f}\t{' '.join(words)}\n" for name, (taken, words) in done.items())
         for prompt in todo:
             waveform = torch.from_numpy(read_audio(prompt.audio, whisper.SAMPLE_RATE)[0])
             mel = whisper.log_mel(waveform, padded=settings["padded"] == "true")
             start = time.thread_time() if settings["threads"] == "1" else time.perf_counter()
             encoded = model.encode(mel[None])
             taken = (time.thread_time() if settings["threads"] == "1" else time.perf_counter()) - start
-            words = " ".join(heard(model.transcribe(encoded)))
-            lines.write(f"{prompt.name}\t{taken:.3f}\t{words}\n")
+            text = " ".join(heard(model.transcribe(encoded)))
+            lines.write(f"{prompt.name}\t{taken:.3f}\t{text}\n")
             lines.flush()
 
 
@@ -182,7 +183,9 @@ def write_table(folder: Path, rows: list[dict[str, Any]], command: str) -> str:
         writer.writeheader()
         writer.writerows({key: f"{x:.4f}" if isinstance(x, float) else x for key, x in row.items()} for row in rows)
     text = f"`{command}`\n\n{rows[0]['prompts']} prompts, {rows[0]['words']} words.\n\n"
-    text += f"| encoder's attention | WER % | 95 % interval | minus {rows[0]['attention']} | 95 % interval | encoder, s |\n"
+    text += (
+        f"| encoder's attention | WER % | 95 % interval | minus {rows[0]['attention']} | 95 % interval | encoder, s |\n"
+    )
     text += "|---|---|---|---|---|---|\n"
     for row in rows:
         text += (

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from asr.kernels.gpu.common import OF_LENGTH, group_length
 from asr.kernels.gpu.grouping import chunk_size
-from asr.kernels.gpu.launch import cdiv, launch, padded
+from asr.kernels.gpu.launch import capability_of, cdiv, launch, padded
 from asr.kernels.gpu.seeds import centroid_offset
-from asr.kernels.spaces import FINE, LEVELS
+from asr.kernels.spaces import FINE
 
 MAXIMUM_CLUSTERS = 1024
 INDEX_SCALE = 2048
@@ -32,7 +32,7 @@ RESIDENT = 396
 def vote_kernel(
     codes, centroids, offsets, lengths, votes, members, arrived, settled, labels, heads, time, rows_each,
     BLOCK: tl.constexpr, ALL_CLUSTERS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, ROWS: tl.constexpr,
-    LEVELS: tl.constexpr, FINE: tl.constexpr,
+    FINE: tl.constexpr,
 ):  # fmt: skip
     """Sums of the members' codes; the last program of a block of clusters to finish turns them into new centroids.
 
@@ -63,12 +63,17 @@ def vote_kernel(
                 scores = tl.dot(code, columns)
                 if offsets is not None:
                     scores += offset[None, :]
-                member = scores == tl.max(scores, 1)[:, None]
+                best = tl.max(scores, 1)
+                member = scores == best[:, None]
+                if offsets is not None:
+                    label = ((tl.ceil(best) - best) * BLOCK).to(tl.int32)
+                    count += tl.histogram(label, BLOCK, mask=rows < length)
             else:
                 label = tl.load(labels + group.to(tl.int64) * time + rows, mask=rows < time, other=-1)
                 member = label[:, None] == cluster[None, :]
-            if offsets is not None:
-                count += tl.sum((member & (rows < length)[:, None]).to(tl.int32), 0)
+                if offsets is not None:
+                    inside = (label >= block * BLOCK) & (label < (block + 1) * BLOCK)
+                    count += tl.histogram(tl.where(inside, label - block * BLOCK, 0), BLOCK, mask=inside)
             # A padded code may be the member of any cluster: it is all zeros.
             # This way around the products need not wait for each other on Hopper.
             sums = tl.dot(tl.trans(code), member.to(tl.float16), sums)
@@ -90,10 +95,14 @@ def vote_kernel(
                 moved = tl.where((bits < BITS)[None, :], moved, centroid)
             else:
                 tl.store(members + cluster, tl.zeros([BLOCK], tl.int32))
-                # Rounded division of whole numbers that are not negative: a quotient of floats may be rounded up to the next.
-                number = tl.maximum(count, 1)[:, None]
-                above = 2 * FINE * (found.to(tl.int32) + LEVELS * number) + number
-                mean = (above // (2 * number) - FINE * LEVELS).to(tl.float16)
+                # A quotient of floats may be a whole number too high or too low, which its product shows.
+                number = tl.maximum(count, 1).to(tl.float32)[:, None]
+                scaled = found * FINE
+                mean = tl.floor(scaled * (1.0 / number) + 0.5)
+                doubled = 2.0 * (scaled - mean * number)
+                mean = tl.where(doubled < -number, mean - 1.0, tl.where(doubled >= number, mean + 1.0, mean)).to(
+                    tl.float16
+                )
                 moved = tl.where((count > 0)[:, None], mean, centroid)
                 new = centroid_offset(moved.to(tl.float32), cluster, BLOCK, FINE)
                 tl.store(offsets + cluster, tl.where(count > 0, new, offset))
@@ -206,13 +215,15 @@ def cluster_codes(
         "votes": votes.view(torch.float32), "members": None if offsets is None else members, "arrived": arrived,
         "settled": settled, "heads": heads, "time": time, "rows_each": rows_each,
         "BLOCK": block, "ALL_CLUSTERS": all_clusters, "WIDTH": width, "BITS": bits, "ROWS": ROWS,
-        "LEVELS": LEVELS, "FINE": FINE,
+        "FINE": FINE,
     }  # fmt: skip
     grid = cdiv(time, rows_each), groups, blocks
+    # Means take more registers than signs.
+    warps = 8 if offsets is not None and (width > 64 or not 90 <= capability_of(codes.device) < 120) else 4
     if blocks == 1 and iterations:
-        launch(vote_kernel, grid, stages=3, times=iterations, labels=None, **voting)
+        launch(vote_kernel, grid, warps=warps, stages=3, times=iterations, labels=None, **voting)
     elif blocks > 1:
         for _ in range(iterations):
             labels = assign(codes, centroids, offsets, lengths, heads, clusters, counted=False)[0]
-            launch(vote_kernel, grid, stages=3, labels=labels, **voting)
+            launch(vote_kernel, grid, warps=warps, stages=3, labels=labels, **voting)
     return assign(codes, centroids, offsets, lengths, heads, clusters, counted=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -164,7 +166,7 @@ def choose_seeds(codes: Tensor, lengths: Tensor | None, heads: int, clusters: in
     groups, time, width = codes.shape
     chosen = torch.empty(groups, clusters, dtype=torch.int32, device=codes.device)
     numbers = torch.empty(groups, time, dtype=torch.int32, device=codes.device)
-    common = {"lengths": lengths, "heads": heads, "time": time}
+    common: dict[str, Any] = {"lengths": lengths, "heads": heads, "time": time}
     if seeds == "plusplus":
         launch(
             plusplus_kernel, (groups,), codes=codes, nearest=numbers, seeds=chosen, clusters=clusters,

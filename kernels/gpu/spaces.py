@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -74,7 +76,7 @@ def whole_codes(queries: Tensor, lengths: Tensor | None) -> Tensor:
     parts = cdiv(time, rows_each)
     ranges = torch.empty(groups, parts, 2, width, dtype=torch.float32, device=queries.device)
     codes = queries.new_empty(groups, time, width, dtype=torch.float16)
-    common = {
+    common: dict[str, Any] = {
         "x": queries, "batch_stride": queries.stride(0), "head_stride": queries.stride(1), "time_stride": queries.stride(2),
         "lengths": lengths, "ranges": ranges, "heads": heads, "time": time, "DIM": dim, "BLOCK_DIM": width, "ROWS": ROWS,
     }  # fmt: skip
