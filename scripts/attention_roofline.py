@@ -28,6 +28,10 @@ from asr.model.attention import attentions, parse_label  # noqa: E402
 from asr.model.attention.crossover import like_speech, time_in_turns  # noqa: E402
 
 CODE_WIDTH = 64
+# Signs of projections, or whole numbers; and the first centroids.
+CODE_KERNELS = (
+    "hash_kernel", "range_kernel", "whole_kernel", "moved_kernel", "path_kernel", "plusplus_kernel", "first_kernel",
+)  # fmt: skip
 PASSES = 5
 
 
@@ -70,7 +74,7 @@ def stages(
     tops = 2 * steps * topk * dim  # of members and top keys
     top_vectors = 2 * rows * topk * dim * element
     forward = [
-        Stage("hash", 2 * steps * dim * CODE_WIDTH, vectors + codes, ("hash_kernel",), "query_codes"),
+        Stage("hash", 2 * steps * dim * CODE_WIDTH, vectors + codes, CODE_KERNELS, "query_codes"),
         Stage(
             f"k-means, {iterations:.3g} iterations", ((2 if on_gpu else 1) * iterations + 1) * comparison,
             (iterations + 1) * codes + 4 * steps, ("vote_kernel", "assign_kernel"), "kmeans", True,
