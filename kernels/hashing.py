@@ -10,9 +10,6 @@ from torch import Tensor
 
 from asr.kernels.padding import valid_steps
 
-# Two slots hold any index up to 256 * 256, in pieces that bfloat16 represents exactly.
-INDEX_BASE = 256
-
 
 class Planes(NamedTuple):
     """Hash planes with room for a cluster's index.

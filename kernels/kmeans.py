@@ -1,24 +1,24 @@
-"""K-means of binary codes in Hamming space, many sequences at a time."""
+"""K-means of codes that are whole numbers, many sequences at a time: exact, and so the same to the bit everywhere.
+
+Codes are those of `asr.kernels.hashing` (Hamming space) or `asr.kernels.spaces` (Euclidean). Both have slots to spare, which
+are constant in every code; there a centroid holds what its score is to be lowered by, minus its index as a fraction of one
+among it. So one product and one maximum give both the nearest centroid and its index: fraction = ceil(score) - score. No two
+scores of a code are equal, and ties go to the lowest index.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from asr.kernels.hashing import INDEX_BASE
+from asr.kernels.seeds import first_codes
+from asr.kernels.spaces import FINE, SLOTS
 
-
-def first_centroids(lengths: Tensor, clusters: int) -> Tensor:
-    """Steps whose codes are the first centroids: evenly spread over the valid ones.
-
-    The same for a length whatever the padding, the batch and the device; with as many clusters as steps every step is one.
-    lengths: (batch,) int64. Returns (batch, clusters) int64.
-    """
-    middles = torch.arange(clusters, device=lengths.device) * 2 + 1
-    return middles * lengths[:, None] // (2 * clusters)
+# Centroids that are compared at a time: index / BLOCK is exact in bfloat16, and a score with it in float32.
+BLOCK = 128
 
 
 @contextlib.contextmanager
@@ -35,49 +35,96 @@ def _exact_fast_products(codes: Tensor) -> Iterator[None]:
 
 
 @torch.no_grad()
-def hamming_kmeans(codes: Tensor, lengths: Tensor | None, clusters: int, iterations: int, bits: int) -> Tensor:
+def hamming_kmeans(codes: Tensor, seeds: Tensor, iterations: int, bits: int) -> Tensor:
     """Lloyd's algorithm with Hamming distance (Vyas et al. 2020, section 3.2.2).
 
     Ties go to the cluster with the lowest index, an empty cluster keeps its centroid, a centroid's bit that has as many
-    members for as against it stays as it was. Stops early when no label has changed, which changes no result.
+    members for as against it stays as it was.
 
-    codes: (batch, heads, time, width) from `hash_codes`, the last width - bits slots constant.
-    Returns (batch, heads, time) int64 labels, 0 at padded steps.
+    codes: (batch, heads, time, width) from `hash_codes`, the last width - bits slots constant; seeds: (batch, heads, clusters)
+    int64, the steps whose codes are the first centroids. Returns (batch, heads, time) int64 labels, 0 at padded steps.
+    """
+    index = -block_index(seeds.shape[2], codes.device) / BLOCK
 
-    A centroid's spare slots hold minus its index as a fraction of one, so that no two scores of a code are equal and one
-    maximum gives both the nearest centroid and its index: fraction = ceil(score) - score.
+    def with_index(centroids: Tensor) -> Tensor:
+        centroids[..., bits:] = 0
+        centroids[..., -1] = index
+        return centroids
+
+    def move(votes: Tensor, before: Tensor) -> Tensor:
+        # Half a vote for the centroid as it was decides where the members do not.
+        return with_index(votes.add_(before, alpha=0.5).sign_())
+
+    return _lloyd(codes, with_index(first_codes(codes, seeds)), iterations, move)
+
+
+@torch.no_grad()
+def euclidean_kmeans(codes: Tensor, seeds: Tensor, iterations: int) -> Tensor:
+    """Lloyd's algorithm with Euclidean distance, centroids in steps of 1/FINE, halves rounded up.
+
+    Ties go to the cluster with the lowest index, and an empty cluster keeps its centroid.
+
+    codes: (batch, heads, time, dim + SLOTS) from `asr.kernels.spaces.whole_codes`; seeds: (batch, heads, clusters) int64, the
+    steps whose codes are the first centroids. Returns (batch, heads, time) int64 labels, 0 at padded steps.
+
+    A score is FINE * (code . centroid - |centroid|^2 / 2), the half square rounded to a whole number.
+    """
+    index = -block_index(seeds.shape[2], codes.device) / BLOCK
+
+    def with_offsets(centroids: Tensor) -> Tensor:
+        halves = centroids[..., :-SLOTS].square().sum(-1).div_(2 * FINE).add_(0.5).floor_()
+        high = (halves / 256).floor_()
+        centroids[..., -3], centroids[..., -2], centroids[..., -1] = -high, high * 256 - halves, index
+        return centroids
+
+    def move(sums: Tensor, before: Tensor) -> Tensor:
+        # The last slot is 1 in every code and so counts the members. A quotient in float32 may be rounded up to a whole number.
+        counts = sums[..., -1:].double()
+        means = (FINE * sums.double()).div_(counts).add_(0.5).floor_().to(before.dtype)
+        return with_offsets(torch.where(counts > 0, means, before))
+
+    # Up to this dim scores are exact in float32.
+    codes = codes if codes.shape[3] <= 128 + SLOTS else codes.double()
+    return _lloyd(codes, with_offsets(first_codes(codes, seeds) * FINE), iterations, move)
+
+
+def block_index(clusters: int, device: torch.device) -> Tensor:
+    """(clusters,) each centroid's index among those that are compared with it."""
+    return torch.arange(clusters, device=device) % BLOCK
+
+
+def _lloyd(codes: Tensor, centroids: Tensor, iterations: int, move: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Labels of codes (batch, heads, time, width) by centroids (groups, clusters, width).
+
+    move: the next centroids, from the sums of the members' codes and the centroids before. Stops early when no label has
+    changed, which changes no result.
     """
     batch, heads, time, width = codes.shape
-    groups = batch * heads
-    steps = torch.full((batch,), time, device=codes.device) if lengths is None else lengths
-    codes = codes.reshape(groups, time, width)
-    index = torch.arange(clusters, device=codes.device)
-    spare = torch.zeros(clusters, width - bits, device=codes.device)
-    if clusters <= INDEX_BASE:
-        scale = INDEX_BASE
-        spare[:, -1] = -index / scale
-    else:
-        if width - bits < 2:
-            codes, spare = torch.cat([codes, codes[..., -1:]], -1), torch.zeros(clusters, 2, device=codes.device)
-            width += 1
-        scale = INDEX_BASE**2
-        spare[:, -2], spare[:, -1] = -(index // INDEX_BASE) / INDEX_BASE, -(index % INDEX_BASE) / scale
-
-    flat_codes = codes.view(groups * time, width)
-    sequences = torch.arange(groups, device=codes.device)[:, None]
-    first = first_centroids(steps, clusters).repeat_interleave(heads, 0) + sequences * time
-    centroids = flat_codes.index_select(0, first.view(-1)).view(groups, clusters, width)
-    centroids[..., bits:] = spare
-    offsets = sequences * clusters
+    groups, clusters, _ = centroids.shape
+    codes = codes.view(groups, time, width)
+    offsets = torch.arange(groups, device=codes.device)[:, None] * clusters
     labels = None
     with _exact_fast_products(codes):
         for iteration in range(iterations + 1):
-            best = torch.bmm(codes, centroids.transpose(1, 2)).amax(-1)
-            previous, labels = labels, ((best.ceil() - best) * scale).long()
+            previous, labels = labels, _nearest(codes, centroids)
             if iteration == iterations or (previous is not None and torch.equal(previous, labels)):
                 break
-            # Half a vote for the centroid as it was decides where the members do not.
-            votes = centroids.mul_(0.5).view(groups * clusters, width)
-            votes.index_add_(0, (labels + offsets).view(-1), flat_codes).sign_()
-            centroids[..., bits:] = spare
+            sums = torch.zeros_like(centroids).view(groups * clusters, width)
+            sums.index_add_(0, (labels + offsets).view(-1), codes.view(groups * time, width))
+            centroids = move(sums.view_as(centroids), centroids)
     return labels.view(batch, heads, time)
+
+
+def _nearest(codes: Tensor, centroids: Tensor) -> Tensor:
+    """The index of the centroid with the highest score: (groups, time) int64."""
+    labels, highest = None, None
+    for start in range(0, centroids.shape[1], BLOCK):
+        best = torch.bmm(codes, centroids[:, start : start + BLOCK].transpose(1, 2)).amax(-1)
+        score = best.ceil()
+        label = ((score - best) * BLOCK).long()
+        if labels is None:
+            labels, highest = label, score
+        else:
+            labels = torch.where(score > highest, label + start, labels)
+            highest = torch.maximum(highest, score)
+    return labels

@@ -36,6 +36,31 @@ def nearest_centroids(codes: Tensor, centroids: Tensor) -> Tensor:
     return (distances * len(centroids) + clusters).argmin(-1)
 
 
+def cluster_whole_numbers(codes: Tensor, first: Tensor, iterations: int, fine: int) -> Tensor:
+    """Lloyd's algorithm with Euclidean distance in whole numbers, one cluster after the other.
+
+    codes: (time, dim) whole numbers, first: (clusters,) int64, the steps whose codes are the first centroids; fine: steps of
+    a centroid's number to one of a code's. A mean is rounded to the nearest step, a half square likewise, halves upwards.
+    Returns (time,) int64 labels. Ties go to the lowest index, an empty cluster keeps its centroid.
+    """
+    codes = codes.long()
+    centroids = codes[first] * fine
+    clusters = torch.arange(len(first))
+
+    def nearest() -> Tensor:
+        halves = (centroids.square().sum(-1) + fine) // (2 * fine)
+        scores = (codes[:, None] * centroids[None]).sum(-1) - halves
+        return (scores * len(clusters) - clusters).argmax(-1)
+
+    for _ in range(iterations):
+        labels = nearest()
+        for cluster in clusters.tolist():
+            members = codes[labels == cluster]
+            if len(members):
+                centroids[cluster] = (2 * fine * members.sum(0) + len(members)) // (2 * len(members))
+    return nearest()
+
+
 def clustered_matrix(queries: Tensor, keys: Tensor, labels: Tensor) -> Tensor:
     """Every query's row of A^c (eqs. 3, 4 and 6): queries (time, dim), labels (time,) -> (time, keys' time)."""
     membership = torch.nn.functional.one_hot(labels).double()

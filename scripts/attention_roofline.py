@@ -28,6 +28,10 @@ from asr.model.attention import attentions, parse_label  # noqa: E402
 from asr.model.attention.crossover import like_speech, time_in_turns  # noqa: E402
 
 CODE_WIDTH = 64
+# Signs of projections, or whole numbers; and the first centroids.
+CODE_KERNELS = (
+    "hash_kernel", "range_kernel", "whole_kernel", "moved_kernel", "path_kernel", "plusplus_kernel", "first_kernel",
+)  # fmt: skip
 PASSES = 5
 
 
@@ -70,10 +74,10 @@ def stages(
     tops = 2 * steps * topk * dim  # of members and top keys
     top_vectors = 2 * rows * topk * dim * element
     forward = [
-        Stage("hash", 2 * steps * dim * CODE_WIDTH, vectors + codes, ("hash_kernel",), "hash_codes"),
+        Stage("hash", 2 * steps * dim * CODE_WIDTH, vectors + codes, CODE_KERNELS, "query_codes"),
         Stage(
             f"k-means, {iterations:.3g} iterations", ((2 if on_gpu else 1) * iterations + 1) * comparison,
-            (iterations + 1) * codes + 4 * steps, ("vote_kernel", "assign_kernel"), "hamming_kmeans", True,
+            (iterations + 1) * codes + 4 * steps, ("vote_kernel", "assign_kernel"), "kmeans", True,
         ),
         Stage("grouping", 0, 8 * steps, ("count_kernel", "place_kernel")),
         Stage("means", steps * dim, vectors + means, ("mean_kernel",), "cluster_means"),
@@ -134,7 +138,10 @@ def iterations_until_settled(attention: Any, queries: Tensor) -> float:
 
     An iteration that changes no label is the last, though one more may be needed to see that no centroid changes either.
     """
-    plain = partial(asr.kernels.clustered.cluster_queries, queries, None, attention.planes(queries), attention.clusters)
+    space, clusters = attention.space_of(queries), attention.clusters
+    plain = partial(
+        asr.kernels.clustered.cluster_queries, queries, None, queries, None, space, clusters, seeds=attention.seeds
+    )
     labels, unsettled, total = plain(0), None, 0.0
     for iteration in range(1, attention.iterations + 1):
         before, labels = labels, plain(iteration)

@@ -176,7 +176,7 @@ def typed_settings() -> list[str]:
     return list(map(str, typed or ()))
 
 
-def typed_knobs(config: Any) -> dict[str, int]:
+def typed_knobs(config: Any) -> dict[str, Any]:
     """The knobs typed on the command line, with their values."""
     typed = {key_of(setting) for setting in typed_settings()}
     return {knob: config[knob] for knob in all_knobs() if knob in typed}

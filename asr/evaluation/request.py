@@ -33,7 +33,7 @@ class Request:
     checkpoint: str
     split: str = "test"
     attention: dict[str, Any] | None = None
-    knobs: dict[str, int] = dataclasses.field(default_factory=dict)
+    knobs: dict[str, Any] = dataclasses.field(default_factory=dict)
     corpus: dict[str, Any] | None = None
     decoder: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "greedy"})
     decoder_typed: list[str] = dataclasses.field(default_factory=list)

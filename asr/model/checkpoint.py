@@ -172,7 +172,7 @@ def unpack_units(files: dict[str, torch.Tensor], source: str) -> Units:
         return load_units(Path(folder))
 
 
-def choose_attention(model: Model, attention: dict[str, Any] | None, knobs: dict[str, int]) -> dict[str, Any] | None:
+def choose_attention(model: Model, attention: dict[str, Any] | None, knobs: dict[str, Any]) -> dict[str, Any] | None:
     """Settings of the attention to run a model with; None for the model's own.
 
     attention: settings to use instead of the model's own. knobs: settings to change in either.

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from asr.errors import UserError
-from asr.model.attention import attention_at
+from asr.model.attention import attention_at, completed
 from asr.model.encoders import encoders
 from asr.model.heads import heads
 from asr.model.network import FIRST_HEAD, Model
@@ -106,6 +106,7 @@ def checked_description(content: Any, source: str) -> tuple[dict[str, Any], dict
     for part in ("encoder", "attention", "head"):
         if not isinstance(content[part].get("name"), str):
             raise UserError(f"{source}: the field {part + '.name'!r} is missing. Export the model again.")
+    content["attention"] = completed(content["attention"])
     trained_on = content.get("trained_on")
     return {part: content[part] for part in PARTS}, trained_on if isinstance(trained_on, dict) else {}
 

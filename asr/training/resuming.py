@@ -12,6 +12,7 @@ from asr.config.overrides import escaped, key_of, shown, typed_text
 from asr.config.settings import CONF, plain
 from asr.data.moved import absolute_places, places_of, with_places
 from asr.errors import UserError, nearest
+from asr.model.attention import completed
 from asr.training.position import Position
 
 # settings that may be given with resume=…: how long to train, and how this machine does it
@@ -20,8 +21,9 @@ CHANGEABLE = (
     "data.allow_leaks", "data.evaluation_frames", "trainer.accelerator", "trainer.log_every_n_steps", "logger", "watch",
 )  # fmt: skip
 
-# the values of settings that older runs lack, where the default has changed since: dev was scored in the units' own tokens
-BEFORE = {"metric": "own"}
+# the values of settings that older runs lack, where today's default is another: dev was scored in the units' own tokens, and
+# queries were clustered as Vyas et al. do
+BEFORE = {"metric": "own", "space": "hash", "seeds": "even"}
 
 # older runs name the class of their schedule, in the module that held it then
 SCHEDULE_CLASS = re.compile(r"asr\.(?:training\.)?schedules\.(Constant|Cosine|Plateau)")
@@ -106,6 +108,8 @@ def fill_in(saved: dict[str, Any], fresh: dict[str, Any], file: Path) -> None:
             )
         elif key in ("data", "trainer", "watch") and isinstance(value, dict) and isinstance(saved[key], dict):
             saved[key] = {**value, **saved[key]}
+    if isinstance(saved.get("attention"), dict):
+        saved["attention"] = completed(saved["attention"])
 
 
 def change(saved: dict[str, Any], fresh: dict[str, Any], item: str, run: str) -> None:

@@ -14,12 +14,13 @@ from torch import Tensor
 from asr.kernels.gpu.centroids import TopGradients, centroid_gradients
 from asr.kernels.gpu.clusters import cluster_means, cluster_sums, spread
 from asr.kernels.gpu.grouping import place
-from asr.kernels.gpu.hashing import hash_queries
-from asr.kernels.gpu.kmeans import INDEX_SCALE, MAXIMUM_CLUSTERS, cluster_codes, table_size
+from asr.kernels.gpu.kmeans import MAXIMUM_CLUSTERS
+from asr.kernels.gpu.labels import cluster_queries
 from asr.kernels.gpu.launch import along_dim, heads_last, heads_last_like, in_row, padded, refusal_of
 from asr.kernels.gpu.members import member_attention, member_gradients
 from asr.kernels.gpu.selection import MAXIMUM_TOPK, Attended, attend_rows
 from asr.kernels.hashing import Planes
+from asr.kernels.spaces import Space
 
 MAXIMUM_BITS = 63
 
@@ -31,12 +32,14 @@ def clustered_op(
     values: Tensor,
     lengths: Tensor | None,
     key_lengths: Tensor | None,
-    normals: Tensor,
-    offsets: Tensor,
+    normals: Tensor | None,
+    offsets: Tensor | None,
     bits: int,
     clusters: int,
     iterations: int,
     topk: int,
+    space: str = "hash",
+    seeds: str = "even",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Output and what the backward pass needs; `topk` 0 is clustered attention.
 
@@ -45,9 +48,8 @@ def clustered_op(
     """
     queries, keys, values = along_dim(queries), along_dim(keys), along_dim(values)
     batch, heads = queries.shape[:2]
-    planes = Planes(normals, offsets, bits)
-    codes, centroids = hash_queries(queries, planes, lengths, clusters, table_size(clusters)[1], INDEX_SCALE)
-    labels, counts = cluster_codes(codes, centroids, lengths, heads, clusters, iterations, bits)
+    planes = None if normals is None or offsets is None else Planes(normals, offsets, bits)
+    labels, counts = cluster_queries(queries, lengths, keys, key_lengths, planes or space, clusters, iterations, seeds)
     order, start = place(labels, counts)
     means = cluster_means(queries, order, start)
     attended = attend_rows(means, keys, values, key_lengths, topk, start)
@@ -66,12 +68,14 @@ def _(
     values: Tensor,
     lengths: Tensor | None,
     key_lengths: Tensor | None,
-    normals: Tensor,
-    offsets: Tensor,
+    normals: Tensor | None,
+    offsets: Tensor | None,
     bits: int,
     clusters: int,
     iterations: int,
     topk: int,
+    space: str = "hash",
+    seeds: str = "even",
 ) -> tuple[Tensor, ...]:
     batch, heads, time, dim = queries.shape
     groups, value_dim = batch * heads, values.shape[3]
@@ -133,7 +137,7 @@ def _(grad: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> t
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     queries, keys, values, _, key_lengths = inputs[:5]
-    ctx.topk = inputs[-1]
+    ctx.topk = inputs[10]
     # Without this the backward pass is handed zeros for all of the other outputs.
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*output[1:])
@@ -142,9 +146,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 def _backward(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     if grad is None:
-        return (None,) * 11
+        return (None,) * 13
     gradients = clustered_backward_op(grad, *ctx.saved_tensors, ctx.topk)
-    return *gradients, *[None] * 8
+    return *gradients, *[None] * 10
 
 
 clustered_op.register_autograd(_backward, setup_context=_keep)
@@ -156,13 +160,14 @@ def clustered_attention(
     values: Tensor,
     lengths: Tensor | None,
     key_lengths: Tensor | None,
-    planes: Planes,
+    space: Space,
     clusters: int,
     iterations: int,
+    seeds: str = "even",
 ) -> Tensor:
     """As `asr.kernels.clustered.clustered_attention`."""
     return improved_clustered_attention(
-        queries, keys, values, lengths, key_lengths, planes, clusters, iterations, topk=0
+        queries, keys, values, lengths, key_lengths, space, clusters, iterations, topk=0, seeds=seeds
     )
 
 
@@ -172,10 +177,11 @@ def improved_clustered_attention(
     values: Tensor,
     lengths: Tensor | None,
     key_lengths: Tensor | None,
-    planes: Planes,
+    space: Space,
     clusters: int,
     iterations: int,
     topk: int,
+    seeds: str = "even",
 ) -> Tensor:
     """As `asr.kernels.clustered.improved_clustered_attention`."""
     # Only if it must be: what depends on the time is compiled for every time.
@@ -187,12 +193,12 @@ def improved_clustered_attention(
         values,
         lengths,
         key_lengths,
-        planes.normals,
-        planes.offsets,
-        planes.bits,
+        *(space if isinstance(space, Planes) else (None, None, 0)),
         clusters,
         iterations,
         topk,
+        "hash" if isinstance(space, Planes) else space,
+        seeds,
     )[0]
 
 
@@ -202,10 +208,11 @@ def refusal(
     values: Tensor,
     lengths: Tensor | None,
     key_lengths: Tensor | None,
-    planes: Planes,
+    space: Space,
     clusters: int,
     iterations: int,
     topk: int = 0,
+    seeds: str = "even",
 ) -> str | None:
     """Why the kernels do not cover these arguments, in a sentence; None if they do."""
     refused = refusal_of(queries=queries, keys=keys, values=values)
@@ -213,8 +220,8 @@ def refusal(
         return refused
     if clusters > MAXIMUM_CLUSTERS:
         return f"clusters is {clusters}, expected at most {MAXIMUM_CLUSTERS} for Triton kernels"
-    if planes.bits > MAXIMUM_BITS:
-        return f"bits is {planes.bits}, expected at most {MAXIMUM_BITS} for Triton kernels"
+    if isinstance(space, Planes) and space.bits > MAXIMUM_BITS:
+        return f"bits is {space.bits}, expected at most {MAXIMUM_BITS} for Triton kernels"
     if min(topk, keys.shape[2]) > MAXIMUM_TOPK:
         return f"topk is {topk}, expected at most {MAXIMUM_TOPK} for Triton kernels"
     return None

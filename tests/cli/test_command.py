@@ -46,7 +46,7 @@ MISTAKES = {
         "attention=i_clustered",
         "clusters=1.5",
     ): "clusters takes a whole number of 1 or more, such as 100, not 1.5",
-    ("train.py", "attention=clustered", "topk=3"): "attention=clustered does not read 'topk': it reads clusters, bits",
+    ("train.py", "attention=clustered", "topk=3"): "attention=clustered does not read 'topk': it reads clusters, space",
     ("train.py", "clusters=3"): "attention=full does not read 'clusters': it reads no knobs at all",
     (
         "train.py",

@@ -82,7 +82,7 @@ def test_every_setting_of_a_schedule_is_in_its_file(choice):
 
 
 def test_the_knobs_of_an_attention_are_what_its_file_interpolates():
-    assert knobs_of("i_clustered") == ["clusters", "topk", "bits", "iterations"]
+    assert knobs_of("i_clustered") == ["clusters", "topk", "space", "bits", "seeds", "iterations"]
     assert knobs_of("full") == []
     assert set(all_knobs()) <= set(compose("train", []).keys())
     assert set(all_knobs()) <= set(compose("evaluate", []).keys())

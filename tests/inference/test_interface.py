@@ -96,7 +96,8 @@ def test_attention_decoder_and_settings_are_those_of_the_command_line(model, rec
     other = asr.load(str(model), attention="i_clustered-7", decoder={"name": "beam", "beam_size": 4}, window_seconds=9)
     assert repr(other) == f"Recognizer({str(model)!r}, attention='i_clustered-7', decoder='beam')"
     assert other.model.description["attention"] == {
-        "name": "i_clustered", "clusters": 7, "topk": 32, "bits": 63, "iterations": 10
+        "name": "i_clustered", "clusters": 7, "topk": 32, "space": "queries", "bits": 63, "seeds": "path",
+        "iterations": 2,
     }  # fmt: skip
     assert other.sample_rate == RATE and other.transcribe(wav).text == recognizer.transcribe(wav).text
 

@@ -9,8 +9,9 @@ from asr.kernels import reference
 from asr.kernels.clustered import attend_in_clusters
 from asr.kernels.dispatch import use
 from asr.kernels.hashing import draw_planes
-from asr.kernels.kmeans import first_centroids
 from asr.kernels.padding import zero_padded
+from asr.kernels.seeds import even_seeds, path_seeds, plusplus_seeds
+from asr.kernels.spaces import FINE, LEVELS
 from tests.support.gpu import device, dtypes, needs_triton, relative_error, tolerance
 
 pytestmark = needs_triton
@@ -31,11 +32,11 @@ def dirty(x, lengths):
     return x.detach().requires_grad_()
 
 
-def run(queries, keys, values, lengths, key_lengths, clusters, topk, iterations=4, bits=63):
+def run(queries, keys, values, lengths, key_lengths, clusters, topk, iterations=4, bits=63, space="hash", seeds="even"):
     from asr.kernels.gpu.clustered import clustered_op
 
-    planes = draw_planes(bits, queries.shape[3], 1, device)
-    settings = planes.normals, planes.offsets, planes.bits, clusters, iterations, min(topk, keys.shape[2])
+    planes = draw_planes(bits, queries.shape[3], 1, device) if space == "hash" else (None, None, 0)
+    settings = *planes, clusters, iterations, min(topk, keys.shape[2]), space, seeds
     return clustered_op(queries, keys, values, lengths, key_lengths, *settings)
 
 
@@ -106,13 +107,70 @@ def test_labels_are_the_integer_hamming_argmax_bit_for_bit(clusters, bits):
         projections = zero_padded(queries, lengths).double() @ planes.normals[:bits].double().T
         sure = projections.abs() > 1e-5
         assert torch.equal(codes[..., :bits].view_as(projections)[sure] > 0, projections[sure] > 0)
-        labels, counts = cluster_codes(codes, centroids, lengths, 1, clusters, iterations, bits)
+        labels, counts = cluster_codes(codes, centroids, None, lengths, 1, clusters, iterations, bits)
         for row, length in enumerate(lengths.tolist()):
             if length:
-                first = first_centroids(lengths[row : row + 1], clusters)[0].cpu()
+                first = even_seeds(lengths[row : row + 1], clusters)[0].cpu()
                 expected = reference.cluster_queries(codes[row, :length, :bits].float().cpu(), first, iterations)
                 assert torch.equal(labels[row, :length].long().cpu(), expected)
             assert (labels[row, length:] == -1).all() and int(counts[row].sum()) == length
+
+
+@pytest.mark.parametrize("clusters, dim", [(1, 16), (10, 128), (100, 16), (140, 24)])
+def test_labels_are_those_of_integer_kmeans_bit_for_bit(clusters, dim):
+    from asr.kernels.gpu.kmeans import INDEX_SCALE, cluster_codes, table_size
+    from asr.kernels.gpu.seeds import choose_seeds, first_centroids
+    from asr.kernels.gpu.spaces import whole_codes
+
+    lengths = lengths_of(110, 70, 1, 0)
+    queries = dirty(randn(4, 1, 110, dim) + 3, lengths).detach()
+    codes = whole_codes(queries, lengths)
+    codes[0, 75:, :dim] = codes[0, 75:, :dim].sign() * LEVELS  # ties, and the largest numbers there are
+    block, all_clusters = table_size(clusters)
+    for seeds, plain in (("even", None), ("path", path_seeds), ("plusplus", plusplus_seeds)):
+        chosen = choose_seeds(codes, lengths, 1, clusters, seeds)
+        first = (
+            even_seeds(lengths, clusters) if plain is None else plain(codes.float()[:, None], lengths, clusters)[:, 0]
+        )
+        assert chosen is None or torch.equal(chosen[:3].long(), first[:3])
+        for iterations in (1, 3) if seeds == "even" else (0,):
+            centroids, offsets = first_centroids(
+                codes, chosen, lengths, 1, clusters, all_clusters, block, None, INDEX_SCALE
+            )
+            labels, counts = cluster_codes(codes, centroids, offsets, lengths, 1, clusters, iterations, 0)
+            for row, length in enumerate(lengths.tolist()):
+                if length:
+                    numbers = codes[row, :length].long().cpu()
+                    expected = reference.cluster_whole_numbers(numbers, first[row].cpu(), iterations, FINE)
+                    assert torch.equal(labels[row, :length].long().cpu(), expected)
+                assert (labels[row, length:] == -1).all() and int(counts[row].sum()) == length
+
+
+@pytest.mark.parametrize("dtype", dtypes)
+@pytest.mark.parametrize("time, dim", [(70, 24), (2100, 16)])
+def test_whole_codes_are_those_of_plain_pytorch_except_at_halves(time, dim, dtype):
+    from asr.kernels.gpu.spaces import whole_codes
+    from asr.kernels.spaces import SLOTS
+    from asr.kernels.spaces import whole_codes as plain_codes
+
+    lengths = lengths_of(time, 7, 1, 0)
+    queries = dirty(randn(4, 1, time, dim, dtype=dtype), lengths).detach()
+    codes = whole_codes(queries, lengths).float()
+    plain = plain_codes(zero_padded(queries, lengths), lengths)[:, 0, :, :-SLOTS]
+    assert float((codes[..., :dim] - plain).abs().max()) <= 1
+    assert float((codes[..., :dim] != plain).double().mean()) < 1e-2
+    assert float(codes.abs().max()) == LEVELS and not codes[..., dim:].any() and not codes[1, 7:].any()
+    # Alone, and with other padding, a sequence has the same codes.
+    assert torch.equal(whole_codes(queries[1:2, :, :7], None)[0], codes[1, :7].half())
+
+
+@pytest.mark.parametrize("space", ["queries", "scores"])
+def test_queries_that_are_not_numbers_read_and_write_nothing_outside(space):
+    queries, keys, values = (randn(1, 2, 70, 16) for _ in range(3))
+    clean = run(queries, keys, values, None, None, 5, 4, space=space)[0]
+    queries[0, 0, 3:9], keys[0, 0, 5] = float("nan"), float("inf")
+    output = run(queries, keys, values, None, None, 5, 4, space=space)[0]
+    assert torch.equal(output[0, 1], clean[0, 1])
 
 
 @pytest.mark.parametrize("bins, items, width", [(10, 70, 1), (100, 1300, 1), (1000, 600, 1), (40, 600, 25)])
@@ -153,10 +211,14 @@ def test_outputs_and_gradients_are_those_of_float64(shape, improved, dtype):
 
 
 @pytest.mark.parametrize("improved", [False, True])
-def test_padding_of_queries_and_keys_never_matters(improved):
+@pytest.mark.parametrize(
+    "space, seeds", [("hash", "even"), ("hash", "path"), ("queries", "path"), ("scores", "plusplus")]
+)
+def test_padding_of_queries_and_keys_never_matters(improved, space, seeds):
     lengths, key_lengths = lengths_of(60, 21, 1, 0, 5), lengths_of(45, 70, 3, 4, 0)
     queries, keys, values = randn(5, 1, 60, 16), randn(5, 1, 70, 16), randn(5, 1, 70, 16)
-    assert_equal_to_float64(queries, keys, values, lengths, key_lengths, 6, 8 if improved else 0)
+    settings = {"space": space, "seeds": seeds}
+    assert_equal_to_float64(queries, keys, values, lengths, key_lengths, 6, 8 if improved else 0, **settings)
 
 
 @pytest.mark.parametrize("layout", ["heads last", "expanded", "strided", "transposed"])

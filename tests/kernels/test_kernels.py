@@ -18,10 +18,12 @@ from asr.kernels.centroids import centroid_attention, cluster_means
 from asr.kernels.clustered import cluster_queries, clustered_attention, improved_clustered_attention
 from asr.kernels.dispatch import chosen, step, use
 from asr.kernels.hashing import draw_planes, hash_codes
-from asr.kernels.kmeans import first_centroids, hamming_kmeans
+from asr.kernels.kmeans import euclidean_kmeans, hamming_kmeans
 from asr.kernels.lsh import draw_rotations, lsh_attention, lsh_buckets
 from asr.kernels.members import block_size, blocked_members, dense_members, member_slots
+from asr.kernels.seeds import even_seeds, path_seeds, plusplus_seeds
 from asr.kernels.selection import top_keys
+from asr.kernels.spaces import FINE, LEVELS, SLOTS, seen_by_keys, whole_codes
 from asr.kernels.topk import topk_attention
 from asr.model.attention import attentions
 
@@ -86,38 +88,72 @@ def test_planes_are_the_same_for_a_seed_and_not_for_another():
 
 
 @pytest.mark.parametrize("clusters", [1, 2, 7, 24, 25, 100])
-def test_first_centroids_are_valid_distinct_and_all_steps_if_there_are_enough_clusters(clusters):
+def test_even_seeds_are_valid_distinct_and_all_steps_if_there_are_enough_clusters(clusters):
     lengths = torch.arange(1, 25)
-    for length, steps in zip(lengths.tolist(), first_centroids(lengths, clusters).tolist()):
+    for length, steps in zip(lengths.tolist(), even_seeds(lengths, clusters).tolist()):
         assert min(steps) >= 0 and max(steps) < length
         assert len(set(steps)) == min(clusters, length)
-        assert steps == first_centroids(torch.tensor([length]), clusters)[0].tolist()
+        assert steps == even_seeds(torch.tensor([length]), clusters)[0].tolist()
 
 
-@pytest.mark.parametrize("clusters", [1, 5, 40, 300, 700])
+def seeds_of(lengths, clusters, heads):
+    return even_seeds(lengths, clusters)[:, None].expand(-1, heads, -1)
+
+
+@pytest.mark.parametrize("clusters", [1, 5, 40, 128, 300])
 @pytest.mark.parametrize("bits", [3, 16, 63, 64])
 def test_kmeans_is_lloyds_algorithm_with_ties_to_the_lowest_index(clusters, bits):
     lengths = torch.tensor([60, 33, 0])
     queries = zero_padding(randn(3, 2, 60, 8), lengths)
-    codes = hash_codes(queries, draw_planes(bits, 8, seed=2), lengths)
+    codes, first = hash_codes(queries, draw_planes(bits, 8, seed=2), lengths), seeds_of(lengths, clusters, 2)
     for iterations in (0, 1, 4):
-        labels = hamming_kmeans(codes, lengths, clusters, iterations, bits)
+        labels = hamming_kmeans(codes, first, iterations, bits)
         for batch, length in enumerate([60, 33]):
-            first = first_centroids(lengths[batch : batch + 1], clusters)[0]
             for head in range(2):
-                expected = reference.cluster_queries(codes[batch, head, :length, :bits], first, iterations)
+                alone = codes[batch, head, :length, :bits]
+                assert torch.equal(
+                    labels[batch, head, :length], reference.cluster_queries(alone, first[batch, head], iterations)
+                )
+        assert not labels[1, :, 33:].any() and not labels[2].any()
+
+
+@pytest.mark.parametrize("clusters", [1, 5, 40, 300])
+@pytest.mark.parametrize("dim", [3, 16, 128, 200])
+@pytest.mark.parametrize("levels", [1, LEVELS])
+def test_euclidean_kmeans_is_lloyds_algorithm_in_whole_numbers(clusters, dim, levels):
+    lengths = torch.tensor([60, 33, 0])
+    codes = whole_codes(zero_padding(randn(3, 2, 60, dim), lengths), lengths)
+    # Few levels make ties; then the largest numbers that there are.
+    codes[..., :-SLOTS] = (codes[..., :-SLOTS] * levels / LEVELS).round()
+    codes[0, 0, :30, :-SLOTS] = codes[0, 0, :30, :-SLOTS].sign() * LEVELS
+    first = seeds_of(lengths, clusters, 2)
+    for iterations in (0, 1, 4):
+        labels = euclidean_kmeans(codes, first, iterations)
+        for batch, length in enumerate([60, 33]):
+            for head in range(2):
+                alone = codes[batch, head, :length, :-SLOTS]
+                expected = reference.cluster_whole_numbers(alone, first[batch, head], iterations, FINE)
                 assert torch.equal(labels[batch, head, :length], expected)
         assert not labels[1, :, 33:].any() and not labels[2].any()
 
 
+def test_a_centroid_is_the_mean_of_its_members_also_of_very_many():
+    """Where a quotient of floats would be rounded up to the next step: a sum that lacks one of a multiple of the count."""
+    count = 300_000
+    codes = torch.ones(1, 1, count + 2, 1 + SLOTS) * torch.tensor([1.0, 256, 1, 1])
+    codes[..., 0, 0], codes[..., -2:, 0] = 0, LEVELS
+    labels = euclidean_kmeans(codes, torch.tensor([[[1, count + 1]]]), 2)
+    expected = reference.cluster_whole_numbers(codes[0, 0, :, :1], torch.tensor([1, count + 1]), 2, FINE)
+    assert torch.equal(labels[0, 0], expected) and int(labels.sum()) == 2
+
+
 def test_kmeans_stops_early_only_where_nothing_would_change():
-    lengths = torch.tensor([50])
     codes = hash_codes(randn(1, 2, 50, 8), draw_planes(31, 8, seed=2), None)
-    many = hamming_kmeans(codes, lengths, 6, 100, 31)
-    assert torch.equal(many, hamming_kmeans(codes, lengths, 6, 1000, 31))
+    first = seeds_of(torch.tensor([50]), 6, 2)
+    many = hamming_kmeans(codes, first, 100, 31)
+    assert torch.equal(many, hamming_kmeans(codes, first, 1000, 31))
     for head in range(2):
-        expected = reference.cluster_queries(codes[0, head, :, :31], first_centroids(lengths, 6)[0], 100)
-        assert torch.equal(many[0, head], expected)
+        assert torch.equal(many[0, head], reference.cluster_queries(codes[0, head, :, :31], first[0, head], 100))
 
 
 def test_kmeans_tells_clusters_apart_up_to_the_last_of_many():
@@ -125,27 +161,100 @@ def test_kmeans_tells_clusters_apart_up_to_the_last_of_many():
     numbers = torch.arange(5000)
     codes = torch.stack([(numbers >> bit & 1) * 2.0 - 1 for bit in range(13)], -1)
     codes = torch.cat([codes, torch.ones(5000, 19)], -1)[None, None]
-    assert torch.equal(hamming_kmeans(codes, None, 5000, 2, 13)[0, 0], numbers)
+    assert torch.equal(hamming_kmeans(codes, numbers[None, None], 2, 13)[0, 0], numbers)
 
 
 def test_kmeans_leaves_the_precision_of_products_as_it_was():
     before = torch.backends.mkldnn.matmul.fp32_precision
     codes = hash_codes(randn(1, 1, 9, 4), draw_planes(31, 4, seed=0), None)
-    hamming_kmeans(codes, None, 3, 2, 31)
+    first = seeds_of(torch.tensor([9]), 3, 1)
+    hamming_kmeans(codes, first, 2, 31)
     assert torch.backends.mkldnn.matmul.fp32_precision == before
     with pytest.raises(RuntimeError):
-        hamming_kmeans(codes.to(torch.int8), None, 3, 2, 31)
+        hamming_kmeans(codes.to(torch.int8), first, 2, 31)
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
-def test_labels_do_not_depend_on_padding_or_batch():
+def test_whole_codes_are_centred_whole_numbers_and_zero_where_padded():
+    lengths = torch.tensor([40, 7, 1, 0])
+    queries = zero_padding(randn(4, 2, 40, 5) * 3 + 50, lengths).float()
+    codes = whole_codes(queries, lengths)
+    numbers = codes[..., :-SLOTS]
+    assert torch.equal(numbers, numbers.round()) and float(numbers[:2].abs().amax()) == LEVELS
+    for batch, length in enumerate([40, 7]):
+        for head in range(2):
+            alone, found = queries[batch, head, :length], numbers[batch, head, :length]
+            step = (alone.amax(0) - alone.amin(0)).max() / (2 * LEVELS)
+            middle = (alone.amax(0) + alone.amin(0)) / 2
+            assert float((found * step + middle - alone).abs().max()) <= float(step) * 0.501
+    assert (codes[0, ..., -SLOTS:] == torch.tensor([256.0, 1, 1])).all()
+    assert not numbers[2].any() and not codes[1, :, 7:].any() and not codes[3].any()
+
+
+def test_distances_of_what_the_keys_see_are_those_of_the_scores():
+    lengths, key_lengths = torch.tensor([50, 20]), torch.tensor([64, 30])
+    queries = zero_padding(randn(2, 2, 50, 8), lengths)
+    keys = zero_padding(randn(2, 2, 64, 8, seed=1) * torch.tensor([5.0, 1, 1, 1, 1, 1, 1, 0.1]) + 3, key_lengths)
+    seen = seen_by_keys(queries, lengths, keys, key_lengths).double()
+    for batch, (length, key_length) in enumerate([(50, 64), (20, 30)]):
+        for head in range(2):
+            scores = queries[batch, head, :length] @ keys[batch, head, :key_length].T
+            # What all keys add alike to a query's scores, softmax does not see.
+            wanted = torch.pdist(scores - scores.mean(1, keepdim=True))
+            found = torch.pdist(seen[batch, head, :length])
+            ratio = found / wanted
+            assert float(ratio.std() / ratio.mean()) < 0.05
+
+
+@pytest.mark.parametrize("keys", ["equal", "none"])
+def test_keys_that_tell_nothing_leave_the_queries_as_they_are(keys):
+    queries = randn(1, 2, 30, 8)
+    key_lengths = torch.tensor([0 if keys == "none" else 9])
+    seen = seen_by_keys(queries, None, torch.ones(1, 2, 9, 8) * 4, key_lengths)
+    ratio = torch.pdist(seen[0, 0].double()) / torch.pdist(queries[0, 0])
+    assert float(ratio.std() / ratio.mean()) < 0.05 and torch.isfinite(seen).all()
+
+
+@pytest.mark.parametrize("space", ["hash", "queries", "scores"])
+@pytest.mark.parametrize("seeds", ["even", "path", "plusplus"])
+def test_labels_do_not_depend_on_padding_or_batch(space, seeds):
     lengths = torch.tensor([70, 41, 3])
-    queries = zero_padding(randn(3, 2, 70, 8), lengths).float()
-    planes = draw_planes(63, 8, seed=4)
-    together = cluster_queries(queries, lengths, planes, 10, 10)
+    queries, keys = (zero_padding(randn(3, 2, 70, 8, seed=seed), lengths).float() for seed in (0, 1))
+    space = draw_planes(63, 8, seed=4) if space == "hash" else space
+    together = cluster_queries(queries, lengths, keys, lengths, space, 10, 10, seeds)
     for batch, length in enumerate(lengths.tolist()):
-        alone = cluster_queries(queries[batch : batch + 1, :, :length], None, planes, 10, 10)
-        assert torch.equal(together[batch, :, :length], alone[0])
+        q, k = (x[batch : batch + 1, :, :length] for x in (queries, keys))
+        assert torch.equal(together[batch, :, :length], cluster_queries(q, None, k, None, space, 10, 10, seeds)[0])
+
+
+@pytest.mark.parametrize("way", [path_seeds, plusplus_seeds])
+@pytest.mark.parametrize("clusters", [1, 6, 40])
+def test_seeds_are_valid_steps_with_different_codes_as_long_as_there_are_any(way, clusters):
+    lengths = torch.tensor([60, 41, 5, 1, 0])
+    codes = whole_codes(zero_padding(randn(5, 2, 60, 8), lengths), lengths)
+    seeds = way(codes, lengths, clusters)
+    assert seeds.shape == (5, 2, clusters)
+    for batch, length in enumerate([60, 41, 5, 1]):
+        for head in range(2):
+            steps, different = seeds[batch, head], codes[batch, head, :length].unique(dim=0)
+            assert int(steps.min()) >= 0 and int(steps.max()) < length
+            assert len(codes[batch, head, steps].unique(dim=0)) == min(clusters, len(different))
+
+
+@pytest.mark.parametrize("way, most", [(path_seeds, 4), (plusplus_seeds, 2)])
+def test_no_seeds_are_wasted_on_steps_that_are_alike(way, most):
+    """As those of silence are: seeds that are even in time mark it as often as it is long."""
+    queries = torch.cat([randn(1, 1, 40, 8), randn(1, 1, 360, 8, seed=1) * 0.01], 2)
+    codes, lengths = whole_codes(queries, None), torch.tensor([400])
+    assert int((even_seeds(lengths, 30) >= 40).sum()) == 27
+    assert int((way(codes, lengths, 30) >= 40).sum()) <= most
+
+
+def test_path_seeds_are_as_far_apart_as_the_codes_move():
+    codes = torch.tensor([0.0, 0, 0, 1, 2, 3, 4, 4, 4, 4, 9, 9])[None, None, :, None]
+    # A path of nine: the seeds are where 1.5, 4.5 and 7.5 of it are behind, and the last two in one step.
+    assert path_seeds(codes, torch.tensor([12]), 3).tolist() == [[[4, 10, 11]]]
+    assert path_seeds(codes * 0, torch.tensor([12]), 3).tolist() == [[[9, 10, 11]]]
 
 
 def test_means_leave_out_padding_and_are_zero_for_empty_clusters():
@@ -157,15 +266,30 @@ def test_means_leave_out_padding_and_are_zero_for_empty_clusters():
     torch.testing.assert_close(means[0, 0], expected)
 
 
-@pytest.mark.parametrize("topk", [1, 4, 19, 20, 50])
-def test_top_keys_are_the_highest_with_ties_to_the_lowest_index(topk):
-    scores = torch.randint(0, 6, (2, 3, 7, 20), generator=torch.Generator().manual_seed(0)).double()
-    scores[1] = randn(3, 7, 20)
+@pytest.mark.parametrize("time, topk", [(20, 1), (20, 4), (20, 19), (20, 20), (20, 50), (203, 1), (203, 30), (203, 60)])
+@pytest.mark.parametrize("way", ["by thresholds", "by torch"])
+def test_top_keys_are_the_highest_with_ties_to_the_lowest_index(time, topk, way, monkeypatch):
+    if way == "by torch":  # as on a GPU
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    scores = torch.randint(0, 6, (2, 3, 7, time), generator=torch.Generator().manual_seed(0)).double()
+    scores[1] = randn(3, 7, time)
+    scores[0, 0, 0], scores[1, 0, :2, 5:] = 1.0, -1e30
     selected = top_keys(scores, topk)
-    assert selected.shape == (2, 3, 7, min(topk, 20))
+    assert selected.shape == (2, 3, 7, min(topk, time))
     chosen = torch.zeros_like(scores).scatter_(3, selected, 1.0)
-    expected = reference.top_matrix(scores.view(-1, 20), topk).view(scores.shape)
+    expected = reference.top_matrix(scores.view(-1, time), topk).view(scores.shape)
     assert torch.equal(chosen, expected)
+
+
+@pytest.mark.parametrize("time", [20, 300])
+def test_scores_that_are_not_numbers_choose_some_keys_and_spoil_no_other_row(time):
+    scores = randn(1, 1, 4, time)
+    clean = top_keys(scores, 9)
+    scores[0, 0, 1], scores[0, 0, 2, ::3] = float("nan"), float("nan")
+    selected = top_keys(scores, 9)
+    assert selected.shape == (1, 1, 4, 9) and int(selected.min()) >= 0 and int(selected.max()) < time
+    for row in (0, 3):
+        assert torch.equal(selected[0, 0, row].sort().values, clean[0, 0, row].sort().values)
 
 
 @pytest.mark.parametrize("topk", [1, 5, 30])
@@ -217,31 +341,32 @@ LENGTHS = torch.tensor([40, 23, 5, 0])
 
 
 @pytest.mark.parametrize("clusters", [1, 6, 60])
-def test_clustered_attention_is_equations_3_to_6(clusters):
+@pytest.mark.parametrize("space", ["hash", "queries", "scores"])
+def test_clustered_attention_is_equations_3_to_6(clusters, space):
     tensors = inputs(LENGTHS)
-    planes = draw_planes(63, 8, seed=3)
-    labels = cluster_queries(tensors[0], LENGTHS, planes, clusters, 10)
+    space = draw_planes(63, 8, seed=3) if space == "hash" else space
+    labels = cluster_queries(*tensors[:1], LENGTHS, tensors[1], LENGTHS, space, clusters, 10)
 
     def matrix_of(batch, head, queries, keys):
         return reference.clustered_matrix(queries, keys, labels[batch, head, : len(queries)])
 
-    output = zero_padding(clustered_attention(*tensors, LENGTHS, LENGTHS, planes, clusters, 10), LENGTHS)
+    output = zero_padding(clustered_attention(*tensors, LENGTHS, LENGTHS, space, clusters, 10), LENGTHS)
     assert_same_with_gradients(output, one_by_one(matrix_of, *tensors, LENGTHS), tensors, LENGTHS)
 
 
 @pytest.mark.parametrize("clusters", [1, 6, 60])
 @pytest.mark.parametrize("topk", [1, 7, 50])
-@pytest.mark.parametrize("way", ["dense", "blocked"])
-def test_improved_clustered_attention_is_equations_9_to_11(clusters, topk, way, monkeypatch):
+@pytest.mark.parametrize("way, space", [("dense", "hash"), ("blocked", "queries"), ("dense", "scores")])
+def test_improved_clustered_attention_is_equations_9_to_11(clusters, topk, way, space, monkeypatch):
     monkeypatch.setattr("asr.kernels.members.dense_cost", lambda *_: 0 if way == "dense" else float("inf"))
     tensors = inputs(LENGTHS)
-    planes = draw_planes(63, 8, seed=3)
-    labels = cluster_queries(tensors[0], LENGTHS, planes, clusters, 10)
+    space = draw_planes(63, 8, seed=3) if space == "hash" else space
+    labels = cluster_queries(*tensors[:1], LENGTHS, tensors[1], LENGTHS, space, clusters, 10)
 
     def matrix_of(batch, head, queries, keys):
         return reference.improved_matrix(queries, keys, labels[batch, head, : len(queries)], topk)
 
-    output = improved_clustered_attention(*tensors, LENGTHS, LENGTHS, planes, clusters, 10, topk)
+    output = improved_clustered_attention(*tensors, LENGTHS, LENGTHS, space, clusters, 10, topk)
     assert_same_with_gradients(
         zero_padding(output, LENGTHS), one_by_one(matrix_of, *tensors, LENGTHS), tensors, LENGTHS
     )

@@ -77,6 +77,16 @@ def test_a_model_folder_holds_weights_json_and_text_only(folder):
     assert json.loads((folder / "model.json").read_text())["attention"]["name"] == "full"
 
 
+def test_a_model_from_before_there_were_spaces_keeps_the_papers_and_its_iterations(folder):
+    file = folder / "model.json"
+    description = json.loads(file.read_text(encoding="utf8"))
+    old = {"name": "i_clustered", "clusters": 9, "topk": 8, "bits": 31, "iterations": 10}
+    file.write_text(json.dumps(description | {"attention": old}), encoding="utf8")
+    model = load_model(folder)[0]
+    assert model.description["attention"] == {**old, "space": "hash", "seeds": "even"}
+    assert model.with_attention({**old, "space": "queries"}).description["attention"]["space"] == "queries"
+
+
 def test_a_planted_pickle_in_a_checkpoint_is_refused_and_not_run(parts, tmp_path):
     with pytest.raises(UserError, match="names code"):
         open_checkpoint(write_checkpoint(tmp_path / "planted.ckpt", *parts, callbacks=Bomb()))

@@ -340,8 +340,8 @@ def test_time_of_kernels_goes_to_their_stages_and_of_others_to_the_rest():
     assert times["backward"][0] == 5.0 and 4.0 in times["backward"]
 
 
-@pytest.mark.parametrize("topk", [0, 8])
-def test_the_stages_name_every_kernel_that_is_launched(topk):
+@pytest.mark.parametrize("topk, seeds", [(0, None), (8, None), (8, "path"), (0, "plusplus")])
+def test_the_stages_name_every_kernel_that_is_launched(topk, seeds):
     pytest.importorskip("triton")
     from asr.kernels.gpu.clustered import improved_clustered_attention
     from asr.kernels.gpu.launch import recording
@@ -349,9 +349,9 @@ def test_the_stages_name_every_kernel_that_is_launched(topk):
 
     leaves = [torch.zeros(1, 2, 70, 16, requires_grad=True) for _ in range(3)]
     launched = {"forward": [], "backward": []}
-    planes = draw_planes(63, 16, 0, torch.device("cpu"))
+    space = "queries" if seeds else draw_planes(63, 16, 0, torch.device("cpu"))
     with recording(launched["forward"].append):
-        output = improved_clustered_attention(*leaves, None, None, planes, 10, 3, topk)
+        output = improved_clustered_attention(*leaves, None, None, space, 10, 3, topk, seeds or "even")
     with recording(launched["backward"].append):
         torch.autograd.grad(output, leaves, torch.zeros_like(output))
     passes = attention_roofline.stages(2, 70, 16, 10, topk, 3, 4, on_gpu=True)

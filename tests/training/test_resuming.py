@@ -237,6 +237,16 @@ def test_code_that_conf_does_not_name_is_refused_wherever_it_hides(run, place, t
     assert f"_target_ names {target!r}" in str(refused.value) and str(run / "config.yaml") in str(refused.value)
 
 
+def test_a_run_from_before_there_were_spaces_goes_on_with_the_papers(run):
+    saved = saved_in(run)
+    old = {"name": "i_clustered", "clusters": 9, "topk": 8, "bits": 31, "iterations": 10}
+    del saved["space"], saved["seeds"]
+    write(run, saved | {"attention": old})
+    config = resumed(run)
+    assert config.attention == {**old, "space": "hash", "seeds": "even"}
+    assert (config.space, config.seeds) == ("hash", "even")
+
+
 @pytest.mark.parametrize("planted", ["${oc.env:HOME}", "x${seed}", "\\${seed}", "${now:%Y}"])
 def test_an_interpolation_in_a_saved_configuration_is_refused(run, planted):
     saved = saved_in(run)

@@ -16,7 +16,17 @@ from asr.registry import Registry
 if TYPE_CHECKING:
     from asr.model.attention.base import Attention
 
-__all__ = ["Attention", "Place", "attention_at", "attentions", "knob_of", "label_of", "parse_label", "takes_place"]
+__all__ = [
+    "Attention",
+    "Place",
+    "attention_at",
+    "attentions",
+    "completed",
+    "knob_of",
+    "label_of",
+    "parse_label",
+    "takes_place",
+]
 
 attentions = Registry("asr.model.attention", "attention")
 
@@ -38,6 +48,12 @@ def attention_at(settings: dict[str, Any], place: Place) -> Attention:
     """The attention of one layer. settings: `name` and knobs. Raises UserError for a setting it does not have."""
     more = {"place": place} if takes_place(settings["name"]) else {}
     return attentions.create(settings, seed=place.layer, **more)
+
+
+def completed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that were written before some knobs were there, with what these would have been; others as they are."""
+    known = settings.get("name") in attentions.names()
+    return {**settings, **(attentions.get(settings["name"]).before | settings if known else {})}
 
 
 def knob_of(settings: dict[str, Any], knob: str) -> Any:

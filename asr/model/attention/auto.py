@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,15 +51,22 @@ class Auto(ImprovedClustered):
     the machine and the batch size by as much as the two attentions differ. For numbers to be compared choose `full` or
     `i_clustered`. `choice` says which one a batch gets, and so does the log.
 
-    clusters, topk, bits, iterations: as in `i_clustered`.
+    clusters, topk, space, bits, seeds, iterations: as in `i_clustered`.
     """
 
     name = "auto"
 
     def __init__(
-        self, clusters: int = 100, topk: int = 32, bits: int = 63, iterations: int = 10, seed: int = 0
+        self,
+        clusters: int = 100,
+        topk: int = 32,
+        space: str = "queries",
+        bits: int = 63,
+        seeds: str = "path",
+        iterations: int = 2,
+        seed: int = 0,
     ) -> None:
-        super().__init__(clusters, topk, bits, iterations, seed)
+        super().__init__(clusters, topk, space, bits, seeds, iterations, seed)
         self.full = Full(seed)
 
     def attend(
@@ -141,7 +149,7 @@ def rounded_groups(queries: Tensor) -> int:
 
 
 def times(
-    settings: dict[str, int], groups: int, dim: int, dtype: torch.dtype, device: torch.device, padded: bool
+    settings: dict[str, Any], groups: int, dim: int, dtype: torch.dtype, device: torch.device, padded: bool
 ) -> Callable[[int], tuple[float, float]]:
     """A function that times forward plus backward of (full, i_clustered) attention at a length, in milliseconds."""
     knobs = {knob: value for knob, value in settings.items() if knob != "name"}

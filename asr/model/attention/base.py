@@ -27,6 +27,7 @@ class Attention(torch.nn.Module, abc.ABC):
     name: its name on the command line, equal to its module's.
     shared_qk: whether it needs queries and keys from one projection.
     complexity: of time in the sequence length: "linear" or "quadratic".
+    before: the values of knobs that older settings lack, by knob: what they meant before the knob was added.
     label_knob: the knob in its label (`clusters` in `i_clustered-100`), or None.
     finite_padding: set by callers that keep padding finite and ignore the output there; the attention may skip zeroing.
     """
@@ -35,6 +36,7 @@ class Attention(torch.nn.Module, abc.ABC):
     shared_qk: ClassVar[bool] = False
     complexity: ClassVar[str] = "quadratic"
     label_knob: ClassVar[str | None] = None
+    before: ClassVar[dict[str, Any]] = {}
     finite_padding: bool = False
 
     def __init__(self, seed: int = 0) -> None:
@@ -121,6 +123,14 @@ class Attention(torch.nn.Module, abc.ABC):
         ):
             limits = f"of at least {least}" if most is None else f"from {least} to {most}"
             raise ArgumentError(f"{knob} of the attention {self.name} must be a whole number {limits}, not {value!r}.")
+        return value
+
+    def one_of(self, knob: str, value: Any, choices: tuple[str, ...]) -> str:
+        """`value` if it is one of the knob's choices. Raises ArgumentError if it is not."""
+        if value not in choices:
+            raise ArgumentError(
+                f"{knob} of the attention {self.name} must be one of {', '.join(choices)}, not {value!r}."
+            )
         return value
 
     def _check(

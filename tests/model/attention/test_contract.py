@@ -9,26 +9,35 @@ import torch
 import yaml
 
 from asr.errors import UserError
-from asr.model.attention import Place, attention_at, attentions, parse_label
+from asr.model.attention import Place, attention_at, attentions, completed, parse_label
 
 SMALL = {"clusters": 4, "topk": 3, "bits": 31, "iterations": 5, "rounds": 2, "chunk": 4}
 NAMES = attentions.names()
 CONFIGURATION = Path(__file__).parents[3] / "conf" / "attention"
 
+# Each space and all seeds of clustering, beside the defaults that a bare name stands for.
+CLUSTERINGS = ["i_clustered hash even", "i_clustered scores plusplus", "clustered scores path"]
+
 every_attention = pytest.mark.parametrize("name", NAMES)
+every_arithmetic = pytest.mark.parametrize("name", [*NAMES, *CLUSTERINGS])
+
+
+def part_of(name):
+    return attentions.get(name.split()[0])
 
 
 def create(name, seed=1, heads=2, dim=8, **knobs):
-    accepted = attentions.get(name).knobs()
-    settings = {knob: value for knob, value in (SMALL | knobs).items() if knob in accepted}
+    name, *clustering = name.split()
+    knobs |= dict(zip(("space", "seeds"), clustering))
+    settings = {knob: value for knob, value in (SMALL | knobs).items() if knob in part_of(name).knobs()}
     return attention_at({"name": name, **settings}, Place(seed, 2, heads, dim, heads * dim))
 
 
 def having(knob):
-    return pytest.mark.parametrize("name", [name for name in NAMES if knob in attentions.get(name).knobs()])
+    return pytest.mark.parametrize("name", [name for name in [*NAMES, *CLUSTERINGS] if knob in part_of(name).knobs()])
 
 
-crossing = pytest.mark.parametrize("name", [name for name in NAMES if not attentions.get(name).shared_qk])
+crossing = pytest.mark.parametrize("name", [name for name in NAMES if not part_of(name).shared_qk])
 
 
 def inputs(name, batch=2, heads=2, time=11, dim=8, value_dim=8, dtype=torch.float64, seed=0):
@@ -37,7 +46,7 @@ def inputs(name, batch=2, heads=2, time=11, dim=8, value_dim=8, dtype=torch.floa
     queries, keys = (torch.randn(batch, heads, time, dim, generator=generator, dtype=torch.float64) for _ in range(2))
     values = torch.randn(batch, heads, time, value_dim, generator=generator, dtype=torch.float64)
     queries, keys, values = (x.to(dtype) for x in (queries, keys, values))
-    return queries, queries if attentions.get(name).shared_qk else keys, values
+    return queries, queries if part_of(name).shared_qk else keys, values
 
 
 def call(attention, queries, keys, values, *lengths):
@@ -84,7 +93,7 @@ def test_its_weights_are_trained_and_make_a_round_trip_and_nothing_else_is_saved
     assert torch.equal(call(other, queries, keys, values, torch.tensor([11, 6])), output)
 
 
-@every_attention
+@every_arithmetic
 def test_what_stands_in_the_padding_never_matters(name):
     attention = create(name)
     queries, keys, values = inputs(name, batch=3)
@@ -98,7 +107,7 @@ def test_what_stands_in_the_padding_never_matters(name):
     assert all(torch.equal(one, other) for dirty in results[1:] for one, other in zip(dirty, results[0]))
 
 
-@every_attention
+@every_arithmetic
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_a_sequence_has_the_same_output_alone_and_in_any_batch(name, dtype):
     attention = create(name)
@@ -115,7 +124,7 @@ def test_a_sequence_has_the_same_output_alone_and_in_any_batch(name, dtype):
         assert not together[row, :, length:].any()
 
 
-@every_attention
+@every_arithmetic
 def test_lengths_that_are_all_the_time_change_nothing(name):
     attention = create(name)
     queries, keys, values = inputs(name)
@@ -123,7 +132,7 @@ def test_lengths_that_are_all_the_time_change_nothing(name):
     assert torch.equal(with_lengths, attention(queries, keys, values))
 
 
-@every_attention
+@every_arithmetic
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_close_to_float32_and_keeps_its_dtype(name, dtype):
     attention = create(name)
@@ -147,7 +156,7 @@ def test_under_autocast_on_a_cpu_it_computes_in_float32_and_returns_what_torch_a
     assert torch.equal(output, call(attention, queries, keys, values, lengths).bfloat16())
 
 
-@every_attention
+@every_arithmetic
 def test_the_same_input_has_the_same_output_in_training_and_evaluation_and_from_a_new_instance(name):
     queries, keys, values = inputs(name, time=50, dtype=torch.float32)
     lengths = torch.tensor([50, 44])
@@ -162,7 +171,7 @@ def test_the_same_input_has_the_same_output_in_training_and_evaluation_and_from_
     assert torch.equal(torch.get_rng_state(), drawn_before)
 
 
-@every_attention
+@every_arithmetic
 def test_lengths_of_other_inputs_before_leave_no_trace(name):
     attention = create(name)
     queries, keys, values = inputs(name, time=9)
@@ -173,7 +182,7 @@ def test_lengths_of_other_inputs_before_leave_no_trace(name):
     assert torch.equal(attention(queries, keys, values), fresh)
 
 
-@every_attention
+@every_arithmetic
 @pytest.mark.parametrize("lengths", [None, [7, 4], [7, 0]])
 def test_gradients_are_those_of_finite_differences(name, lengths):
     attention = create(name, heads=1, dim=4)
@@ -185,7 +194,7 @@ def test_gradients_are_those_of_finite_differences(name, lengths):
         assert torch.autograd.gradcheck(lambda q, k, v: attention(q, k, v, lengths), (queries, keys, values))
 
 
-@every_attention
+@every_arithmetic
 def test_padding_gets_no_gradient_even_where_the_outgoing_one_is_not_zero(name):
     attention = create(name)
     queries, keys, values = (x.requires_grad_() for x in inputs(name, batch=3))
@@ -213,7 +222,7 @@ def test_where_padding_is_known_to_be_finite_valid_steps_and_their_gradients_are
         torch.testing.assert_close(plain, trusting)
 
 
-@every_attention
+@every_arithmetic
 def test_a_batch_of_empty_sequences_is_all_zeros(name):
     attention = create(name)
     queries, keys, values = (x.requires_grad_() for x in inputs(name))
@@ -223,14 +232,14 @@ def test_a_batch_of_empty_sequences_is_all_zeros(name):
     assert not gradient_of(queries).any() and not gradient_of(values).any()
 
 
-@every_attention
+@every_arithmetic
 def test_a_single_step_attends_to_itself(name):
     attention = create(name)
     queries, keys, values = inputs(name, time=1)
     torch.testing.assert_close(attention(queries, keys, values), values)
 
 
-@every_attention
+@every_arithmetic
 def test_the_weights_of_a_query_sum_to_one(name):
     attention = create(name)
     queries, keys, values = inputs(name, time=30)
@@ -238,7 +247,7 @@ def test_the_weights_of_a_query_sum_to_one(name):
     torch.testing.assert_close(output, torch.ones_like(values))
 
 
-@every_attention
+@every_arithmetic
 def test_large_scores_neither_overflow_nor_lose_the_weights(name):
     attention = create(name)
     queries, keys, values = inputs(name, time=30, dtype=torch.float32)
@@ -255,7 +264,7 @@ def test_values_may_have_another_dim(name):
     torch.testing.assert_close(attention(queries, keys, values[..., :2]), output[..., :2])
 
 
-@every_attention
+@every_arithmetic
 def test_the_layout_in_memory_does_not_matter(name):
     attention = create(name)
     lengths = torch.tensor([11, 8])
@@ -269,7 +278,7 @@ def test_the_layout_in_memory_does_not_matter(name):
         torch.testing.assert_close(call(attention, *other, lengths), expected)
 
 
-@every_attention
+@every_arithmetic
 def test_equal_and_zero_queries_give_finite_outputs_and_gradients(name):
     attention = create(name)
     queries, keys, values = inputs(name, time=20)
@@ -284,7 +293,7 @@ def test_equal_and_zero_queries_give_finite_outputs_and_gradients(name):
         )
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "lsh"])
+@pytest.mark.parametrize("name", [name for name in [*NAMES, *CLUSTERINGS] if name != "lsh"])
 def test_duplicate_queries_have_the_same_output(name):
     # Reformer's chunks cut the sorted order anywhere, between duplicates too.
     attention = create(name)
@@ -395,16 +404,28 @@ def test_arguments_that_do_not_fit_are_named(name):
 @every_attention
 def test_knobs_that_make_no_sense_are_refused_in_a_sentence(name):
     for knob in attentions.get(name).knobs():
+        allowed = "one of" if knob in ("space", "seeds") else "a whole number"
         for value in (-1, "abc", 2.5, True, None):
-            with pytest.raises(UserError, match=f"{knob} of the attention {name} must be a whole number"):
+            with pytest.raises(UserError, match=f"{knob} of the attention {name} must be {allowed}"):
                 attentions.create({"name": name, knob: value})
-        if knob != "iterations":
+        if knob not in ("iterations", "space", "seeds"):
             with pytest.raises(UserError, match="at least 1|from 1"):
                 attentions.create({"name": name, knob: 0})
             with pytest.raises(ValueError, match=f"{knob} of the attention"):
                 attentions.get(name)(**{knob: 0})
     with pytest.raises(UserError, match="takes no setting 'colour'"):
         attentions.create({"name": name, "colour": 1})
+
+
+def test_settings_from_before_there_were_spaces_mean_the_papers():
+    old = {"name": "i_clustered", "clusters": 7, "topk": 3, "bits": 31, "iterations": 5}
+    attention = attentions.create(completed(old))
+    assert attention.settings() == {**old, "space": "hash", "seeds": "even"}
+    assert completed(attention.settings()) == attention.settings()
+    new = {"name": "clustered", "space": "scores", "seeds": "plusplus"}
+    assert completed(new) == new
+    for other in ({"name": "full"}, {"name": "unknown", "clusters": 3}):
+        assert completed(other) == other
 
 
 def test_labels_are_read_or_refused_in_a_sentence():

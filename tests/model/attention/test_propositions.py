@@ -49,7 +49,8 @@ def test_proposition_1_near_queries_have_near_attention(inputs):
 def test_proposition_1_bounds_the_error_of_clustered_attention_by_the_distance_to_the_centroid(inputs, clusters):
     queries, keys = inputs
     attention = attentions.create({"name": "clustered", "clusters": clusters}, seed=0)
-    labels = cluster_queries(queries, None, attention.planes(queries), clusters, attention.iterations)[0, 0]
+    settings = attention.space_of(queries), clusters, attention.iterations, attention.seeds
+    labels = cluster_queries(queries, None, queries, None, *settings)[0, 0]
     membership = torch.nn.functional.one_hot(labels, clusters).double()
     centroids = membership.T @ queries[0, 0] / membership.sum(0).clamp(min=1)[:, None]
     distances = (queries[0, 0] - centroids[labels]).norm(dim=-1)
