@@ -29,8 +29,8 @@ def test_what_users_of_hydra_type_passes_the_check(typed):
 
 REFUSED = {
     "-m optimizer.lr=interval(0.1,0.2)": "an interval needs a sweeper that searches: add hydra/sweeper=optuna",
-    "-m attention=glob(x*)": "attention=glob(x*): it matches no attention. One of: auto",
-    "-m seed=glob(*)": "glob(…) needs a group, not a setting. The groups: attention",
+    "-m attention=glob(x*)": "attention=glob(x*): it matches no attention: choose among auto",
+    "-m seed=glob(*)": "glob(…) needs a group, not a setting: choose one of attention",
     "-m optimizer.lr=choice(0.1,a)": "optimizer.lr takes a number",
     "~watch": "~watch: this setting cannot be removed; set it to another value",
     "+experiment=x": "leave the + out: experiment=",

@@ -105,7 +105,7 @@ def test_quotes_around_the_whole_interpolations_and_the_home_folder_mean_what_th
 @pytest.mark.parametrize("typed", ["~no-such-user", "~no-such-user/speech", '"~no-such-user"'])
 def test_the_home_of_nobody_is_refused_unless_a_file_has_that_name(typed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"no user 'no-such-user'.* typed \./~no-such-user"):
+    with pytest.raises(UserError, match=r"no user 'no-such-user'.* Type \./~no-such-user"):
         path_of(typed)
     (tmp_path / "~no-such-user/speech").mkdir(parents=True)
     assert path_of(typed) == str(tmp_path / typed.strip('"'))

@@ -111,7 +111,7 @@ def test_without_names_the_columns_are_file_text_speaker_split(tmp_path):
         ("file\ttext\tsplit\na.wav\tone\ttrian\n", r"t\.tsv:2: there is no split 'trian': did you mean train"),
         ("file\ttext\tspeker\n", r"t\.tsv:1: there is no column 'speker': did you mean speaker"),
         ("path\ttext\na.wav\tone\n", r"t\.tsv:1: there is no column 'path'"),
-        ("file\tspeaker\n", r"t\.tsv:1: the columns file and text are needed"),
+        ("file\tspeaker\n", r"t\.tsv:1: the line names file, speaker: add the columns file and text"),
         ("file\ttext\ttext\n", r"t\.tsv:1: the column text is named twice"),
         ("file\ttext\n", "holds no transcripts"),
         ("", "holds no transcripts"),

@@ -162,7 +162,7 @@ def test_segments_come_with_times_labels_and_names_as_kaldi_gives_them(tmp_path)
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("sw_1 A spk 0.1", "4 fields instead of 5 or more"),
+        ("sw_1 A spk 0.1", "found 4 fields"),
         ("sw_1 A spk nought 1.0 yes", "the start must be a number of seconds"),
         ("sw_1 A spk 0.0 inf yes", "the end must be a number of seconds"),
         ("sw_1 A spk 2.0 1.0 yes", "ends at 1.0 s, before its start at 2.0 s"),
@@ -187,7 +187,7 @@ def test_parentheses_that_are_not_in_pairs_are_refused_as_csrfilt_refuses_them(t
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("sw_1 A 0.1 0.2", "4 fields instead of 5 or more"),
+        ("sw_1 A 0.1 0.2", "found 4 fields"),
         ("sw_1 A start 0.2 yes", "the start must be a number of seconds"),
         ("sw_1 A 0.1 -0.2 yes", "the duration must be a number of seconds"),
         ("sw_1 A * * <ALT_BEGIN>", "alternatives cannot be read"),
@@ -267,7 +267,7 @@ def test_the_words_of_a_hypothesis_are_filtered_one_by_one_as_in_a_ctm(tmp_path)
 def test_transcripts_are_refused_by_file_and_line(tmp_path):
     good = written(tmp_path, "ref.trn", "yes (s-1)\nno (s-2)\n")
     for content, said in (
-        ("yes\n", r"hyp\.trn, line 1: the line must end with the utterance's identity"),
+        ("yes\n", r"hyp\.trn, line 1: the line lacks the utterance's identity"),
         ("yes (s-1)\nyes (S-1)\n", r"hyp\.trn, line 2: the utterance S-1 is in the file twice"),
         ("yes (s-3)\n", r"hyp\.trn, line 1: .*ref\.trn has no utterance s-3"),
         ("", r"hyp\.trn holds no utterance"),

@@ -583,8 +583,8 @@ def test_compressed_files_that_are_damaged_and_files_that_are_none_are_named(tmp
             read_model(tmp_path / "lm.arpa")
     for path, said in (
         (tmp_path / "none", "No such file"),
-        (tmp_path, "no regular file"),
-        ("/dev/zero", "no regular file"),
+        (tmp_path, "not a regular file"),
+        ("/dev/zero", "not a regular file"),
     ):
         with pytest.raises(UserError, match=said):
             read_model(path)
