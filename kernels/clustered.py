@@ -81,6 +81,7 @@ def clustered_attention(
     space: Space,
     clusters: int,
     iterations: int,
+    *,
     seeds: str = "even",
 ) -> Tensor:
     """Vyas et al. 2020, eqs. 3-6. What stands at padded steps does not matter; the result is zero there.
@@ -105,6 +106,7 @@ def improved_clustered_attention(
     clusters: int,
     iterations: int,
     topk: int,
+    *,
     seeds: str = "even",
 ) -> Tensor:
     """Vyas et al. 2020, eqs. 9-11. Arguments and result as of `clustered_attention`."""

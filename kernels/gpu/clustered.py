@@ -163,6 +163,7 @@ def clustered_attention(
     space: Space,
     clusters: int,
     iterations: int,
+    *,
     seeds: str = "even",
 ) -> Tensor:
     """As `asr.kernels.clustered.clustered_attention`."""
@@ -181,6 +182,7 @@ def improved_clustered_attention(
     clusters: int,
     iterations: int,
     topk: int,
+    *,
     seeds: str = "even",
 ) -> Tensor:
     """As `asr.kernels.clustered.improved_clustered_attention`."""
@@ -212,6 +214,7 @@ def refusal(
     clusters: int,
     iterations: int,
     topk: int = 0,
+    *,
     seeds: str = "even",
 ) -> str | None:
     """Why the kernels do not cover these arguments, in a sentence; None if they do."""

@@ -351,7 +351,7 @@ def test_the_stages_name_every_kernel_that_is_launched(topk, seeds):
     launched = {"forward": [], "backward": []}
     space = "queries" if seeds else draw_planes(63, 16, 0, torch.device("cpu"))
     with recording(launched["forward"].append):
-        output = improved_clustered_attention(*leaves, None, None, space, 10, 3, topk, seeds or "even")
+        output = improved_clustered_attention(*leaves, None, None, space, 10, 3, topk, seeds=seeds or "even")
     with recording(launched["backward"].append):
         torch.autograd.grad(output, leaves, torch.zeros_like(output))
     passes = attention_roofline.stages(2, 70, 16, 10, topk, 3, 4, on_gpu=True)

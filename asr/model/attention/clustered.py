@@ -58,5 +58,5 @@ class Clustered(Attention):
     ) -> Tensor:
         space = self.space_of(queries)
         return clustered_attention(
-            queries, keys, values, lengths, key_lengths, space, self.clusters, self.iterations, self.seeds
+            queries, keys, values, lengths, key_lengths, space, self.clusters, self.iterations, seeds=self.seeds
         )

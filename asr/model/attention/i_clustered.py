@@ -35,6 +35,7 @@ class ImprovedClustered(Clustered):
         self, queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None
     ) -> Tensor:
         space = self.space_of(queries)
+        knobs = self.clusters, self.iterations, self.topk
         return improved_clustered_attention(
-            queries, keys, values, lengths, key_lengths, space, self.clusters, self.iterations, self.topk, self.seeds
+            queries, keys, values, lengths, key_lengths, space, *knobs, seeds=self.seeds
         )
