@@ -1,0 +1,89 @@
+"""Graphs as the tensors that the recursions of `asr.kernels` take."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.kernels.denominator import Denominator
+from asr.kernels.numerators import Numerators
+from asr.model.graphs.denominator import occupancy
+from asr.model.graphs.graph import Graph
+
+FORMS = ("sparse", "dense")
+
+
+def pad_numerators(graphs: Sequence[Graph | None]) -> Numerators:
+    """The graphs of a batch side by side, weights in float64. None stands for an utterance without a path."""
+    states = max([1, *(graph.states for graph in graphs if graph is not None)])
+    rows = len(graphs)
+    first, loop = np.zeros((2, rows, states), dtype=np.int64)
+    start, final = np.full((2, rows, states), -np.inf)
+    for row, graph in enumerate(graphs):
+        if graph is not None:
+            first[row, : graph.states], loop[row, : graph.states] = graph.first, graph.loop
+            start[row, : graph.states], final[row, : graph.states] = graph.start, graph.final
+    there = [(row, graph) for row, graph in enumerate(graphs) if graph is not None]
+    row = np.concatenate([np.full(len(graph.weights), row) for row, graph in there] or [np.zeros(0, dtype=np.int64)])
+    sources, targets, weights = (
+        np.concatenate([getattr(graph, name) for _, graph in there] or [np.zeros(0)])
+        for name in ("sources", "targets", "weights")
+    )
+    shape = (rows, states)
+    arriving, leaving = table(row, targets, sources, weights, shape), table(row, sources, targets, weights, shape)
+    return Numerators(*(torch.from_numpy(part) for part in (first, loop, start, final, *arriving, *leaving)))
+
+
+def table(row: np.ndarray, at: np.ndarray, other: np.ndarray, weights: np.ndarray, shape: tuple[int, int]):
+    """(others, weights), both (batch, degree, states): of each state `at` the arcs to or from other states."""
+    place = row * shape[1] + at.astype(np.int64)
+    order = np.argsort(place, kind="stable")
+    place = place[order]
+    degree = np.bincount(place, minlength=shape[0] * shape[1])
+    number = np.arange(len(place)) - (np.cumsum(degree) - degree)[place]
+    most = max(1, int(degree.max(initial=0)))
+    others = np.zeros((shape[0], most, shape[1]), dtype=np.int64)
+    costs = np.full(others.shape, -np.inf)
+    arc = (place // shape[1], number, place % shape[1])
+    others[arc], costs[arc] = other[order], weights[order]
+    return others, costs
+
+
+def make_denominator(
+    graph: Graph, outputs: int, leak: float, dtype: torch.dtype, device: torch.device, form: str | None = None
+) -> Denominator:
+    """The graph on a device. form: of its matrices, "sparse" or "dense"; None: what is fast there."""
+    form = form or ("sparse" if device.type == "cpu" and torch.backends.mkl.is_available() else "dense")
+
+    def column(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(device, dtype)[:, None]
+
+    def matrix(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, shape: tuple[int, int]) -> Tensor:
+        places = torch.from_numpy(np.stack([rows, columns]))
+        made = torch.sparse_coo_tensor(
+            places, torch.from_numpy(values).to(dtype), shape, check_invariants=True
+        ).coalesce()
+        if form == "dense":
+            return made.to_dense().to(device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            return made.to_sparse_csr().to(device)
+
+    square, weights = (graph.states, graph.states), np.exp(graph.weights)
+    states, ones = np.arange(graph.states), np.ones(graph.states)
+    return Denominator(
+        start=column(np.exp(graph.start)),
+        final=column(np.exp(graph.final)),
+        prior=column(occupancy(graph)),
+        first=torch.from_numpy(graph.first).to(device),
+        loop=torch.from_numpy(graph.loop).to(device),
+        arriving=matrix(graph.targets, graph.sources, weights, square),
+        leaving=matrix(graph.sources, graph.targets, weights, square),
+        entered=matrix(graph.first, states, ones, (outputs, graph.states)),
+        stayed=matrix(graph.loop, states, ones, (outputs, graph.states)),
+        leak=leak,
+    )

@@ -1,0 +1,88 @@
+"""Kaldi's chain topology (Povey et al. 2016, "Purely sequence-trained neural networks for ASR based on lattice-free MMI")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from asr.errors import UserError
+from asr.model.graphs.graph import Graph, PhoneGraph
+from asr.model.topologies.base import Topology
+
+CONTEXTS = ("none", "left")
+
+
+class Chain(Topology):
+    """Two outputs a phone: one on its first frame, one on all others. A phone lasts a frame at least, and there is no blank.
+
+    The transition probabilities, 0.5 a frame, are the same on all paths and left out.
+
+    context: "none", or "left" for outputs by the phone and the one before it (left biphones). min_count: pairs with a smaller
+    expected count in the training split share the outputs of their phone. contexts: one string a phone, the phones before it
+    that have outputs of their own, as numbers (0: nothing before it); None: all of them.
+    """
+
+    name = "chain"
+    pdfs: ClassVar[int] = 2
+
+    def __init__(
+        self, units: int, context: str = "none", min_count: float = 0.0, contexts: Sequence[str] | None = None
+    ):
+        if context not in CONTEXTS:
+            raise UserError(f"topology.context={context!r}: one of {', '.join(CONTEXTS)}.")
+        if not isinstance(min_count, (int, float)) or min_count < 0:
+            raise UserError(f"topology.min_count={min_count!r} must be a number, at least 0.")
+        self.by_context = context == "left"
+        self.table = classes(units, contexts) if self.by_context else np.tile(np.arange(units) - 1, (units, 1))
+        self.outputs = self.pdfs * (int(self.table.max()) + 1)
+
+    @classmethod
+    def settled(cls, settings: Mapping[str, Any], pairs: np.ndarray) -> dict[str, Any]:
+        """The settings with the pairs of phones that have outputs of their own. pairs: (units, units) expected counts."""
+        settings = dict(settings)
+        if settings.get("context") == "left" and settings.get("min_count"):
+            frequent = pairs >= settings["min_count"]
+            settings["contexts"] = [
+                " ".join(map(str, np.flatnonzero(frequent[:, phone]).tolist())) for phone in range(1, len(pairs))
+            ]
+        return settings
+
+    def spell(self, graph: PhoneGraph) -> Graph:
+        """See `Topology.spell`."""
+        place = self.table[graph.left, graph.phones]
+        return Graph(
+            first=self.pdfs * place,
+            loop=self.pdfs * place + self.pdfs - 1,
+            start=graph.start,
+            final=graph.final,
+            sources=graph.sources,
+            targets=graph.targets,
+            weights=graph.weights,
+        )
+
+    def required_frames(self, labels: Sequence[int]) -> int:
+        """One frame for each phone; equal neighbours need nothing between them."""
+        return len(labels)
+
+
+def classes(units: int, contexts: Sequence[str] | None) -> np.ndarray:
+    """(units, units) int64: which class of outputs a phone (second) has after another (first; 0: nothing).
+
+    A phone's pairs outside of `contexts` share one class. Raises UserError for contexts that do not fit the units.
+    """
+    table, count = np.zeros((units, units), dtype=np.int64), 0
+    if contexts is not None and len(contexts) != units - 1:
+        raise UserError(f"topology.contexts has {len(contexts)} entries for {units - 1} phones: the file was changed.")
+    for phone in range(1, units):
+        own = list(range(units)) if contexts is None else [int(left) for left in contexts[phone - 1].split()]
+        if not set(own) <= set(range(units)):
+            raise UserError(
+                f"topology.contexts names phones that there are not, before phone {phone}: the file was changed."
+            )
+        if len(own) < units:
+            table[:, phone], count = count, count + 1
+        table[own, phone] = np.arange(count, count + len(own))
+        count += len(own)
+    return table

@@ -1,0 +1,50 @@
+"""CTC's topology (Graves et al. 2006): an output for each unit, and a blank that may fill the frames between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from asr.model.graphs.graph import Graph, PhoneGraph
+from asr.model.topologies.base import Topology
+
+
+class Ctc(Topology):
+    """Output u is unit u, output 0 the blank, which must stand between two equal units."""
+
+    name = "ctc"
+    has_blank = True
+
+    def __init__(self, units: int):
+        self.outputs = units
+
+    def spell(self, graph: PhoneGraph) -> Graph:
+        """See `Topology.spell`. State s is unit s of the graph, n + s the blank after it, 2n the blank before everything."""
+        n, phones = graph.states, graph.phones
+        units, blanks, first = np.arange(n), n + np.arange(n), 2 * n
+        differ = phones[graph.sources] != phones[graph.targets]
+        begins = np.flatnonzero(np.isfinite(graph.start))
+        arcs = [
+            (graph.sources[differ], graph.targets[differ], graph.weights[differ]),
+            (n + graph.sources, graph.targets, graph.weights),
+            (units, blanks, np.zeros(n)),
+            (np.full(len(begins), first), begins, graph.start[begins]),
+        ]
+        sources, targets, weights = (np.concatenate(parts) for parts in zip(*arcs))
+        outputs = np.concatenate([phones, np.zeros(n + 1, dtype=np.int64)])
+        nowhere = np.full(n, -np.inf)
+        return Graph(
+            first=outputs,
+            loop=outputs,
+            start=np.concatenate([graph.start, nowhere, [0.0]]),
+            final=np.concatenate([graph.final, graph.final, [-np.inf]]),
+            sources=sources,
+            targets=targets,
+            weights=weights,
+        )
+
+    def required_frames(self, labels: Sequence[int]) -> int:
+        """One frame for each unit, and one for the blank between two equal neighbours."""
+        labels = list(labels)
+        return len(labels) + sum(left == right for left, right in zip(labels, labels[1:]))
