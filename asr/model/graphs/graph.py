@@ -45,10 +45,12 @@ class Graph(Arcs):
     """Sequences of outputs, one a frame.
 
     first: (states,) int64 output of the frame that enters a state. loop: (states,) int64 output of all further frames in it.
+    begins: (states,) int64 unit that begins where a state is entered, 0 for none.
     """
 
     first: np.ndarray
     loop: np.ndarray
+    begins: np.ndarray
 
 
 def fewest_frames(graph: Arcs) -> int | None:

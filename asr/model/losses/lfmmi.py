@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -20,7 +20,6 @@ from asr.runtime.arithmetic import exact_products, one_thread
 from asr.runtime.precision import at_least_float32
 from asr.text.phones.estimation import Shape
 from asr.text.phones.model import PhoneLm
-from asr.text.phones.slots import Slot
 
 PRONUNCIATIONS = ("all", "first")
 
@@ -68,7 +67,7 @@ class Lfmmi(Loss):
             raise UserError(f"loss.pronunciations={pronunciations!r}: one of {', '.join(PRONUNCIATIONS)}.")
         self.edge, self.between, self.pronunciations = edge, between, pronunciations
         self.leak, self.l2 = leak, l2
-        self.build: Callable[[Sequence[Slot]], object] | None = None
+        self.build: NumeratorBuilder | None = None
 
     def prepare(self, topology: Topology, lm: PhoneLm) -> None:
         """Takes the topology and the language model. Raises UserError if the latter is too short for the former."""

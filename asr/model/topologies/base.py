@@ -23,6 +23,11 @@ class Topology(abc.ABC):
     by_context: bool = False
     outputs: int
 
+    @property
+    def label(self) -> str:
+        """What a phone language model is for: the name, and "left" if outputs go by the phone before."""
+        return f"{self.name}-left" if self.by_context else self.name
+
     @abc.abstractmethod
     def spell(self, graph: PhoneGraph) -> Graph:
         """The frame-level graph of a graph of phones: the same sequences with the same weights, spelled in outputs."""

@@ -55,6 +55,7 @@ class Chain(Topology):
         return Graph(
             first=self.pdfs * place,
             loop=self.pdfs * place + self.pdfs - 1,
+            begins=graph.phones,
             start=graph.start,
             final=graph.final,
             sources=graph.sources,

@@ -37,6 +37,7 @@ class Ctc(Topology):
         return Graph(
             first=outputs,
             loop=outputs,
+            begins=outputs,
             start=np.concatenate([graph.start, nowhere, [0.0]]),
             final=np.concatenate([graph.final, graph.final, [-np.inf]]),
             sources=sources,

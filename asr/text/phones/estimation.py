@@ -34,10 +34,10 @@ class Shape:
             raise UserError(f"loss.extra={self.extra!r} must be a whole number, at least 0.")
 
 
-def estimate(counts: Counts, shape: Shape) -> PhoneLm:
+def estimate(counts: Counts, shape: Shape, topology: str = "any") -> PhoneLm:
     """The most likely model of a shape: every n-gram counts for the longest history that is a state.
 
-    There is no smoothing and no back-off. counts: of the shape's order.
+    There is no smoothing and no back-off. counts: of the shape's order. topology: what it is for.
     """
     tables = by_length(counts)
     histories = Histories(chosen(tables, counts.units, shape), counts.units, shape.order)
@@ -51,7 +51,7 @@ def estimate(counts: Counts, shape: Shape) -> PhoneLm:
         idle = np.isin(state, lacking)
         ngrams = np.concatenate([ngrams, state[idle] * counts.units + keys[idle] % counts.units])
         expected = np.concatenate([expected, mass[idle]])
-    return connected(histories.model(*summed(ngrams, expected)))
+    return dataclasses.replace(connected(histories.model(*summed(ngrams, expected))), topology=topology)
 
 
 def by_length(counts: Counts) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -136,7 +136,7 @@ class Histories:
             tuple(int(one) // units**power % units for power in reversed(range(size)))
             for one, size in zip(code.tolist(), length.tolist())
         )
-        return PhoneLm(units, self.order, histories, source, follows, after, weights[inner], ends)
+        return PhoneLm(units, self.order, "any", histories, source, follows, after, weights[inner], ends)
 
 
 def connected(lm: PhoneLm) -> PhoneLm:
@@ -149,9 +149,8 @@ def connected(lm: PhoneLm) -> PhoneLm:
         found[following] = True
     number = np.cumsum(found) - 1
     kept = found[lm.sources]
-    return PhoneLm(
-        units=lm.units,
-        order=lm.order,
+    return dataclasses.replace(
+        lm,
         histories=tuple(history for history, there in zip(lm.histories, found) if there),
         sources=number[lm.sources[kept]],
         phones=lm.phones[kept],

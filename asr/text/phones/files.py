@@ -18,6 +18,7 @@ of its probability. `<s>` is the place before a sentence, `</s>` its end.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,9 +35,9 @@ BEGIN, END = "<s>", "</s>"
 AGAIN = "take it from the model or the run again"
 
 
-def lines_of(lm: PhoneLm, symbols: Sequence[str], topology: str) -> str:
-    """The content of the file. symbols: of the units. topology: what the model is for, such as "chain"."""
-    head = [f"{MAGIC} {VERSION}", f"topology {topology}", f"order {lm.order}", f"units {' '.join(symbols)}"]
+def lines_of(lm: PhoneLm, symbols: Sequence[str]) -> str:
+    """The content of the file. symbols: of the units."""
+    head = [f"{MAGIC} {VERSION}", f"topology {lm.topology}", f"order {lm.order}", f"units {' '.join(symbols)}"]
     first = np.searchsorted(lm.sources, np.arange(len(lm.histories) + 1))
     phones, weights, ends = lm.phones.tolist(), lm.weights.tolist(), lm.ends.tolist()
     body = []
@@ -50,20 +51,20 @@ def lines_of(lm: PhoneLm, symbols: Sequence[str], topology: str) -> str:
     return f"{text}sha256 {hashlib.sha256(text.encode('utf8')).hexdigest()}\n"
 
 
-def digest_of(lm: PhoneLm, symbols: Sequence[str], topology: str) -> str:
+def digest_of(lm: PhoneLm, symbols: Sequence[str]) -> str:
     """The digest that ends the file: the same for the same model, whatever machine estimated it."""
-    return lines_of(lm, symbols, topology).split()[-1]
+    return lines_of(lm, symbols).split()[-1]
 
 
-def write_phone_lm(path: Path, lm: PhoneLm, symbols: Sequence[str], topology: str) -> None:
+def write_phone_lm(path: Path, lm: PhoneLm, symbols: Sequence[str]) -> None:
     """Writes the file, whole or not at all. Raises OSError."""
-    write_whole(Path(path), lines_of(lm, symbols, topology).encode("utf8"))
+    write_whole(Path(path), lines_of(lm, symbols).encode("utf8"))
 
 
-def read_phone_lm(path: Path, symbols: Sequence[str], topology: str | None = None) -> PhoneLm:
-    """Reads what `write_phone_lm` wrote. topology: the one that it must be for; None for any.
+def read_phone_lm(path: Path, symbols: Sequence[str]) -> PhoneLm:
+    """Reads what `write_phone_lm` wrote.
 
-    Raises UserError for a file that cannot be read, is cut short or changed, and for one of other units or another topology.
+    Raises UserError for a file that cannot be read, is cut short or changed, and for one of other units.
     """
     path = Path(path)
     lines = checked_lines(path)
@@ -75,12 +76,8 @@ def read_phone_lm(path: Path, symbols: Sequence[str], topology: str | None = Non
             f"{path} is a phone language model over other units ({len(fields['units'].split())} of them) than the model's "
             f"{len(symbols)}: it belongs to another model."
         )
-    if topology is not None and fields["topology"] != topology:
-        raise UserError(
-            f"{path} is for topology={fields['topology']}, and the model has topology={topology}: it belongs to another model."
-        )
     try:
-        return parsed(lines[4:-1], list(symbols), int(fields["order"]))
+        return parsed(lines[4:-1], list(symbols), int(fields["order"]), fields["topology"])
     except (ValueError, KeyError, IndexError) as error:
         raise UserError(
             f"{path} holds a line that is no history and no phone with its weight ({error}): {AGAIN}."
@@ -110,7 +107,7 @@ def checked_lines(path: Path) -> list[str]:
     return lines
 
 
-def parsed(lines: Sequence[str], symbols: list[str], order: int) -> PhoneLm:
+def parsed(lines: Sequence[str], symbols: list[str], order: int, topology: str) -> PhoneLm:
     ids = {symbol: number for number, symbol in enumerate(symbols)}
     histories: list[tuple[int, ...]] = []
     ends: list[float] = []
@@ -131,10 +128,9 @@ def parsed(lines: Sequence[str], symbols: list[str], order: int) -> PhoneLm:
         raise ValueError("the first history must be <s>")
     arcs = np.array([sources, phones], dtype=np.int64).reshape(2, -1)
     nothing = np.zeros(0, dtype=np.int64)
-    lm = PhoneLm(len(symbols), order, tuple(histories), arcs[0], arcs[1], nothing, np.array(weights), np.array(ends))
+    states = tuple(histories)
+    lm = PhoneLm(len(symbols), order, topology, states, arcs[0], arcs[1], nothing, np.array(weights), np.array(ends))
     targets = [lm.after(source, phone) for source, phone in zip(sources, phones)]
     if None in targets:
         raise ValueError("a phone leads to no history")
-    return PhoneLm(
-        lm.units, order, lm.histories, lm.sources, lm.phones, np.array(targets, dtype=np.int64), lm.weights, lm.ends
-    )
+    return dataclasses.replace(lm, targets=np.array(targets, dtype=np.int64))

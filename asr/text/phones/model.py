@@ -20,12 +20,13 @@ class PhoneLm:
 
     units: how many, the blank (0) included. order: a history has at most order - 1 phones. histories: of each state its last
     phones; that of state 0, before a sentence, is (START,). After a phone comes the longest history that is a state and that
-    the phones so far end in. sources, phones, targets: (arcs,) int64, sorted by state and phone. weights: (arcs,) and
-    ends: (states,) float64.
+    the phones so far end in. topology: what it is for, by the label of a topology (`asr.model.topologies`). sources, phones,
+    targets: (arcs,) int64, sorted by state and phone. weights: (arcs,) and ends: (states,) float64.
     """
 
     units: int
     order: int
+    topology: str
     histories: tuple[tuple[int, ...], ...]
     sources: np.ndarray
     phones: np.ndarray
@@ -76,6 +77,7 @@ def uniform(units: int) -> PhoneLm:
     return PhoneLm(
         units=units,
         order=2,
+        topology="any",
         histories=((START,), *((phone,) for phone in phones.tolist())),
         sources=np.repeat(states, units - 1),
         phones=np.tile(phones, units),
