@@ -16,10 +16,10 @@ def evaluate(config) -> None:
     from asr.config.settings import plain
     from asr.evaluation.evaluate import evaluate
     from asr.evaluation.request import Request
-    from asr.runtime.processes import joined, launch, place
+    from asr.runtime.processes import current_world, joined, launch
     from asr.scoring.show import show_scores
 
-    if config.devices > 1 and place().ranks == 1:
+    if config.devices > 1 and current_world().size == 1:
         return launch(config.devices, typed_settings())
     request = Request(
         **asked_of_checkpoint(config),
@@ -36,9 +36,9 @@ def evaluate(config) -> None:
         metric=config.metric,
         plot_attention=None if config.plot_attention is None else str(config.plot_attention),
     )
-    with joined(config.device, max(config.devices, place().ranks)) as together:
-        scores = evaluate(request, together)
-    if together.place.rank == 0:
+    with joined(config.device, max(config.devices, current_world().size)) as group:
+        scores = evaluate(request, group)
+    if group.rank == 0:
         show_scores(scores)
 
 

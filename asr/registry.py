@@ -1,9 +1,8 @@
 """Families of parts that are chosen by name: one file in the family's folder is one part.
 
 `Registry("asr.model.attention", "Attention")` finds `clustered` in `asr/model/attention/clustered.py`: the class there whose
-`name` is
-`"clustered"`. Listing the names imports nothing, so that a misspelt name is answered before torch is loaded; and a name
-from a checkpoint can only reach classes that ship in the family's folder.
+`name` is `"clustered"`. Listing names imports nothing, so a misspelt name is answered before torch is loaded; and a name from a
+checkpoint reaches only classes in the family's folder.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+from pathlib import Path
 from typing import Any
 
 from asr.errors import UserError, nearest
@@ -19,22 +19,21 @@ from asr.errors import UserError, nearest
 
 class Registry:
     def __init__(self, package: str, kind: str):
-        """package: the dotted name of the folder; kind: what one part is called in messages ("attention", "corpus")."""
+        """package: the dotted name of the folder; kind: what messages call one part ("attention", "corpus")."""
         self.package, self.kind = package, kind
 
     def names(self) -> list[str]:
         """The names of all parts: the modules in the folder that define a class with that `name`."""
-        folder = importlib.util.find_spec(self.package).submodule_search_locations
+        package = importlib.util.find_spec(self.package)
         names = []
-        for module in pkgutil.iter_modules(folder):
-            source = importlib.util.find_spec(f"{self.package}.{module.name}").origin
-            with open(source, encoding="utf8") as lines:
-                if f'name = "{module.name}"' in lines.read():
-                    names.append(module.name)
+        for module in pkgutil.iter_modules(package.submodule_search_locations if package else []):
+            spec = importlib.util.find_spec(f"{self.package}.{module.name}")
+            if spec and spec.origin and f'name = "{module.name}"' in Path(spec.origin).read_text(encoding="utf8"):
+                names.append(module.name)
         return sorted(names)
 
     def get(self, name: str) -> type[Any]:
-        """The class called `name`. Raises UserError, with the nearest names, if there is none."""
+        """The class called `name`. Raises UserError with the nearest names if there is none."""
         if name not in self.names():
             raise UserError(f"There is no {self.kind} called {name!r}: {nearest(name, self.names())}.")
         module = importlib.import_module(f"{self.package}.{name}")
@@ -44,7 +43,7 @@ class Registry:
         raise LookupError(f"{module.__name__} defines no class with name = {name!r}")
 
     def create(self, settings: dict[str, Any], **more: Any) -> Any:
-        """Builds the part `settings["name"]` from the other settings. Raises UserError for one it does not take or lacks."""
+        """Builds the part `settings["name"]` from the other settings. Raises UserError for an unknown or a missing setting."""
         settings = dict(settings)
         part = self.get(settings.pop("name"))
         accepted = inspect.signature(part).parameters

@@ -39,9 +39,9 @@ class Ours:
         from asr.model.network import Model
         from asr.runtime.devices import device_of
         from asr.runtime.precision import precision_of
-        from asr.training import job as training
-        from asr.training.fitting import data_workers
+        from asr.training import setup as training
         from asr.training.starting import choose_units
+        from asr.training.trainer import data_workers
 
         torch.set_num_threads(threads)
         self.folder, self.threads, self.warm_up, self.runs = folder, threads, warm_up, 0
@@ -199,19 +199,27 @@ class Ours:
 
         from asr.config.settings import plain
         from asr.inference.decoders import decoders
-        from asr.runtime.processes import Alone
         from asr.scoring.metric import choose_metric
-        from asr.training.fitting import fit, make_loggers
+        from asr.training.fitting import fit
+        from asr.training.setup import TrainingSetup
+        from asr.training.trainer import make_loggers
+        from asr.training.validation import Scoring
 
         self.runs += 1
         run = self.folder / f"run{self.runs}"
         config = self.config.copy()
         config.run = str(run)
         run.mkdir()
+        metric = choose_metric(config.metric, self.units.metric, self.splits["dev"].references)
         fit(
-            config, run, copy.deepcopy(self.fresh), self.units, decoders.create(plain(config.decoder)),
-            self.splits, {}, self.plan, Alone(), None, make_loggers(config, run, None), Console(quiet=True),
-            choose_metric(config.metric, self.units.metric, self.splits["dev"].references),
+            config,
+            run,
+            TrainingSetup(
+                copy.deepcopy(self.fresh), Scoring(self.units, decoders.create(plain(config.decoder)), metric), self.splits,
+                self.plan,
+            ),
+            make_loggers(config, run, None),
+            Console(quiet=True),
         )  # fmt: skip
         with open(run / "metrics.csv", encoding="utf8", newline="") as file:
             return between(list(csv.DictReader(file)), self.audio)

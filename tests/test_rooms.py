@@ -63,6 +63,16 @@ def test_every_room_has_its_place_in_the_order_and_few_files_lie_outside_of_room
     assert {file.name for file in (ROOT / "asr").glob("*.py")} <= LOOSE
 
 
+def test_no_function_of_training_has_more_than_ten_parameters():
+    for module in MODULES:
+        if room_of(module) == "training":
+            for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf8"))):
+                if isinstance(node, ast.FunctionDef | ast.Lambda):
+                    given = node.args
+                    every = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+                    assert len(every) <= 10, f"{module}: {getattr(node, 'name', 'lambda')} has {len(every)} parameters"
+
+
 def test_no_import_comes_round_to_where_it_began():
     """Depth-first: a module that is met again while its own imports are being followed closes a circle."""
     done: set[str] = set()

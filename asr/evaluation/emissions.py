@@ -25,7 +25,7 @@ from asr.inference.decoders import Decoder, Hypothesis
 from asr.model.checkpoint import weights_digest
 from asr.model.network import Model
 from asr.runtime.devices import choose_device, synchronize
-from asr.runtime.processes import Alone, Together
+from asr.runtime.processes import ProcessGroup, SingleProcess
 from asr.runtime.user_cache import keep
 
 # utterances that are decoded at once
@@ -68,24 +68,24 @@ def batches_of_emissions(
     model: Model,
     split: CheckedSplit,
     batching: Batching,
-    together: Alone | Together | None = None,
+    group: ProcessGroup | None = None,
     warm_up: bool = False,
 ) -> Iterator[BatchEmissions]:
     """The emissions of a split, batch by batch, the longest utterances first; moves the model to the device at once.
 
-    together: processes that share the work, each of which gets its own batches. warm_up: whether the first utterance runs once
+    group: processes that share the work, each of which gets its own batches. warm_up: whether the first utterance runs once
     beforehand, so that no batch's `seconds` include what first calls cost. Raises UserError for a device that is not there, and
     for audio that cannot be read.
     """
     device = choose_device(batching.device)
     model = model.to(device).eval()
-    rank, ranks, _ = (together or Alone()).place
+    group = group or SingleProcess()
     loader = evaluation_loader(
         Utterances(split.cuts, split.labels),
         split.frames,
         batching.frames,
-        ranks=ranks,
-        rank=rank,
+        ranks=group.size,
+        rank=group.rank,
         batch_utterances=batching.utterances,
     )
     return _forward(model, loader, device, warm_up)

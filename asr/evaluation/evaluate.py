@@ -20,7 +20,7 @@ from asr.inference.decoders import decoders
 from asr.inference.tuned import tuned_weights, with_tuned
 from asr.model.checkpoint import Checkpoint, choose_attention, open_checkpoint
 from asr.model.folder import WEIGHTS
-from asr.runtime.processes import Alone, Together
+from asr.runtime.processes import ProcessGroup, SingleProcess
 from asr.runtime.provenance import command_line
 from asr.scoring import EvaluationFacts, UtteranceScore, write_evaluation
 from asr.scoring.decoding import unknown_words
@@ -35,15 +35,15 @@ from asr.text.units import Units
 HESITATIONS = frozenset("UH UM EH MM HM AH HUH HA ER OOF HEE ACH EEE EW".split())
 
 
-def evaluate(request: Request, together: Alone | Together | None = None) -> dict[str, Any]:
+def evaluate(request: Request, group: ProcessGroup | None = None) -> dict[str, Any]:
     """Scores a checkpoint, writes the tables, and returns the content of `scores.json` with `folder`, `tokens` and `report` (its
     path or None) beside it, and `attention_page` where matrices were drawn.
 
-    together: the processes that share the work, if there are several; only rank 0 writes.
+    group: the processes that share the work, if there are several; only rank 0 writes.
 
     Raises UserError if the checkpoint, the attention or the corpus cannot be had; nothing is written then.
     """
-    together = together or Alone()
+    group = group or SingleProcess()
     checkpoint = open_checkpoint(request.checkpoint)
     own_knobs = request.knobs
     if request.plot_attention is not None:
@@ -52,10 +52,10 @@ def evaluate(request: Request, together: Alone | Together | None = None) -> dict
     request.attention = choose_attention(checkpoint.model, request.attention, own_knobs)
     if request.attention is not None:
         checkpoint.model.refuse_attention(request.attention)
-    data = together.first(lambda: load_split(checkpoint, request))
+    data = group.rank_zero_first(lambda: load_split(checkpoint, request))
     drawn = None if request.plot_attention is None else utterance_called(request.plot_attention, data.split.cuts)
-    scores = score_checkpoint(request, checkpoint, data, together)
-    if drawn is not None and together.place.rank == 0:
+    scores = score_checkpoint(request, checkpoint, data, group)
+    if drawn is not None and group.rank == 0:
         evaluated = scores["attention_settings"]
         scores["attention_page"] = write_attention_pictures(
             scores["folder"], drawn, checkpoint.model, evaluated, request.knobs, scores["command"]
@@ -121,13 +121,13 @@ class Evaluation:
 
 
 def score_checkpoint(
-    request: Request, checkpoint: Checkpoint, data: Data, together: Alone | Together | None = None
+    request: Request, checkpoint: Checkpoint, data: Data, group: ProcessGroup | None = None
 ) -> dict[str, Any]:
     """`evaluate` for a checkpoint that is open and data that are loaded."""
-    together = together or Alone()
+    group = group or SingleProcess()
     evaluation = Evaluation(request, checkpoint, data)
-    model, metric, rank = evaluation.model, evaluation.metric, together.place.rank
-    recognition = recognize(model, evaluation.units, evaluation.decoder, data.split, request.batching, together)
+    model, metric, rank = evaluation.model, evaluation.metric, group.rank
+    recognition = recognize(model, evaluation.units, evaluation.decoder, data.split, request.batching, group)
     utterances, official = official_scores(recognition.utterances, data.corpus, request, metric, rank)
     score, beside = summarize_in(metric, utterances, request.bootstrap)
     facts, folder = evaluation.facts(recognition, utterances, {**beside, **official}), evaluation.folder

@@ -13,7 +13,7 @@ from asr.inference.decoders import Decoder, Hypothesis
 from asr.model.network import Model
 from asr.runtime.devices import choose_device
 from asr.runtime.memory import PeakMemory
-from asr.runtime.processes import Alone, Together
+from asr.runtime.processes import ProcessGroup, SingleProcess
 from asr.scoring import UtteranceScore, score_utterance
 from asr.scoring.metric import Metric, choose_metric
 from asr.text.normalization import MARK
@@ -40,13 +40,13 @@ def recognize(
     decoder: Decoder,
     split: CheckedSplit,
     batching: Batching,
-    together: Alone | Together | None = None,
+    group: ProcessGroup | None = None,
 ) -> Recognition:
     """Recognizes every utterance of a split; several processes share its batches and exchange the results.
 
     The hypotheses do not depend on the batches, except with attention=auto, which looks at the padded length of a batch.
     """
-    batches = batches_of_emissions(model, split, batching, together, warm_up=True)
+    batches = batches_of_emissions(model, split, batching, group, warm_up=True)
     utterances, forward, decoding = [], 0.0, 0.0
     with torch.inference_mode(), PeakMemory(choose_device(batching.device)) as memory:
         for batch in batches:
@@ -65,12 +65,12 @@ def recognize(
                         cut.duration,
                     )
                 )
-    return gathered(Recognition(utterances, forward, decoding, memory.bytes), together or Alone())
+    return gathered(Recognition(utterances, forward, decoding, memory.bytes), group or SingleProcess())
 
 
-def gathered(own: Recognition, together: Alone | Together) -> Recognition:
+def gathered(own: Recognition, group: ProcessGroup) -> Recognition:
     """What all processes recognized, from what this one did."""
-    ranks = together.place.ranks
+    ranks = group.size
     if ranks == 1:
         return own
     parts: list = [None] * ranks

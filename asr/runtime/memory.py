@@ -1,4 +1,4 @@
-"""How much memory a stretch of work needed at its peak, and how much is still free."""
+"""Peak memory of a stretch of work, and memory that is still free."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class PeakMemory:
-    """Measures the most memory held at once inside a `with` block, beyond what was held when it began, in bytes.
+    """Measures the peak memory of a `with` block, in bytes beyond what was held when it began.
 
     On a GPU: what PyTorch's allocator handed out. On a CPU under Linux: the resident memory of the process, whose peak the
-    kernel keeps (proc(5): VmHWM, reset through clear_refs). `bytes` is None where neither can be had.
+    kernel records (proc(5): VmHWM, reset through clear_refs). `bytes` is None where neither can be measured.
     """
 
     def __init__(self, device: torch.device):
         self.device = device
         self.bytes: int | None = None
+        self._before: int | None = None
 
     def __enter__(self) -> PeakMemory:
         if self.device.type == "cuda":
@@ -35,15 +36,17 @@ class PeakMemory:
         return self
 
     def __exit__(self, *_) -> None:
+        if self._before is None:
+            return
         if self.device.type == "cuda":
             self.bytes = torch.cuda.max_memory_allocated(self.device) - self._before
-        elif self._before is not None:
+        else:
             self.bytes = max(0, _resident("VmHWM") - self._before)
 
 
 def _reset_peak() -> bool:
     try:
-        # memory that was freed but kept for later would hide what is needed now
+        # memory freed but kept by the allocator would hide what is needed now
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         CLEAR.write_text("5")
@@ -60,10 +63,10 @@ def _resident(field: str) -> int:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that this process may still allocate on a device; None where the system does not tell.
+    """Bytes that this process may still allocate on a device; None if the system does not tell.
 
-    On a CPU: the least of what the machine has left, what the process's control groups allow, and what its address space may
-    still grow by (`ulimit -v`).
+    On a CPU: the least of what the machine has left, what the process's control groups allow, and by how much its address
+    space may still grow (`ulimit -v`).
     """
     if device.type == "cuda":
         # cached blocks count as used
@@ -98,5 +101,6 @@ def _left_of_address_space() -> Iterator[float]:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    said = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)
+    """Whether PyTorch raised this because memory ran out, on a GPU or a CPU."""
+    messages = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in messages)

@@ -1,16 +1,16 @@
-"""Signals that ask a training to stop: it ends the step it is in, keeps a checkpoint and exits."""
+"""Signals that ask a training to stop: it finishes its step, writes a checkpoint and exits."""
 
 from __future__ import annotations
 
 import signal
 import threading
 
-# Ctrl-C; what SLURM, spot machines and `kill` send; what `sbatch --signal=USR1@120` sends
+# SIGINT: Ctrl-C; SIGTERM: from SLURM, spot machines and `kill`; SIGUSR1: from `sbatch --signal=USR1@120`
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopSignals:
-    """Remembers, inside a `with` block, that a signal came instead of dying of it. A second Ctrl-C stops at once."""
+    """Inside a `with` block, records a signal instead of dying from it. A second Ctrl-C stops at once."""
 
     def __init__(self):
         self.received: signal.Signals | None = None
@@ -26,7 +26,7 @@ class StopSignals:
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def install(self) -> None:
-        """Takes the signals (again, after a library has taken them). Only a main thread can; others are left alone."""
+        """Installs the handlers; again, after a library has installed its own. Does nothing outside the main thread."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._remember)
@@ -38,8 +38,10 @@ class StopSignals:
 
     @property
     def name(self) -> str:
-        """What a user calls the signal; another process may be the one that got it."""
-        return {signal.SIGINT: "Ctrl-C", None: "a signal"}.get(self.received) or self.received.name
+        """What a user calls the signal; "a signal" if another process received it."""
+        if self.received is None:
+            return "a signal"
+        return "Ctrl-C" if self.received is signal.SIGINT else self.received.name
 
     @property
     def exit_code(self) -> int:

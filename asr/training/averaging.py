@@ -1,4 +1,4 @@
-"""Averages of weights, which often recognize better than any of the weights that were averaged."""
+"""Averages of weights, which often recognize better than the weights that they average."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from asr.runtime.precision import at_least_float32
 class MovingAverage:
     """The exponential moving average of a model's parameters over the steps of training (Polyak and Juditsky, 1992).
 
-    After step n the average moves by 1 - min(decay, (1 + n) / (10 + n)) towards the parameters, so that the first, random
-    ones are soon forgotten.
+    After step n the average moves by 1 - min(decay, (1 + n) / (10 + n)) towards the parameters, so that the random initial
+    weights are soon forgotten.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         self.decay, self.steps = decay, 0
         self._parameters = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
-        # in bfloat16 what a step moves it by would be rounded away
+        # bfloat16 would round away what a step adds
         self.average = [at_least_float32(parameter.detach()).clone() for parameter in self._parameters]
         self._own: list[Tensor] | None = None
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes in the parameters after an optimizer step."""
+        """Moves the average towards the parameters, after an optimizer step."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         parameters = [at_least_float32(parameter.detach()) for parameter in self._parameters]
         torch._foreach_lerp_(self.average, parameters, 1 - decay)
@@ -35,7 +35,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Puts the average in the place of the model's parameters; a second time brings them back."""
+        """Swaps the model's parameters for the average; a second call restores them."""
         own, self._own = self._own, None
         if own is None:
             own, self._own = self.average, [parameter.detach().clone() for parameter in self._parameters]
@@ -43,7 +43,7 @@ class MovingAverage:
             parameter.copy_(weights)
 
     def state(self) -> dict:
-        """Tensors and numbers that a checkpoint carries."""
+        """What a checkpoint keeps."""
         return {"steps": self.steps, "average": self.average}
 
     @torch.no_grad()
@@ -57,7 +57,7 @@ class MovingAverage:
 
 
 def average_of_files(files: Sequence[Path]) -> dict[str, Tensor]:
-    """The mean of the model's weights in several checkpoints of one run, by name; what is not floating is the first's."""
+    """The mean of the weights in several checkpoints of one run, by name; tensors of integers are those of the first."""
     from asr.model.checkpoint import read_tensors
 
     total: dict[str, Tensor] = {}

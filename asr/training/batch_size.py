@@ -1,4 +1,4 @@
-"""The largest batches that fit into memory: measured on small ones, never found out by dying."""
+"""The largest batches that fit into memory: extrapolated from small ones, not found by running out of it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from asr.data.checks import CheckedSplit
 from asr.data.memory_model import MemoryModel, fit_memory
 from asr.errors import UserError
 from asr.model.attention import attentions
+from asr.model.network import Model
 from asr.runtime.devices import device_of
 from asr.runtime.memory import PeakMemory, free_memory, is_out_of_memory
 from asr.runtime.precision import precision_of
+from asr.runtime.processes import ProcessGroup
 from asr.training.rehearsal import rehearse
 
-# utterances and quantiles of the lengths that are measured
+# what is measured: numbers of utterances, and quantiles of the lengths
 NUMBERS, QUANTILES = (1, 2, 4, 8), (0.1, 0.5, 1.0)
-# batches that are tried at the budget's edge on a GPU, each time one does not fit with a tenth less
+# how often the largest batches are tried on a GPU, each time with a tenth less memory
 TRIALS = 8
 
 
-def measure_memory(config, model, split: CheckedSplit, together, console: Console) -> MemoryModel:
-    """How much memory a training step takes, as a model of the batch's shape, with the memory that there is as its budget.
+def measure_memory(config, model: Model, split: CheckedSplit, group: ProcessGroup, console: Console) -> MemoryModel:
+    """The memory of a training step as a function of the batch's shape, and the available memory as its budget.
 
-    Runs forward and backward of growing batches of noise, none of which is expected to exceed the budget by what the ones
-    before it took. Attention whose complexity is linear is taken to need memory linear in the length. On a GPU the largest
-    batches are then tried. Raises UserError if not even one utterance fits, or where memory cannot be measured.
+    Measures growing batches of noise, none of which is expected to exceed the budget, judging by those before it. Attention of
+    linear complexity is assumed to need memory linear in the length. On a GPU the largest batches are then tried. Raises
+    UserError if not even one utterance fits, or if memory cannot be measured here.
     """
     device = device_of(config.trainer.accelerator)
     trial = copy.deepcopy(model).to(device).train()
@@ -39,17 +41,19 @@ def measure_memory(config, model, split: CheckedSplit, together, console: Consol
     moments = 2 * sum(parameter.numel() * parameter.element_size() for parameter in trial.parameters())
     free = free_memory(device)
     if free is None:
-        raise UserError("trainer.find_batch needs /proc/meminfo, which this machine does not have.")
+        raise UserError(
+            "trainer.find_batch needs /proc/meminfo, which this machine does not have. Set data.batch_frames instead."
+        )
     budget = config.trainer.memory_share * free
     if device.type == "cpu":
-        budget /= together.place.ranks
+        budget /= group.size
     if config.trainer.memory_limit is not None:
         budget = min(budget, config.trainer.memory_limit * 2**30)
     budget -= moments
-    step = taking(trial, device, config.trainer.precision)
+    step = training_step_on_noise(trial, device, config.trainer.precision)
     memory = measure(step, np.asarray(split.frames), budget, quadratic, device)
     if device.type == "cuda":
-        memory = tried(memory, step, np.asarray(split.frames))
+        memory = lowered_until_it_fits(memory, step, np.asarray(split.frames))
     longest = np.quantile(split.frames, QUANTILES, method="nearest").astype(int)
     shift = model.features.frame_shift
     shown = ", ".join(f"{most} of {frames * shift:.1f} s" for most, frames in zip(memory.most(longest), longest))
@@ -61,8 +65,8 @@ def measure_memory(config, model, split: CheckedSplit, together, console: Consol
     return memory
 
 
-def taking(model, device: torch.device, precision: str | None) -> Callable[[int, int], None]:
-    """A function of (utterances, frames) that takes a step on such a batch, as training does."""
+def training_step_on_noise(model, device: torch.device, precision: str | None) -> Callable[[int, int], None]:
+    """A function of (utterances, frames): a training step's forward and backward pass on a batch of that shape."""
     kind = precision_of(precision, device.type).products
 
     def step(utterances: int, frames: int) -> None:
@@ -78,16 +82,16 @@ def taking(model, device: torch.device, precision: str | None) -> Callable[[int,
 def measure(
     step: Callable[[int, int], None], frames: np.ndarray, budget: float, quadratic: bool, device: torch.device
 ) -> MemoryModel:
-    """Measures growing batches and fits the model to them. Raises UserError as `measure_memory` does."""
+    """Measures growing batches and fits the memory model to them. Raises UserError as `measure_memory` does."""
     lengths = sorted({int(length) for length in np.quantile(frames, QUANTILES, method="nearest")})
-    # two lengths and numbers are the least that tells the terms apart
+    # it takes two lengths and numbers to tell the terms apart
     lengths = lengths if len(lengths) > 1 else [max(1, lengths[0] // 2), lengths[0]]
     shapes = sorted(
         ((number, length) for number in NUMBERS for length in lengths), key=lambda shape: shape[0] * shape[1]
     )
     done, measured = [], []
     try:
-        step(1, lengths[0])  # what is allocated once, at the first call, is not a batch's
+        step(1, lengths[0])  # allocations of the first call do not belong to a batch
         for number, length in shapes:
             if (
                 measured
@@ -101,7 +105,7 @@ def measure(
             done.append((number, length))
             measured.append(peak.bytes)
     except RuntimeError as error:
-        # a GPU may be shared: what was measured before is what there is
+        # a GPU may be shared: make do with what was measured so far
         if not is_out_of_memory(error):
             raise
     memory = fit_memory(done, measured, budget, quadratic) if done else None
@@ -114,13 +118,13 @@ def measure(
 
 
 def growth(before: tuple[int, int], shape: tuple[int, int], quadratic: bool) -> float:
-    """How many times the memory of one shape another takes at most."""
+    """Upper bound on the factor from the memory of shape `before` to that of `shape`, both (utterances, frames)."""
     numbers, lengths = shape[0] / before[0], shape[1] / before[1]
     return max(1.0, numbers) * max(1.0, lengths ** (2 if quadratic else 1))
 
 
-def tried(memory: MemoryModel, step: Callable[[int, int], None], frames: np.ndarray) -> MemoryModel:
-    """The model with a budget at whose edge batches do run: on a GPU running out of memory is an error, not the end."""
+def lowered_until_it_fits(memory: MemoryModel, step: Callable[[int, int], None], frames: np.ndarray) -> MemoryModel:
+    """The memory model with its budget lowered until the largest batches run: a GPU survives running out of memory."""
     for _ in range(TRIALS):
         try:
             for length in {int(frames.max()), int(np.median(frames))}:
@@ -131,4 +135,4 @@ def tried(memory: MemoryModel, step: Callable[[int, int], None], frames: np.ndar
                 raise
         torch.cuda.empty_cache()
         memory = MemoryModel(memory.fixed, memory.linear, memory.quadratic, 0.9 * memory.budget)
-    raise UserError("trainer.find_batch found no batch that fits; free the GPU or make the encoder smaller.")
+    raise UserError("trainer.find_batch found no batch that fits: free the GPU, or make the encoder smaller.")

@@ -1,11 +1,10 @@
-"""Checkpoints that are whole or not there: written aside, forced to the disk, then renamed."""
+"""Checkpoints, whole or absent: written under another name, flushed to the disk, then renamed; and when they are written."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,16 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from asr.errors import Stopped, UserError
 from asr.runtime.files import replacing
+from asr.training.lightning_loop import validate_after_this_batch
 from asr.training.metrics import MetricsFile
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
 def write_checkpoint(path: Path, content: Any, previous: Path | None = None) -> None:
-    """Writes a checkpoint; whatever happens, `path` holds the old one or the new one, whole.
+    """Writes a checkpoint; whatever happens, `path` holds either the old one or the new one, whole.
 
-    previous: where the old one is kept once the new one is written.
-    Raises UserError if there is no room or no right to write; nothing half-written is left then.
+    previous: where to keep the old one. Raises UserError if the disk is full or not writable; nothing half-written is left then.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,26 +33,26 @@ def write_checkpoint(path: Path, content: Any, previous: Path | None = None) -> 
             if previous is not None:
                 keep_previous(path, previous)
     except (OSError, RuntimeError) as error:
-        # PyTorch's writer, which cannot end its archive, hides what the disk said first
+        # PyTorch's writer then fails to close its archive, which hides the disk's own error
         first = error
         while first.__context__ is not None and not isinstance(first, OSError):
             first = first.__context__
         reason = getattr(first, "strerror", None) or str(error).strip().splitlines()[0]
         raise UserError(
-            f"The checkpoint {path} cannot be written: {reason}. What was written before it is whole; "
-            f"make room and go on with resume={shlex.quote(str(path.parent.parent))}"
+            f"The checkpoint {path} cannot be written: {reason}. The one before it is whole: "
+            f"make room, then resume={shlex.quote(str(path.parent.parent))}"
         ) from None
 
 
 def keep_previous(path: Path, previous: Path) -> None:
-    """Has `previous` be what is at `path` now, as a second good checkpoint should the disk spoil the first."""
+    """Keeps the checkpoint now at `path` as `previous` too, in case the disk spoils the next one."""
     if path.exists():
         with contextlib.suppress(OSError), replacing(previous, alone=True) as temporary:
             os.link(path, temporary)
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """How Lightning writes and reads checkpoints here: whole, and as data only."""
+    """Has Lightning write checkpoints whole, and read them as data that runs no code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path, storage_options: Any = None) -> None:
         path = Path(path)
@@ -66,9 +65,9 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class KeepCheckpoints(Callback):
-    """Writes `last.ckpt` now and then, before and after each validation and at a signal; `best.ckpt` at the best validation.
+    """Writes `last.ckpt` at intervals, before and after each validation and at a signal; `best.ckpt` at the best validation.
 
-    steps, minutes: what lies between two writings of `last.ckpt`, None for nothing. candidates: how many of the best
+    steps, minutes: interval between writes of `last.ckpt`, None for no such interval. candidates: how many of the best
     validations keep their weights, to be averaged at the end. stop: the signals that end a training.
     """
 
@@ -82,14 +81,13 @@ class KeepCheckpoints(Callback):
 
     def on_train_batch_end(self, trainer, recognizer, outputs, batch, index) -> None:
         position = recognizer.position
-        # Lightning validates after batches whose number this divides
-        trainer.val_check_batch = 1 if recognizer.stepped and position.validation_due else sys.maxsize
+        validate_after_this_batch(trainer, recognizer.stepped and position.validation_due)
         if not recognizer.stepped:
             return
         by_steps = self.steps is not None and position.steps % self.steps == 0
         by_time = self.minutes is not None and position.seconds - self._saved_at >= 60 * self.minutes
         if position.batches >= recognizer.plan.total:
-            # kept after the validation that follows: Lightning does not start with nothing left to train on
+            # written after the validation that follows: Lightning cannot resume with no batch left to train on
             return
         if position.validation_due or by_steps or by_time or recognizer.stop_agreed:
             self._save_last(trainer, recognizer)
@@ -97,18 +95,18 @@ class KeepCheckpoints(Callback):
             raise self.stopped(position.steps)
 
     def on_validation_batch_end(self, trainer, recognizer, outputs, batch, index, dataloader_idx=0) -> None:
-        # several processes must not leave each other in the middle of a validation
+        # with several processes, all must finish the validation
         if trainer.state.fn == "fit" and trainer.world_size == 1 and self.stop.received is not None:
             raise self.stopped(recognizer.position.steps)
 
     def on_validation_end(self, trainer, recognizer) -> None:
         if trainer.state.fn != "fit":
             return
-        position, error_rate = recognizer.position, recognizer.error_rate
-        if recognizer.is_better():
-            position.best, position.best_step, position.best_beside = error_rate, position.steps, recognizer.beside
+        position, score = recognizer.position, recognizer.dev_score
+        if score.is_better(position):
+            position.best, position.best_step, position.best_beside = score.error_rate, position.steps, score.beside
             trainer.save_checkpoint(self.folder / BEST, weights_only=True)
-        self._keep_candidate(trainer, position, error_rate)
+        self._keep_candidate(trainer, position, score.error_rate)
         recognizer.end_validation()
         self._save_last(trainer, recognizer)
         if trainer.is_global_zero:
@@ -137,7 +135,10 @@ class KeepCheckpoints(Callback):
 
     def stopped_early(self) -> Stopped:
         """For a signal that came before the first step."""
-        return Stopped(f"{self.stop.name} came before the first step: there is nothing to keep.", self.stop.exit_code)
+        return Stopped(
+            f"stopped by {self.stop.name} before the first step: there is nothing to keep; start it again.",
+            self.stop.exit_code,
+        )
 
     def stopped(self, steps: int) -> Stopped:
         """For a signal that came later: the checkpoint is kept."""

@@ -1,4 +1,4 @@
-"""The file of metrics that a run writes: one row for what was logged at a step, appended at once, cut back on resuming."""
+"""`metrics.csv`: a row for each step that logs anything, appended at once, cut back when a run is resumed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO
 
 from lightning.pytorch.loggers import Logger
 
@@ -18,12 +19,13 @@ COLUMNS = (
 
 
 class MetricsFile(Logger):
-    """`metrics.csv`: losses in nats per label, waiting as a share of the time, seconds since the training began; error rates
-    from 0 on: that which decides (`dev/error_rate`) and, of texts, those in words and characters by their names."""
+    """Losses in nats per label; waiting as a share of the time; seconds spent training; error rates from 0: the one that decides
+    (`dev/error_rate`) and, for texts, those of words and characters."""
 
     def __init__(self, path: Path):
         super().__init__()
-        self.path, self._file = Path(path), None
+        self.path = Path(path)
+        self._file: TextIO | None = None
 
     name, version = "", ""
 
@@ -40,7 +42,7 @@ class MetricsFile(Logger):
         csv.writer(self._file).writerow([row.get(column, "") for column in COLUMNS])
 
     def to_disk(self) -> None:
-        """Makes what was written survive a loss of power, as a checkpoint does that counts on it."""
+        """Flushes the rows to the disk, so that they survive a loss of power as the checkpoint does that relies on them."""
         if self._file is not None:
             os.fsync(self._file.fileno())
 
@@ -51,11 +53,11 @@ class MetricsFile(Logger):
 
 
 def cut_back(path: Path, step: int, validated: bool) -> None:
-    """Takes out what was logged after a checkpoint: rows of later steps, a row cut short, and its own validation if undone."""
+    """Removes what was logged after a checkpoint: rows later than `step`, a row cut short, its validation unless `validated`."""
     if not path.exists():
         return
     with open(path, encoding="utf8", newline="", errors="replace") as lines:
-        # a line without its end was cut short, even where every column has something
+        # a line without its newline was cut short, even if every column has a value
         rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))
     with (
         replacing(path, alone=True, durable=True) as temporary,

@@ -1,4 +1,4 @@
-"""What a user sees while a recognizer trains: a bar on a terminal, and one line for every validation anywhere."""
+"""What a user sees of a training: a progress bar on a terminal, and a line for every validation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 
 class ShowProgress(Callback):
-    """Shows loss, error rate on dev, audio seconds per second, the share of time spent waiting for data, and time left.
+    """Shows loss, error rate on dev, seconds of audio per second, share of the time spent waiting for data, and time left.
 
-    metric: the one that decides, `per`, `wer` or `cer`; other rates stand beside it in the lines. The bar goes to standard error
-    and only to a terminal; the lines go to standard output.
+    metric: the one that decides, `per`, `wer` or `cer`; lines show further rates as well. The bar goes to standard error, if
+    that is a terminal; lines go to standard output.
     """
 
     def __init__(self, metric: str):
@@ -23,13 +23,14 @@ class ShowProgress(Callback):
             Console(stderr=True),
         )
         self.bar: Progress | None = None
-        self.loss, self.silent = None, False
+        self.loss: float | None = None
+        self.silent = False
 
     def on_train_start(self, trainer, recognizer) -> None:
         self.silent = not trainer.is_global_zero
         self.started, self.began_at = time.monotonic(), recognizer.progress()
         self.audio_before = recognizer.position.audio_seconds
-        self.paused, self.pause_started = 0.0, None
+        self.paused = self.pause_started = 0.0
         if self.console.is_terminal and not self.silent:
             # narrow enough for a terminal of 80 columns
             self.bar = Progress(
@@ -58,8 +59,8 @@ class ShowProgress(Callback):
         if trainer.state.fn != "fit" or self.silent:
             return
         self.paused += time.monotonic() - self.pause_started
-        best = recognizer.position.best
-        best = recognizer.error_rate if best is None else min(best, recognizer.error_rate)
+        best, error_rate = recognizer.position.best, recognizer.dev_score.error_rate
+        best = error_rate if best is None else min(best, error_rate)
         status = self.status(recognizer, f" (best {best:.2%})")
         self.say(f"{self.epoch(recognizer)}  step {recognizer.position.steps:5d}  {status}")
 
@@ -75,7 +76,7 @@ class ShowProgress(Callback):
             self.bar = None
 
     def say(self, line: str) -> None:
-        """Prints a line above the bar, or where there is none on standard output."""
+        """Prints a line: above the bar, or to standard output if there is none."""
         if self.silent:
             return
         if self.bar is not None:
@@ -90,18 +91,18 @@ class ShowProgress(Callback):
     def status(self, recognizer, best: str) -> str:
         """`loss 0.412  dev WER 9.84% (best 9.80%)  CER 3.21%  231 audio s/s  waiting 1%  3:12 left`.
 
-        best: what to say of the best validation, in a line; "" for the bar, which has no room for other rates either.
+        best: about the best validation, for a line; "" for the bar, which has no room for it or for further rates.
         """
         elapsed = time.monotonic() - self.started
         share = recognizer.progress() - self.began_at
         parts = [f"loss {self.loss:.3f}"] if self.loss is not None else []
-        if recognizer.error_rate is not None:
-            parts.append(f"dev {self.metric.upper()} {recognizer.error_rate:.2%}{best}")
-            others = {name: rate for name, rate in recognizer.error_rates.items() if best and name != self.metric}
+        if recognizer.dev_score is not None:
+            parts.append(f"dev {self.metric.upper()} {recognizer.dev_score.error_rate:.2%}{best}")
+            others = {name: rate for name, rate in recognizer.dev_score.rates.items() if best and name != self.metric}
             parts += [f"{name.upper()} {rate:.2%}" for name, rate in others.items()]
-        audio = (recognizer.position.audio_seconds - self.audio_before) * recognizer.together.place.ranks
+        audio = (recognizer.position.audio_seconds - self.audio_before) * recognizer.group.size
         parts.append(f"{audio / max(1e-9, elapsed - self.paused):.0f} audio s/s")
-        parts.append(f"waiting {recognizer.waiting():.0%}")
+        parts.append(f"waiting {recognizer.clock.waiting():.0%}")
         if share > 0:
             left = elapsed * (1 - recognizer.progress()) / share
             parts.append(f"{int(left // 60)}:{int(left % 60):02d} left")

@@ -1,4 +1,4 @@
-"""A batch of noise as large as any in a training, to find out whether it fits into memory before it comes."""
+"""A batch of noise as large as any in a training, to find out early whether it fits into memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from asr.model.network import Model
 
 
 def rehearse(model: Model, utterances: int, frames: int, device: torch.device) -> None:
-    """Forward and backward of a batch of noise: `utterances` of them, each as long as so many frames at the slowest speed."""
+    """Forward and backward pass of `utterances` utterances of noise, each `frames` long and played at the slowest speed."""
     features = model.features
-    # speed perturbation draws a speed, which may be a fast one, and makes longer what it slows down
+    # speed perturbation would draw a speed at random; the slowest makes the longest batch
     speed, random = features.speed_perturbation, features.speed_perturbation.training
-    seconds = frames * features.frame_shift / float(min([1, *speed.speeds])) + 0.02
+    seconds = frames * features.frame_shift / min([1.0, *map(float, speed.speeds)]) + 0.02
     generator = torch.Generator().manual_seed(0)
     waveforms = 0.01 * torch.randn(utterances, round(seconds * features.sample_rate), generator=generator)
     samples = torch.full((utterances,), waveforms.shape[1])

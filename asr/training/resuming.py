@@ -1,4 +1,4 @@
-"""Going on with a run: its own configuration, its last good checkpoint, and what may be changed on the way."""
+"""Resuming a run: its own configuration, its last good checkpoint, and the settings that may be changed."""
 
 from __future__ import annotations
 
@@ -6,53 +6,55 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from asr.config.overrides import escaped, key_of, shown, typed_text
-from asr.config.settings import CONF
+from asr.config.settings import CONF, plain
 from asr.data.moved import absolute_places, places_of, with_places
 from asr.errors import UserError, nearest
+from asr.training.position import Position
 
-# what may be given beside resume=…: how long to train, and where and how the machine does it
+# settings that may be given with resume=…: how long to train, and how this machine does it
 CHANGEABLE = (
     "max_epochs", "max_minutes", "stop_after", "cache", "checkpoint_minutes", "checkpoint_steps", "data.workers",
     "data.allow_leaks", "data.evaluation_frames", "trainer.accelerator", "trainer.log_every_n_steps", "logger", "watch",
 )  # fmt: skip
 
-
-# settings that older runs lack and whose default has changed since: their dev was scored in the units' own tokens
+# the values of settings that older runs lack, where the default has changed since: dev was scored in the units' own tokens
 BEFORE = {"metric": "own"}
 
-# where classes that older runs name have moved since
-RENAMED = {"asr.schedules.": "asr.training.schedules."}
+# older runs name the class of their schedule, in the module that held it then
+SCHEDULE_CLASS = re.compile(r"asr\.(?:training\.)?schedules\.(Constant|Cosine|Plateau)")
 
 
 def with_run(arguments: list[str]) -> list[str]:
-    """The arguments of the command line, `run` set to the folder that `resume` names; raises UserError if it holds no run."""
+    """The command line's arguments with `run` set to the folder that `resume` names. Raises UserError if that holds no run."""
     several = any(argument in ("-m", "--multirun") for argument in arguments)
     if several and any(argument.startswith("run=") for argument in arguments):
-        raise UserError("run=… names the folder of one run. That of several is hydra.sweep.dir=…")
+        raise UserError("run=… names the folder of a single run; for several use hydra.sweep.dir=…")
     named = [argument.partition("=")[2] for argument in arguments if argument.startswith("resume=")]
     if not named or named[-1] in ("", "null"):
         return arguments
     folder = Path(typed_text(named[-1]))
     runs = [Path(typed_text(argument.removeprefix("run="))) for argument in arguments if argument.startswith("run=")]
     if any(run.resolve() != folder.resolve() for run in runs):
-        raise UserError("resume=… goes on in the run's own folder; leave run=… out.")
+        raise UserError("run=… is not the folder that resume=… names, where a run stays: leave run=… out.")
     if any(argument in ("-m", "--multirun") for argument in arguments):
-        raise UserError("resume=… goes on with one run; leave --multirun out.")
+        raise UserError("--multirun does not work with resume=…, which resumes a single run: leave --multirun out.")
     if not folder.is_dir():
-        raise UserError(f"There is no run at {folder} to go on with.")
+        raise UserError(f"resume={folder}: there is no such folder. Name the folder of a run, such as runs/wsj/full/…")
     if not (folder / "config.yaml").is_file():
-        raise UserError(f"{folder} holds no run to go on with: it has no config.yaml.")
+        raise UserError(
+            f"resume={folder}: this folder holds no run, as it has no config.yaml. Name the folder of a run."
+        )
     return [*(argument for argument in arguments if not argument.startswith("run=")), f"run={folder}"]
 
 
 def resumed_config(config, typed: list[str]):
-    """The configuration that the run was started with, `typed` (key=value …) put in where that is possible.
+    """The configuration that the run was started with, changed by the settings in `typed` (key=value).
 
-    Raises UserError for a setting that cannot be changed on the way, and for a `config.yaml` that names code which `conf/` does
-    not: a run's folder may come from a stranger.
+    Raises UserError for a setting that cannot be changed now, and for a `config.yaml` that names code which `conf/` does not: a
+    run's folder may come from a stranger.
     """
     import yaml
     from omegaconf import OmegaConf
@@ -60,23 +62,27 @@ def resumed_config(config, typed: list[str]):
     file = Path(config.resume) / "config.yaml"
     try:
         text = file.read_text(encoding="utf8")
-        # a reference to another part of the file may be to itself, or unfold to more than fits into memory
+        # an alias may refer to itself, or unfold to more than fits into memory
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise UserError(f"{file} is not the configuration of a run: it refers to itself (*…).")
+            raise UserError(
+                f"{file} is not the configuration of a run: it has YAML aliases (*…). Restore the original file."
+            )
         saved = yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())} Restore it from a copy.") from None
     if not isinstance(saved, dict):
-        raise UserError(f"{file} is not the configuration of a run.")
-    name_what_has_moved(saved)
+        raise UserError(f"{file} is not the configuration of a run: it holds no settings. Restore the original file.")
+    name_schedule(saved)
     refuse_foreign_code(saved, file)
-    fresh = OmegaConf.to_container(config, resolve=True)
+    fresh: dict[str, Any] = plain(config)
     for key, value in fresh.items():
-        # settings that came after the run was started have their defaults
+        # settings that did not exist when the run was started get their defaults
         if key not in saved:
             saved[key] = BEFORE.get(key, value)
         elif isinstance(value, dict) and not isinstance(saved[key], dict | None):
-            raise UserError(f"{file}, {key}: expected a group of settings, not {saved[key]!r}.")
+            raise UserError(
+                f"{file}, {key}: expected a group of settings, not {saved[key]!r}. Restore the original file."
+            )
         elif key in ("data", "trainer", "watch") and isinstance(value, dict) and isinstance(saved[key], dict):
             saved[key] = {**value, **saved[key]}
     places = take_places(saved, fresh, typed, str(config.resume))
@@ -86,9 +92,9 @@ def resumed_config(config, typed: list[str]):
             continue
         if not any(key == allowed or key.startswith(allowed + ".") for allowed in CHANGEABLE):
             raise UserError(
-                f"{'='.join(shown(item))}: a run goes on with the settings that it was started with; only "
-                f"{', '.join([*CHANGEABLE, *own_places(saved)])} can be changed. For other settings start a new run from its "
-                f"weights: init_from={config.resume}"
+                f"{'='.join(shown(item))} cannot be changed in a run that was already started; only "
+                f"{', '.join([*CHANGEABLE, *own_places(saved)])} can. For other settings start a new run from its weights: "
+                f"init_from={config.resume}"
             )
         *above, last = key.split(".")
         there, new = saved, fresh
@@ -103,17 +109,16 @@ def resumed_config(config, typed: list[str]):
     return OmegaConf.create(escaped(saved))
 
 
-def name_what_has_moved(saved: dict[str, Any]) -> None:
-    """Puts today's name of a schedule's class where an older run names it by the module that held it then."""
+def name_schedule(saved: dict[str, Any]) -> None:
+    """Replaces the class of a schedule, which older runs name, by the schedule's name."""
     schedule = saved.get("schedule")
-    if isinstance(schedule, dict) and isinstance(target := schedule.get("_target_"), str):
-        for before, now in RENAMED.items():
-            if target.startswith(before):
-                schedule["_target_"] = now + target.removeprefix(before)
+    if isinstance(schedule, dict) and (found := SCHEDULE_CLASS.fullmatch(str(schedule.get("_target_")))):
+        del schedule["_target_"]
+        saved["schedule"] = {"name": found[1].lower(), **schedule}
 
 
 def own_places(saved: dict[str, Any]) -> list[str]:
-    """The settings that are paths to the corpus of a run, as they are typed."""
+    """The settings that hold paths of a run's corpus, as they are typed: corpus.path, …"""
     corpus = saved.get("corpus")
     if not isinstance(corpus, dict) or not isinstance(corpus.get("name"), str):
         return []
@@ -121,7 +126,7 @@ def own_places(saved: dict[str, Any]) -> list[str]:
 
 
 def take_places(saved: dict[str, Any], fresh: dict[str, Any], typed: list[str], run: str) -> list[str]:
-    """Puts the typed places of the corpus into `saved`, made absolute; returns the settings that this takes care of.
+    """Puts typed paths of the corpus into `saved`, made absolute; returns the settings that this takes care of.
 
     Raises UserError for a setting that the run's corpus does not have.
     """
@@ -138,7 +143,7 @@ def take_places(saved: dict[str, Any], fresh: dict[str, Any], typed: list[str], 
 
 
 def working_directory(run: Path) -> Path:
-    """Where a run was started, which its relative paths are relative to."""
+    """Where a run was started: what its relative paths are relative to."""
     import json
 
     try:
@@ -148,7 +153,10 @@ def working_directory(run: Path) -> Path:
 
 
 def move(saved: dict[str, Any], run: str, started_in: Path, given: set[str]) -> None:
-    """Makes a configuration hold for a run's folder that may have another place, and for another working directory."""
+    """Rewrites the paths of a saved config, after the run moved or for another working directory.
+
+    given: settings on the command line, which stay.
+    """
     before, saved["run"] = saved.get("run"), run
 
     def moved(part: Any) -> Any:
@@ -158,7 +166,7 @@ def move(saved: dict[str, Any], run: str, started_in: Path, given: set[str]) -> 
 
     if isinstance(saved.get("logger"), dict) and "logger" not in given:
         saved["logger"] = moved(saved["logger"])
-    # where that is gone, all of it has moved here: nothing is made in the old place again
+    # if that folder is gone, everything has moved here: nothing must be made in the old place again
     if started_in.absolute() == Path.cwd() or not started_in.is_dir():
         return
     if "cache" not in given and isinstance(saved.get("cache"), str):
@@ -169,9 +177,9 @@ def move(saved: dict[str, Any], run: str, started_in: Path, given: set[str]) -> 
 
 
 def refuse_foreign_code(saved: Any, file: Path) -> None:
-    """Raises UserError for a `_target_` that no file of `conf/` names, or that hides in an interpolation.
+    """Raises UserError for a `_target_` that no file of `conf/` names, and for interpolations, which might hide one.
 
-    The places of a corpus may hold the signs of one: they are taken as they are.
+    Paths of a corpus may contain `${`: they are taken literally.
     """
     known = {
         target
@@ -184,32 +192,57 @@ def refuse_foreign_code(saved: Any, file: Path) -> None:
             for key, value in part.items():
                 if key == "_target_" and not (isinstance(value, str) and value in known):
                     raise UserError(
-                        f"{file}, {place or 'at the top'}: _target_ names {value!r}, which is not in conf/. What a run's folder "
-                        f"names is not run: {nearest(str(value), known)}."
+                        f"{file}, {place or 'at the top'}: _target_ names {value!r}, which conf/ does not, so it is not run: "
+                        f"{nearest(str(value), known)}."
                     )
                 look(value, f"{place}.{key}".lstrip("."))
         elif isinstance(part, list):
             for value in part:
                 look(value, place)
         elif isinstance(part, str) and "${" in part and place not in own_places(saved):
-            raise UserError(f"{file}, {place}: {part!r} is not a plain value.")
+            raise UserError(f"{file}, {place}: {part!r} is an interpolation. Write the value itself.")
 
     look(saved, "")
 
 
-def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any], list[str]]:
-    """(file, content, sentences for the user) of the last checkpoint of a run that is whole.
+class ResumePoint(NamedTuple):
+    """The checkpoint that a run resumes from. content: of the file; remarks: to tell the user about it."""
 
-    Raises UserError if there is none.
-    """
+    file: Path
+    content: dict[str, Any]
+    remarks: list[str]
+
+    @property
+    def position(self) -> Position:
+        """Where the run was: a new object every time."""
+        return Position(**self._carried["position"])
+
+    @property
+    def units(self) -> dict[str, Any]:
+        """The units of the run, as `pack_units` packs them."""
+        return self._carried["units"]
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """The training plan, as plain data."""
+        return self._carried["plan"]
+
+    @property
+    def _carried(self) -> dict[str, Any]:
+        from asr.model.checkpoint import CARRIED
+
+        return self.content[CARRIED]
+
+
+def last_checkpoint(run: Path) -> ResumePoint:
+    """The last whole checkpoint of a run. Raises UserError if there is none."""
     from asr.model.checkpoint import CARRIED, read_tensors
     from asr.training.checkpoints import LAST, PREVIOUS
-    from asr.training.position import Position
 
     fields = {field.name for field in dataclasses.fields(Position)}
-    # those of checkpoints from before these were kept
+    # the others came later: older checkpoints lack them
     needed = fields - {"unimproved", "best_beside"}
-    said = []
+    remarks: list[str] = []
     for name in (LAST, PREVIOUS):
         file = run / "checkpoints" / name
         if not file.is_file():
@@ -217,30 +250,34 @@ def last_checkpoint(run: Path) -> tuple[Path, dict[str, Any], list[str]]:
         try:
             content = read_tensors(file)
             carried = content.get(CARRIED)
-            position = carried.get("position") if isinstance(carried, dict) else None
+            carried = carried if isinstance(carried, dict) else {}
+            position = carried.get("position")
             whole = isinstance(position, dict) and needed <= position.keys() <= fields
             whole = whole and isinstance(carried.get("plan"), dict)
             if not whole or "optimizer_states" not in content:
-                raise UserError(f"{file} does not say where the training was.")
-            return file, content, said
+                raise UserError(f"{file} does not tell where the training was: it is no checkpoint to resume from.")
+            return ResumePoint(file, content, remarks)
         except UserError as error:
-            said.append(f"{error} Going on from the checkpoint before it.")
-    if said:
-        raise UserError(said[0].removesuffix(" Going on from the checkpoint before it."))
+            remarks.append(f"{error} Resuming from the checkpoint before it.")
+    if remarks:
+        raise UserError(remarks[0].removesuffix(" Resuming from the checkpoint before it."))
     raise UserError(
-        f"{run} has no checkpoint to go on from: it was stopped before its first one. Remove the folder and start it again, with "
-        f"the command in {run / 'command.txt'} and run={run}."
+        f"{run} has no checkpoint to resume from: it was stopped before its first one. Remove the folder and start it "
+        f"again, with the command in {run / 'command.txt'} and run={run}."
     )
 
 
 def check_same(saved: dict[str, Any], now: dict[str, Any], source: Path) -> None:
-    """Raises UserError if a position in the plan that was saved is not one in the plan that there is now."""
+    """Raises UserError if the plan has changed, so that a saved position means nothing in it.
+
+    saved, now: `TrainingPlan.as_data`; source: the checkpoint.
+    """
     if saved == now:
         return
     if saved.get("ranks") != now["ranks"]:
         raise UserError(
-            f"{source} was written by {saved.get('ranks')} processes, and {now['ranks']} are going on: the batches would not be "
-            "the same. Use as many as before."
+            f"{source} was written by {saved.get('ranks')} processes, and {now['ranks']} are resuming it: the batches would not "
+            f"be the same. Set trainer.devices and trainer.num_nodes for {saved.get('ranks')}."
         )
     if saved.get("frames") != now["frames"]:
         raise UserError(
@@ -248,4 +285,4 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], source: Path) -> None
             "Start a new run with init_from=…"
         )
     changed = ", ".join(key for key in now if saved.get(key) != now[key])
-    raise UserError(f"{source} was written with other batches ({changed}).")
+    raise UserError(f"{source} was written with other batches ({changed}). Start a new run with init_from=…")

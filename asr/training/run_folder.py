@@ -1,4 +1,4 @@
-"""A run's folder: what was asked for, what it was made of, and how to do it again."""
+"""A run's folder: its settings, what it was made of, and the command that repeats it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from asr.runtime.provenance import command_line, git_revision
 
 
 def first_command(run: Path) -> str:
-    """The command that a run was started with, though this one may go on with it."""
+    """The command that a run was started with, even if the present one resumes it."""
     try:
         return (run / "command.txt").read_text(encoding="utf8").strip() or command_line()
     except (OSError, UnicodeDecodeError):
@@ -26,19 +26,21 @@ def first_command(run: Path) -> str:
 
 
 def keep_config(folder: Path, config) -> None:
-    """Writes what a resumed run goes on with over its configuration, so that the next resuming finds it."""
+    """Overwrites a run's configuration with that of the resumed run, for the next time it is resumed."""
     from omegaconf import OmegaConf
 
     kept = OmegaConf.merge(config, {"resume": None})
     try:
         write_whole(folder / "config.yaml", OmegaConf.to_yaml(kept, resolve=True).encode("utf8"))
     except OSError as error:
-        raise UserError(f"The run's folder {folder} cannot be written: {error.strerror}.") from None
+        raise UserError(
+            f"The run's folder {folder} cannot be written: {error.strerror}. Make it writable, or make room on its disk."
+        ) from None
 
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keeps other trainings out of a run's folder during the block; a process that dies lets go of it.
+    """Locks a run's folder against other trainings during the block; the lock of a process that dies is released.
 
     Raises UserError if another process is training there.
     """
@@ -53,7 +55,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         handle.close()
-        raise UserError(f"Another process is training in {folder} at this moment. Wait for it, or stop it.") from None
+        raise UserError(f"Another process is training in {folder}. Wait for it, or stop it.") from None
     try:
         yield
     finally:
@@ -62,9 +64,9 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def start_run(folder: Path, config, splits, dropped: list[tuple[str, str, str]]) -> None:
-    """Writes what the run is made of into its folder.
+    """Writes the files that describe a run into its folder.
 
-    dropped: (split, utterance id, reason) of every utterance that will not be used.
+    dropped: (split, utterance id, reason) of every utterance not used.
     Raises UserError if the folder cannot be written or already holds a run.
     """
     from omegaconf import OmegaConf
@@ -82,7 +84,7 @@ def start_run(folder: Path, config, splits, dropped: list[tuple[str, str, str]])
         "command.txt": command_line(),
         "environment.json": json.dumps(environment, indent=2),
         "dropped.tsv": "\n".join(["split\tutterance\treason", *("\t".join(row) for row in dropped)]),
-        # last: a folder with it holds a run
+        # last, as it is what makes a folder a run
         "config.yaml": OmegaConf.to_yaml(config, resolve=True).rstrip(),
     }
     try:
@@ -92,4 +94,6 @@ def start_run(folder: Path, config, splits, dropped: list[tuple[str, str, str]])
     except OSError as error:
         for name in contents:
             (folder / name).unlink(missing_ok=True)
-        raise UserError(f"The run's folder {folder} cannot be written: {error.strerror}.") from None
+        raise UserError(
+            f"The run's folder {folder} cannot be written: {error.strerror}. Make it writable, or make room on its disk."
+        ) from None

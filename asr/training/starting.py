@@ -1,4 +1,4 @@
-"""What a training takes from the run that it starts from: its units, and the weights that fit."""
+"""What a training takes from the run that init_from names: its units, and the weights that fit."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from asr.text.units import Units, build_units
 
 
 def choose_units(config, corpus: Corpus, other: Checkpoint | None) -> tuple[Units, str | None]:
-    """The units to train, and what to tell the user about those of the checkpoint that training starts from.
+    """The units to train, and what to tell the user about those of the checkpoint to start from.
 
     init_units=kept takes the checkpoint's units, fresh makes new ones from the training split, and auto keeps characters and
-    pieces that can write all of it but a share of data.max_dropped. Phonemes are made anew by `auto`, as they come with the
-    pronunciations of the corpus's words. Raises UserError if units that were to be kept cannot be.
+    pieces that can write all of it except for a share of data.max_dropped. For phonemes auto makes new ones, as they come with
+    the pronunciations of the corpus's words. Raises UserError if units cannot be kept as asked.
     """
     settings, wanted = plain(config.units), config.init_units
 
@@ -26,7 +26,7 @@ def choose_units(config, corpus: Corpus, other: Checkpoint | None) -> tuple[Unit
 
     if other is None:
         if wanted != "auto":
-            raise UserError(f"init_units={wanted} concerns the units of another run: name that run with init_from=…")
+            raise UserError(f"init_units={wanted} is about the units of another run: name that run with init_from=…")
         return fresh(), None
     if other.units.name != settings["name"]:
         if wanted == "kept":
@@ -46,7 +46,7 @@ def choose_units(config, corpus: Corpus, other: Checkpoint | None) -> tuple[Unit
 
 
 def what_cannot_be_written(corpus: Corpus, other: Checkpoint, share: float) -> str | None:
-    """A clause on what a checkpoint's units cannot write, if that is in more than a `share` of the training split; else None."""
+    """A clause on what a checkpoint's units cannot write; None if at most a `share` of the training utterances needs it."""
     supervisions = [cut.supervisions[0] for cut in corpus.splits["train"]]
     lacking = [unwritable for unwritable in map(other.units.unwritable, supervisions) if unwritable]
     if len(lacking) <= share * len(supervisions):
@@ -63,8 +63,8 @@ def what_cannot_be_written(corpus: Corpus, other: Checkpoint, share: float) -> s
 def initialize(model: Model, units: Units, other: Checkpoint | None) -> str | None:
     """Copies the weights of another checkpoint; returns what to tell the user about it.
 
-    The head is copied if it is the same with the same units in the same order. Weights that only this model's attention has
-    start afresh. Raises UserError if another part does not fit.
+    The head is copied if it is the same, with the same units in the same order. Weights that only this model's attention has
+    start from scratch. Raises UserError if another part does not fit.
     """
     if other is None:
         return None

@@ -1,4 +1,4 @@
-"""What goes wrong in trainings, noticed and explained: losses that are no numbers, exploding gradients, silence, waiting."""
+"""Watches for what goes wrong in trainings, and explains it: non-finite losses, exploding gradients, silence, waiting."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 
 from asr.errors import UserError
 
-# gradient norms that are remembered, and how many it takes to know what is usual
+# number of gradient norms that are remembered, and how many it takes to know what is usual
 REMEMBERED, ENOUGH = 100, 20
-# seconds of training that tell whether data come fast enough
+# seconds of training after which the share of waiting means something
 LONG_ENOUGH = 20.0
-# good steps after which skipped batches are forgiven
+# good steps in a row after which skipped batches no longer count
 FORGIVEN = 1000
-# what a checkpoint carries
+# what a checkpoint keeps
 CARRIED = ("norms", "skipped", "good_steps", "explosions", "spoke", "silent", "said_waiting")
 
 
@@ -23,10 +23,10 @@ CARRIED = ("norms", "skipped", "good_steps", "explosions", "spoke", "silent", "s
 class Watchdogs:
     """Watches a training; `say` tells the user.
 
-    skip_nonfinite: batches with a loss or gradient that is no finite number that are skipped before training stops; 1000 good
-    steps clear the account. explosion: how many times its median a gradient norm may be before it is reported.
-    silent_validations: validations in a row with nothing but empty hypotheses, by a model that has spoken before or is half
-    through, before training stops. waiting: share of the time spent waiting for data above which it is reported.
+    skip_nonfinite: batches with a non-finite loss or gradient to skip before the training stops; 1000 good steps reset the
+    count. explosion: a gradient norm this many times the median is reported. silent_validations: validations in a row with
+    empty hypotheses only, by a model that has spoken before or is half through, before the training stops. waiting: share of
+    the time spent waiting for data above which it is reported.
     """
 
     skip_nonfinite: int = 10
@@ -41,7 +41,7 @@ class Watchdogs:
         self.spoke, self.silent, self.said_waiting = False, 0, False
 
     def state(self) -> dict:
-        """Plain data that a checkpoint carries."""
+        """Plain data for the checkpoint."""
         return {name: getattr(self, name) for name in CARRIED}
 
     def load_state(self, state: dict) -> None:
@@ -51,9 +51,9 @@ class Watchdogs:
     def finite(
         self, step: int, loss: float, norm: float, learning_rate: float, utterances: Callable[[], Sequence[str]]
     ) -> bool:
-        """Whether a step may be taken. Says so if not, and raises UserError when too many were skipped.
+        """Whether loss and gradient are finite. Reports it if not, and raises UserError once too many batches were skipped.
 
-        loss: of the batch; norm: of its gradient, before clipping; utterances: gives what was in it, worst first.
+        loss: of the step; norm: of its gradient, before clipping; utterances: names what was in it, the culprits first.
         """
         if math.isfinite(loss) and math.isfinite(norm):
             self.good_steps += 1
@@ -76,7 +76,7 @@ class Watchdogs:
         )
         if self.skipped > self.skip_nonfinite:
             raise UserError(
-                f"{told} {self.skipped - 1} batches like this were skipped already (watch.skip_nonfinite="
+                f"{told} {self.skipped - 1} such batches were skipped already (watch.skip_nonfinite="
                 f"{self.skip_nonfinite}). Try a lower optimizer.lr, more schedule.warmup_steps, a lower "
                 "trainer.gradient_clip_val or trainer.precision=32-true, and look at the data with scripts/check_data.py."
             )
@@ -88,30 +88,30 @@ class Watchdogs:
             usual = statistics.median(self.norms)
             if norm > self.explosion * usual > 0:
                 self.explosions += 1
-                # the first ones, then ever fewer
+                # the 1st, 2nd, 4th, 8th, …
                 if self.explosions & (self.explosions - 1) == 0:
                     self.say(
                         f"step {step + 1}: the gradient norm is {norm:.3g}, {norm / usual:.0f} times its median of {usual:.3g} "
-                        f"({self.explosions} such steps so far). It is clipped; if it goes on, lower optimizer.lr or "
+                        f"({self.explosions} such steps so far). It is clipped; if this continues, lower optimizer.lr or "
                         "raise schedule.warmup_steps."
                     )
         self.norms = [*self.norms[-REMEMBERED + 1 :], norm]
 
     def silence(self, step: int, empty: float, progress: float) -> None:
-        """Looks at a validation. empty: share of empty hypotheses; progress: share of the training that is over.
+        """Checks a validation. empty: share of empty hypotheses; progress: share of the training that is over.
 
         Raises UserError after `silent_validations` in a row.
         """
         if empty < 1:
             self.spoke, self.silent = True, 0
             return
-        # every CTC model begins with blanks only
+        # every CTC model emits only blanks at first
         if not self.spoke and progress < 0.5:
             return
         self.silent += 1
         advice = (
-            "Try a lower optimizer.lr with more schedule.warmup_steps, fewer encoder layers to begin with, or init_from=a model "
-            "that speaks; and look at the transcripts with scripts/check_data.py."
+            "Try a lower optimizer.lr with more schedule.warmup_steps, fewer encoder layers to begin with, or init_from=… a "
+            "model that speaks; and check the transcripts with scripts/check_data.py."
         )
         if self.silent >= self.silent_validations:
             raise UserError(
@@ -124,10 +124,13 @@ class Watchdogs:
         )
 
     def waited(self, share: float, seconds: float, workers: int) -> None:
-        """Looks at the share of the time, since the last validation, that the trainer waited for data; says so once."""
+        """Reports, once, that the training waits for data too long.
+
+        share: of the time since the last validation, `seconds` long; workers: processes that read data.
+        """
         if share > self.waiting and seconds > LONG_ENOUGH and not self.said_waiting:
             self.said_waiting = True
             self.say(
-                f"{share:.0%} of the time is spent waiting for data. Raise data.workers (now {workers}), or keep the audio on a "
+                f"{share:.0%} of the time is spent waiting for data. Raise data.workers (now {workers}), or put the audio on a "
                 "faster disk."
             )

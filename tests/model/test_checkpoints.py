@@ -17,7 +17,7 @@ from asr.model.checkpoint import CARRIED, open_checkpoint, pack_units
 from asr.model.folder import FORMAT, load_model, save_model
 from asr.model.network import Model
 from asr.text.units import units
-from asr.training.job import describe
+from asr.training.setup import describe
 
 PLANTED = []
 

@@ -12,8 +12,7 @@ import pytest
 
 from asr.config.settings import ONE_OF
 from asr.evaluation.evaluate import Request, evaluate
-from asr.runtime.processes import Place, free_port
-from asr.runtime.processes import place as place_of_this_process
+from asr.runtime.processes import World, current_world, free_port
 from scripts.soak_resume import SMALL, finish, logged, start, wait_for_a_validation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +83,7 @@ def test_a_signal_to_the_job_stops_all_processes_at_the_same_step(place):
     stopped = re.search(r"stopped by SIGTERM at step (\d+); go on with: python train.py resume=stopped", said)
     steps = int(stopped[1])
     # a few steps beyond it, wherever it was: an epoch has two
-    assert f"going on after step {steps}," in finish(start(place, "resume=stopped", f"max_epochs={steps // 2 + 3}"))
+    assert f"resuming after step {steps}," in finish(start(place, "resume=stopped", f"max_epochs={steps // 2 + 3}"))
     taken = [int(row["step"]) for row in logged(place / "stopped") if row["train/loss"]]
     assert taken == list(range(1, taken[-1] + 1)) and taken[-1] > steps
 
@@ -94,11 +93,11 @@ import os, signal, sys, time
 import asr.runtime.processes as processes
 from asr.errors import UserError
 processes.PATIENCE_SECONDS, processes.BEAT_SECONDS = 3.0, 0.2
-with processes.joined("cpu", 2) as together:
-    assert together.share(together.place.rank) == 0
-    assert together.first(lambda: together.place.rank) == together.place.rank
+with processes.joined("cpu", 2) as group:
+    assert group.broadcast(group.rank) == 0
+    assert group.rank_zero_first(lambda: group.rank) == group.rank
     {what}
-    if together.place.rank == 0:
+    if group.rank == 0:
         import torch
         torch.distributed.barrier()
 """
@@ -125,9 +124,9 @@ def members(what):
 @pytest.mark.parametrize(
     ("what", "reason"),
     [
-        ("if together.place.rank: raise UserError('the disk is full')", "process 1 stopped: the disk is full"),
-        ("if together.place.rank: 1 / 0", "process 1 stopped: ZeroDivisionError: division by zero"),
-        ("if together.place.rank: os.kill(os.getpid(), signal.SIGKILL)", "process 1 has not been heard of"),
+        ("if group.rank: raise UserError('the disk is full')", "process 1 stopped: the disk is full"),
+        ("if group.rank: 1 / 0", "process 1 stopped: ZeroDivisionError: division by zero"),
+        ("if group.rank: os.kill(os.getpid(), signal.SIGKILL)", "process 1 has been silent for 3 s"),
     ],
 )
 def test_whoever_started_the_processes_one_that_dies_ends_the_other_with_its_reason(what, reason):
@@ -136,7 +135,7 @@ def test_whoever_started_the_processes_one_that_dies_ends_the_other_with_its_rea
 
 
 def test_processes_that_end_well_end_without_a_word():
-    ended = members("if together.place.rank: import torch; torch.distributed.barrier()")
+    ended = members("if group.rank: import torch; torch.distributed.barrier()")
     assert [code for code, _ in ended] == [0, 0] and not any("ends because" in said for _, said in ended)
 
 
@@ -145,11 +144,11 @@ def test_what_srun_starts_is_told_from_a_batch_script(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SLURM_NTASKS", "4")
     monkeypatch.setenv("SLURM_PROCID", "0")
-    assert place_of_this_process() == Place(0, 1, 0)
+    assert current_world() == World(0, 1, 0)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     monkeypatch.setenv("SLURM_PROCID", "3")
     monkeypatch.setenv("SLURM_LOCALID", "1")
-    assert place_of_this_process() == Place(3, 4, 1)
+    assert current_world() == World(3, 4, 1)
 
 
 def test_a_number_of_processes_that_was_not_asked_for_is_refused(monkeypatch):
@@ -179,7 +178,7 @@ def test_every_strategy_takes_the_same_steps_and_goes_on_after_a_stop(place, who
     # as if the end had not been reached
     checkpoints = place / strategy / "checkpoints"
     (checkpoints / "previous.ckpt").replace(checkpoints / "last.ckpt")
-    assert "going on after step" in finish(start(place, f"resume={strategy}"))
+    assert "resuming after step" in finish(start(place, f"resume={strategy}"))
     found = logged(place / strategy)
     assert len(wanted) == len(found)
     for one, two in zip(wanted, found):

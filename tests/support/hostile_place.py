@@ -277,7 +277,7 @@ def good_model() -> Path:
     from asr.model.network import Model
     from asr.text.units import BLANK
     from asr.text.units.characters import SPACE, Characters
-    from asr.training.job import describe
+    from asr.training.setup import describe
 
     folder = Path(tempfile.mkdtemp(prefix="asr-hostile-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

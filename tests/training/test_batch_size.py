@@ -10,7 +10,7 @@ import torch
 
 from asr.data.memory_model import MemoryModel, fit_memory
 from asr.errors import UserError
-from asr.training.batch_size import NUMBERS, growth, measure, taking, tried
+from asr.training.batch_size import NUMBERS, growth, lowered_until_it_fits, measure, training_step_on_noise
 
 CPU = torch.device("cpu")
 MEBIBYTE = 2**20
@@ -128,7 +128,7 @@ def running_out(limit):
 def test_the_budget_is_lowered_until_the_largest_batches_do_run():
     frames = np.full(1000, 100)
     step, given = running_out(6000)
-    memory = tried(MemoryModel(0.0, 1.0, 0.0, 10_000.0), step, frames)
+    memory = lowered_until_it_fits(MemoryModel(0.0, 1.0, 0.0, 10_000.0), step, frames)
     assert given[-1] == (int(memory.most(np.array([100]))[0]), 100)
     assert 0.9 * 6000 - 100 < memory.budget <= 6000 + 100
     assert [utterances for utterances, _ in given] == [100, 90, 81, 72, 65, 59]
@@ -137,27 +137,27 @@ def test_the_budget_is_lowered_until_the_largest_batches_do_run():
 def test_a_budget_whose_largest_batches_run_is_kept():
     step, given = running_out(10_000)
     before = MemoryModel(0.0, 1.0, 0.0, 10_000.0)
-    assert tried(before, step, np.array([50] * 300 + [100] * 100 + [400])) == before
+    assert lowered_until_it_fits(before, step, np.array([50] * 300 + [100] * 100 + [400])) == before
     assert sorted(given) == [(25, 400), (200, 50)]
 
 
 def test_no_more_utterances_are_tried_than_there_are():
     step, given = running_out(1e9)
-    tried(MemoryModel(0.0, 1.0, 0.0, 1e9), step, np.array([10, 20, 30]))
+    lowered_until_it_fits(MemoryModel(0.0, 1.0, 0.0, 1e9), step, np.array([10, 20, 30]))
     assert all(utterances == 3 for utterances, _ in given)
 
 
 def test_where_no_batch_runs_that_is_a_sentence_and_another_error_is_not_taken_for_it():
     step, given = running_out(0)
     with pytest.raises(UserError, match="found no batch that fits"):
-        tried(MemoryModel(0.0, 1.0, 0.0, 1000.0), step, np.array([10, 20]))
+        lowered_until_it_fits(MemoryModel(0.0, 1.0, 0.0, 1000.0), step, np.array([10, 20]))
     assert len(given) == 8
 
     def broken(utterances, frames):
         raise RuntimeError("shapes")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        tried(MemoryModel(0.0, 1.0, 0.0, 1000.0), broken, np.array([10, 20]))
+        lowered_until_it_fits(MemoryModel(0.0, 1.0, 0.0, 1000.0), broken, np.array([10, 20]))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -169,6 +169,6 @@ def test_what_is_measured_is_a_step_of_training_that_leaves_no_gradient(precisio
     model.encoder.forward = lambda x, n: seen.append(tuple(x.shape)) or whole(x, n)
     backward = []
     model.head.weight.register_hook(lambda gradient: backward.append(gradient))
-    taking(model, CPU, precision)(3, 50)
+    training_step_on_noise(model, CPU, precision)(3, 50)
     assert seen == [(3, 50, 10)] and len(backward) == 1
     assert all(parameter.grad is None for parameter in model.parameters())

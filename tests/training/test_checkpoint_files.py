@@ -62,8 +62,8 @@ def test_writing_that_fails_in_the_middle_leaves_the_old_file_whole_and_no_other
         write_checkpoint(folder / LAST, checkpoint(steps=2, size=100_000))
     assert os.listdir(folder) == [LAST] and (folder / LAST).read_bytes() == before
     assert str(refused.value) == (
-        f"The checkpoint {folder / LAST} cannot be written: File too large. What was written before it is whole; "
-        f"make room and go on with resume={folder.parent}"
+        f"The checkpoint {folder / LAST} cannot be written: File too large. The one before it is whole: "
+        f"make room, then resume={folder.parent}"
     )
     write_checkpoint(folder / LAST, checkpoint(steps=2, size=100_000))
     assert last_checkpoint(folder.parent)[1]["asr"]["position"]["steps"] == 2
@@ -170,7 +170,7 @@ def test_a_last_checkpoint_that_is_not_whole_is_named_never_run_and_the_one_befo
     file, content, said = last_checkpoint(folder.parent)
     assert (file, content["asr"]["position"]["steps"]) == (folder / PREVIOUS, 6)
     assert len(said) == 1 and str(folder / LAST) in said[0]
-    assert said[0].endswith("Going on from the checkpoint before it.")
+    assert said[0].endswith("Resuming from the checkpoint before it.")
     assert PLANTED == []
 
 
@@ -181,7 +181,7 @@ def test_where_both_are_spoilt_that_is_a_sentence(folder, how):
     spoil(folder / PREVIOUS, how)
     with pytest.raises(UserError, match=LAST) as refused:
         last_checkpoint(folder.parent)
-    assert "Going on" not in str(refused.value) and "\n" not in str(refused.value)
+    assert "Resuming" not in str(refused.value) and "\n" not in str(refused.value)
     assert PLANTED == []
 
 

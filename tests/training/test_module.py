@@ -21,13 +21,16 @@ from asr.model.checkpoint import CARRIED, open_checkpoint, read_tensors
 from asr.model.network import Model
 from asr.runtime.memory import is_out_of_memory
 from asr.runtime.signals import StopSignals
+from asr.scoring.metric import Metric
 from asr.text.units.characters import Characters
 from asr.training.checkpoints import KeepCheckpoints, WholeCheckpoints
-from asr.training.fitting import quiet
 from asr.training.metrics import MetricsFile
 from asr.training.module import Recognizer
 from asr.training.position import Position, Stepping, seed_of_batch
-from asr.training.schedules import Constant
+from asr.training.schedules.constant import Constant
+from asr.training.setup import TrainingSetup
+from asr.training.trainer import quiet
+from asr.training.validation import DevScore, Scoring
 from asr.training.watchdogs import Watchdogs
 
 UNITS = Characters(["<blank>", "▁", "a", "b", "c"])
@@ -78,8 +81,11 @@ class Training:
         self.utterances = Utterances(self.split.cuts, self.split.labels)
         self.stop = StopSignals()
         self.recognizer = Recognizer(
-            self.model, UNITS, decoders.create({"name": "greedy"}),
-            optimizer or (lambda groups: torch.optim.SGD(groups, lr=1.0)), Constant(), plan, self.split, self.split, {},
+            TrainingSetup(
+                self.model, Scoring(UNITS, decoders.create({"name": "greedy"}), Metric("wer")),
+                {"train": self.split, "dev": self.split}, plan,
+            ),
+            optimizer or (lambda groups: torch.optim.SGD(groups, lr=1.0)), Constant(),
             Stepping(**{"validations": 1, "rehearse": False, **stepping}), Watchdogs(say=self.said.append), stop=self.stop,
         )  # fmt: skip
         self.trainer = lightning.Trainer(
@@ -233,10 +239,18 @@ def test_a_batch_of_dev_that_does_not_fit_is_scored_in_parts(tmp_path, cuts):
 
     parts.model.encode = limited
     parts.fit()
-    assert parts.recognizer.error_rate == whole.recognizer.error_rate
-    assert parts.recognizer.dev_loss == pytest.approx(whole.recognizer.dev_loss, rel=1e-5)
+    assert parts.recognizer.dev_score.rates == whole.recognizer.dev_score.rates
+    assert parts.recognizer.dev_score.loss == pytest.approx(whole.recognizer.dev_score.loss, rel=1e-5)
     assert parts.said[0].startswith("step 2: out of memory on a batch of dev of 8 utterances of up to 0.5 s")
     assert len(parts.said) == 3
+
+
+def test_a_validation_computes_the_emissions_of_a_batch_once(tmp_path, cuts):
+    training, asked = Training(tmp_path, cuts, [ALL]), []
+    emissions = training.model.head.emissions
+    training.model.head.emissions = lambda hidden: asked.append(hidden.requires_grad) or emissions(hidden)
+    training.fit()
+    assert asked == [True, False], "a batch of training, a batch of dev"
 
 
 def test_dev_is_scored_in_words_and_characters(tmp_path, cuts):
@@ -244,7 +258,7 @@ def test_dev_is_scored_in_words_and_characters(tmp_path, cuts):
     # what the model would have to say: the space of "a cab" is missed, a character of "bac" is wrong
     said = iter(["ab", "acab", "bab", "c", "abba", "cc b", "a b", "bab"])
     ids = {text: [UNITS.ids[character.replace(" ", "▁")] for character in text] for text in (*TEXTS, "acab")}
-    training.recognizer.decoder = lambda emissions, lengths: [
+    training.recognizer.scorer.scoring.decoder = lambda emissions, lengths: [
         [Hypothesis(ids[next(said)], 0.0, [])] for _ in range(len(lengths))
     ]
     training.recognizer.trainer = training.trainer
@@ -253,25 +267,23 @@ def test_dev_is_scored_in_words_and_characters(tmp_path, cuts):
         training.recognizer.validation_step(training.batch(ALL), 0)
     training.recognizer.on_validation_epoch_end()
     words, characters = sum(len(text.split()) for text in TEXTS), sum(map(len, TEXTS))
-    assert training.recognizer.error_rates == {"wer": 3 / words, "cer": 2 / characters}
-    assert training.recognizer.error_rate == 3 / words
+    assert training.recognizer.dev_score.rates == {"wer": 3 / words, "cer": 2 / characters}
+    assert training.recognizer.dev_score.error_rate == 3 / words
 
     fitted = Training(tmp_path, cuts, [ALL]).fit().recognizer
     with open(tmp_path / "metrics.csv", encoding="utf8", newline="") as file:
         row = [row for row in csv.DictReader(file) if row["dev/loss"]][-1]
-    assert float(row["dev/error_rate"]) == float(row["dev/word_error_rate"]) == fitted.error_rates["wer"]
-    assert float(row["dev/character_error_rate"]) == fitted.error_rates["cer"]
+    assert float(row["dev/error_rate"]) == float(row["dev/word_error_rate"]) == fitted.dev_score.rates["wer"]
+    assert float(row["dev/character_error_rate"]) == fitted.dev_score.rates["cer"]
 
 
-def test_of_equal_word_error_rates_characters_decide(tmp_path, cuts):
-    recognizer, position = Training(tmp_path, cuts, [ALL]).recognizer, Position(best=1.0, best_beside=0.5)
-    recognizer.position = position
-    for error_rates, better in (((1.0, 0.4), True), ((1.0, 0.5), False), ((0.9, 0.6), True), ((1.1, 0.1), False)):
-        recognizer.error_rates = dict(zip(("wer", "cer"), error_rates))
-        recognizer.error_rate = error_rates[0]
-        assert recognizer.is_better() == better
-    recognizer.error_rate, position.best_beside = 1.0, None
-    assert not recognizer.is_better(), "a run from before there was a rate beside it goes on as it did"
+def test_of_equal_word_error_rates_characters_decide():
+    position = Position(best=1.0, best_beside=0.5)
+    for words, characters, better in ((1.0, 0.4, True), (1.0, 0.5, False), (0.9, 0.6, True), (1.1, 0.1, False)):
+        assert DevScore(0.0, {"wer": words, "cer": characters}, 0.0).is_better(position) == better
+    tied = DevScore(0.0, {"wer": 1.0, "cer": 0.1}, 0.0)
+    assert not tied.is_better(Position(best=1.0)), "the checkpoint is from before the further rate was kept"
+    assert not DevScore(0.0, {"per": 1.0}, 0.0).is_better(position) and tied.is_better(Position())
 
 
 def test_an_error_that_is_no_lack_of_memory_is_not_swallowed(tmp_path, cuts):

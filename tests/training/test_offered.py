@@ -11,11 +11,12 @@ import torch
 
 from asr.config.settings import CONF, ONE_OF, check_overrides, compose, groups
 from asr.errors import UserError
+from asr.inference.decoders.greedy import Greedy
 from asr.inference.transcription.files import Request, transcribe_files
 from asr.model.checkpoint import open_checkpoint, read_tensors
 from asr.runtime.precision import precision_of
 from asr.training.job import train
-from asr.training.module import Recognizer
+from asr.training.stepping import StepGradients
 from scripts.soak_resume import differences, logged
 from tests.support.tiny_corpus import tiny_corpus
 
@@ -122,24 +123,18 @@ def test_a_precision_is_kept_where_a_training_goes_on_and_its_model_is_used(corp
 @pytest.mark.parametrize("precision", TRAINED)
 def test_losses_and_what_decoders_see_are_float32_or_more(corpus, tmp_path, precision, monkeypatch):
     seen = {}
-    backward, scored = Recognizer._backward, Recognizer.scored
+    backward, decode = StepGradients.backward, Greedy.__call__
 
-    def watched(self, loss):
+    def watched_backward(self, loss):
         seen["loss"] = loss.dtype
         return backward(self, loss)
 
-    def watched_too(self, batch):
-        decoder = self.decoder
-        self.decoder = lambda emissions, lengths: [seen.update(emissions=emissions.dtype), decoder(emissions, lengths)][
-            1
-        ]
-        try:
-            return scored(self, batch)
-        finally:
-            self.decoder = decoder
+    def watched_decode(self, emissions, lengths):
+        seen["emissions"] = emissions.dtype
+        return decode(self, emissions, lengths)
 
-    monkeypatch.setattr(Recognizer, "_backward", watched)
-    monkeypatch.setattr(Recognizer, "scored", watched_too)
+    monkeypatch.setattr(StepGradients, "backward", watched_backward)
+    monkeypatch.setattr(Greedy, "__call__", watched_decode)
     trained(
         corpus, tmp_path / "run", "units=characters", "logger=none", f"trainer.precision={precision}", "max_epochs=1"
     )

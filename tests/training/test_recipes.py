@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from asr.config.settings import compose, groups, knobs_of, plain
 from asr.model.network import Model
-from asr.training.job import describe
+from asr.training.setup import describe
 
 # recipe: attention, layers, its knobs; for those that are fine-tuned, the recipe they start from
 WSJ = {
@@ -62,7 +62,7 @@ def test_a_recipe_has_the_papers_hyper_parameters(corpus, recipe):
     assert (config.corpus.name, config.features.mels, config.loss.name) == (corpus, mels, "ctc")
     assert config.optimizer._target_ == "torch.optim.RAdam" and config.optimizer.decoupled_weight_decay
     assert config.optimizer.weight_decay == 0.01 and config.trainer.gradient_clip_val == 10.0
-    assert config.schedule._target_ == "asr.training.schedules.Plateau"
+    assert config.schedule.name == "plateau"
     assert config.trainer.find_batch and config.trainer.validations == config.max_epochs
     if source is None:
         assert config.optimizer.lr == rate and config.init_from is None

@@ -6,7 +6,10 @@ import shutil
 import signal
 
 import pytest
+import torch
+import yaml
 
+from asr.model.checkpoint import read_tensors
 from scripts.soak_resume import SMALL, differences, finish, logged, soak, start, wait_for_a_validation
 
 SETTINGS = [
@@ -53,7 +56,7 @@ def test_a_last_checkpoint_that_the_disk_has_spoilt_is_named_and_the_one_before_
     last = place / "spoilt/checkpoints/last.ckpt"
     last.write_bytes(last.read_bytes()[:5000])
     code, said = resume(place, "resume=spoilt")
-    assert code == 0 and "Going on from the checkpoint before it" in said
+    assert code == 0 and "Resuming from the checkpoint before it" in said
     assert differences(place / "undisturbed", place / "spoilt") == []
 
 
@@ -80,6 +83,21 @@ def test_a_run_that_was_moved_and_made_longer_goes_on_from_anywhere_as_it_was_to
     assert list(tmp_path.iterdir()) == [], "the corpus is found where the run was started"
 
 
+def test_a_run_from_before_there_were_heads_and_named_schedules_resumes_with_the_same_losses(place):
+    shutil.copytree(place / "undisturbed", place / "older")
+    config = yaml.safe_load((place / "older/config.yaml").read_text())
+    del config["head"], config["schedule"]["name"], config["schedule"]["smallest"]
+    config["schedule"]["_target_"] = "asr.schedules.Plateau"
+    (place / "older/config.yaml").write_text(yaml.safe_dump(config))
+    content = read_tensors(place / "older/checkpoints/previous.ckpt")
+    heads = [name for name in content["state_dict"] if name.startswith("model.head.")]
+    assert heads == ["model.head.weight", "model.head.bias"], "what a linear layer was called that stood there then"
+    del content["asr"]["description"]["head"], content["asr"]["position"]["best_beside"]
+    torch.save(content, place / "older/checkpoints/last.ckpt")
+    assert "resuming after step" in resume(place, "resume=older")[1]
+    assert differences(place / "undisturbed", place / "older") == []
+
+
 @pytest.mark.parametrize("spoil", ["setting", "fingerprint", "code", "checkpoints", "processes"])
 def test_what_cannot_go_on_is_refused_with_a_sentence(place, spoil):
     run = place / f"refused-{spoil}"
@@ -87,7 +105,7 @@ def test_what_cannot_go_on_is_refused_with_a_sentence(place, spoil):
     (run / "metrics.csv").write_text("untouched")
     more, sentence = [], ""
     if spoil == "setting":
-        more, sentence = ["encoder.layers=2"], "a run goes on with the settings that it was started with"
+        more, sentence = ["encoder.layers=2"], "encoder.layers=2 cannot be changed in a run that was already started"
     elif spoil == "fingerprint":
         text = (run / "environment.json").read_text()
         (run / "environment.json").write_text(re.sub(r'"data_fingerprint": "\w+"', '"data_fingerprint": "other"', text))
@@ -103,7 +121,7 @@ def test_what_cannot_go_on_is_refused_with_a_sentence(place, spoil):
     else:
         text = (run / "config.yaml").read_text().replace("devices: 1", "devices: 2")
         (run / "config.yaml").write_text(text)
-        sentence = "was written by 1 processes, and 2 are going on"
+        sentence = "was written by 1 processes, and 2 are resuming it"
     code, said = resume(place, f"resume={run.name}", *more)
     assert code == 2 and sentence in said
     assert (run / "metrics.csv").read_text() == "untouched"

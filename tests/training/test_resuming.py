@@ -1,4 +1,4 @@
-"""Going on with a run: with its own settings, few of which may be changed, and without running what its folder names."""
+"""Resuming a run: with its own settings, few of which may be changed, and without running code that its folder names."""
 
 import copy
 import functools
@@ -78,10 +78,19 @@ def test_the_same_folder_may_be_named_twice_in_different_words(run):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["resume=nowhere"], "There is no run at nowhere to go on with."),
-        (["resume=runs"], "runs holds no run to go on with: it has no config.yaml."),
-        (["resume=runs/mine", "run=other"], "resume=… goes on in the run's own folder; leave run=… out."),
-        (["-m", "resume=runs/mine"], "resume=… goes on with one run; leave --multirun out."),
+        (
+            ["resume=nowhere"],
+            "resume=nowhere: there is no such folder. Name the folder of a run, such as runs/wsj/full/…",
+        ),
+        (["resume=runs"], "resume=runs: this folder holds no run, as it has no config.yaml. Name the folder of a run."),
+        (
+            ["resume=runs/mine", "run=other"],
+            "run=… is not the folder that resume=… names, where a run stays: leave run=… out.",
+        ),
+        (
+            ["-m", "resume=runs/mine"],
+            "--multirun does not work with resume=…, which resumes a single run: leave --multirun out.",
+        ),
     ],
 )
 def test_what_cannot_be_resumed_is_said(run, arguments, sentence):
@@ -131,7 +140,7 @@ def test_what_makes_a_training_another_one_is_refused_with_what_may_be_changed(r
     config.resume = str(run)
     with pytest.raises(UserError) as refused:
         resumed_config(config, [f"resume={run}", typed])
-    for words in (f"{typed}: a run goes on with the settings", *CHANGEABLE, f"init_from={run}"):
+    for words in (f"{typed} cannot be changed in a run that was already started", *CHANGEABLE, f"init_from={run}"):
         assert words in str(refused.value)
 
 
@@ -164,8 +173,8 @@ def test_a_place_that_holds_signs_of_an_interpolation_is_not_interpolated(folder
     ("typed", "sentence"),
     [
         (["++corpus.pth=x"], "corpus=folder, which runs/mine was trained on, has no setting 'pth': did you mean path"),
-        (["corpus=spoken"], "corpus=spoken: a run goes on with the settings"),
-        (["corpus=folder", "corpus.path=x", "corpus.seed=2"], "corpus.seed=2: a run goes on with the settings"),
+        (["corpus=spoken"], "corpus=spoken cannot be changed in a run"),
+        (["corpus=folder", "corpus.path=x", "corpus.seed=2"], "corpus.seed=2 cannot be changed in a run"),
     ],
 )
 def test_another_corpus_than_that_of_the_run_is_refused(folder_run, typed, sentence):
@@ -180,6 +189,24 @@ def test_settings_that_came_after_a_run_was_started_have_their_defaults(run):
     write(run, saved)
     config = resumed(run)
     assert config.moving_average is None and config.watch.skip_nonfinite == 10 and config.trainer.find_batch is False
+
+
+@pytest.mark.parametrize("module", ["asr.schedules", "asr.training.schedules"])
+@pytest.mark.parametrize("schedule", ["Constant", "Cosine", "Plateau"])
+def test_a_schedule_that_an_older_run_names_by_its_class_is_found_by_its_name(run, module, schedule):
+    saved = saved_in(run)
+    saved["schedule"] = {"_target_": f"{module}.{schedule}", "warmup_steps": 7}
+    write(run, saved)
+    assert resumed(run).schedule == {"name": schedule.lower(), "warmup_steps": 7}
+
+
+@pytest.mark.parametrize("target", ["asr.schedules.Linear", "my.asr.schedules.Cosine", "asr.schedules.Cosine.factor"])
+def test_any_other_class_of_a_schedule_is_refused(run, target):
+    saved = saved_in(run)
+    saved["schedule"] = {"_target_": target}
+    write(run, saved)
+    with pytest.raises(UserError, match=f"_target_ names '{target}'"):
+        resumed(run)
 
 
 def test_a_run_from_before_there_was_a_choice_is_scored_as_it_was(run):
@@ -205,7 +232,7 @@ def test_code_that_conf_does_not_name_is_refused_wherever_it_hides(run, place, t
     else:
         saved |= planted
     write(run, saved)
-    with pytest.raises(UserError, match="not in conf/.* not run") as refused:
+    with pytest.raises(UserError, match="which conf/ does not, so it is not run: ") as refused:
         resumed(run)
     assert f"_target_ names {target!r}" in str(refused.value) and str(run / "config.yaml") in str(refused.value)
 
@@ -215,7 +242,7 @@ def test_an_interpolation_in_a_saved_configuration_is_refused(run, planted):
     saved = saved_in(run)
     saved["corpus"]["text"] = [planted]
     (run / "config.yaml").write_text(yaml.safe_dump(saved))
-    with pytest.raises(UserError, match="is not a plain value") as refused:
+    with pytest.raises(UserError, match="is an interpolation. Write the value itself.") as refused:
         resumed(run)
     assert "corpus.text" in str(refused.value)
 
@@ -253,7 +280,10 @@ def test_the_same_plan_goes_on():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"ranks": 1}, "last.ckpt was written by 1 processes, and 2 are going on: .* Use as many as before."),
+        (
+            {"ranks": 1},
+            "last.ckpt was written by 1 processes, and 2 are resuming it: .* Set trainer.devices and trainer.num_nodes for 1.",
+        ),
         ({"frames": "other"}, "utterances or their durations have changed. Start a new run with init_from=…"),
         ({"seed": 2, "batch_frames": 3}, r"last.ckpt was written with other batches \(seed, batch_frames\)."),
         ({"memory": {"fixed": 1.0}}, r"other batches \(memory\)"),

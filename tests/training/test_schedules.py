@@ -2,7 +2,9 @@
 
 import pytest
 
-from asr.training.schedules import Constant, Cosine, Plateau
+from asr.training.schedules.constant import Constant
+from asr.training.schedules.cosine import Cosine
+from asr.training.schedules.plateau import Plateau
 
 
 def test_warm_up_rises_in_even_steps_to_the_base_rate():
@@ -10,7 +12,7 @@ def test_warm_up_rises_in_even_steps_to_the_base_rate():
     assert [schedule.factor(step, 0.0) for step in range(5)] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
 
 
-def test_the_cosine_ends_at_its_final_share_and_is_half_way_in_the_middle():
+def test_the_cosine_is_half_way_in_the_middle_and_ends_at_its_final_share():
     schedule = Cosine(warmup_steps=0, final=0.1)
     assert schedule.factor(0, 0.0) == pytest.approx(1.0)
     assert schedule.factor(50, 0.5) == pytest.approx(0.55)
@@ -26,7 +28,7 @@ def test_the_plateau_drops_only_after_patience_validations_without_a_new_best():
     assert factors == [1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
 
 
-def test_a_plateau_goes_on_from_its_state():
+def test_a_plateau_resumes_from_its_state():
     first, second = Plateau(patience=1), Plateau(patience=1)
     for loss in (1.0, 1.0):
         first.observe(loss)

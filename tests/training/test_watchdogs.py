@@ -55,7 +55,7 @@ def test_so_many_bad_batches_are_skipped_and_the_next_one_stops_the_training_wit
     with pytest.raises(UserError) as stopped:
         bad(watchdogs, 3)
     for words in (
-        "step 4", "3 batches like this were skipped already", "watch.skip_nonfinite=3", "optimizer.lr",
+        "step 4", "3 such batches were skipped already", "watch.skip_nonfinite=3", "optimizer.lr",
         "schedule.warmup_steps", "gradient_clip_val", "trainer.precision=32-true", "check_data.py",
     ):  # fmt: skip
         assert words in str(stopped.value)
@@ -130,7 +130,7 @@ def test_waiting_for_data_is_reported_once_and_only_where_it_was_measured_long_e
     watchdogs.waited(0.34, 60.0, 3)
     watchdogs.waited(0.5, 60.0, 3)
     assert said == [
-        "34% of the time is spent waiting for data. Raise data.workers (now 3), or keep the audio on a faster disk."
+        "34% of the time is spent waiting for data. Raise data.workers (now 3), or put the audio on a faster disk."
     ]
 
 

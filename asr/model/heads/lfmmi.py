@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
-from asr.kernels.numerators import Numerators
+from asr.model.graphs.numerator import NumeratorBuilder
 from asr.model.heads.linear import LinearHead
 from asr.model.topologies import topologies
 from asr.text.phones.model import PhoneLm, uniform
@@ -35,20 +34,15 @@ class Lfmmi(LinearHead):
         self._lm = lm
         self.loss.prepare(self.topology, lm)
 
-    def forward(
-        self,
-        hidden: Tensor,
-        lengths: Tensor,
-        targets: Tensor,
-        target_lengths: Tensor,
-        graphs: Numerators | None = None,
-    ) -> Tensor:
-        """See `Head.forward`. graphs: what may have been said (`build`); None: the targets alone, without silences."""
+    def loss_and_emissions(self, hidden: Tensor, lengths: Tensor, *spoken: Any) -> tuple[Tensor, Tensor]:
+        """See `Head.loss_and_emissions`. spoken: targets, their lengths, and the graphs of what may have been said (`build`);
+        without those the targets alone, without silences.
+        """
         if self._lm is None:
             self.prepare(uniform(self.units))
-        return self.loss(self.emissions(hidden), lengths, targets, target_lengths, graphs)
+        return super().loss_and_emissions(hidden, lengths, *spoken)
 
     @property
-    def build(self) -> Callable:
+    def build(self) -> NumeratorBuilder:
         """Slots of an utterance → its numerator, for the processes that read data."""
         return self.loss.build

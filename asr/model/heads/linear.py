@@ -24,14 +24,23 @@ class LinearHead(Head):
     def __init__(self, dim: int, outputs: int, loss: dict[str, Any]):
         super().__init__()
         linear = nn.Linear(dim, outputs)
-        # named as in checkpoints from before there were heads: head.weight, head.bias
+        # named as in checkpoints that predate heads: head.weight, head.bias
         self.weight, self.bias = linear.weight, linear.bias
         self.loss = losses.create(loss)
         if self.loss.head != self.name:
             raise UserError(f"loss={self.loss.name} needs head={self.loss.head}, not head={self.name}.")
 
+    def forward(self, hidden: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor, *more: Any) -> Tensor:
+        """See `Head.forward`. more: further arguments of the loss."""
+        return self.loss_and_emissions(hidden, lengths, targets, target_lengths, *more)[0]
+
+    def loss_and_emissions(self, hidden: Tensor, lengths: Tensor, *spoken: Any) -> tuple[Tensor, Tensor]:
+        """See `Head.loss_and_emissions`."""
+        emissions = self.emissions(hidden)
+        return self.loss(emissions, lengths, *spoken), emissions
+
     def emissions(self, hidden: Tensor) -> Tensor:
-        """See `Head.emissions`; float64 where the weights are, float32 elsewhere."""
+        """See `Head.emissions`; float64 for float64 weights, float32 otherwise."""
         logits = in_rows(lambda rows: F.linear(rows, self.weight, self.bias), hidden)
         return at_least_float32(logits).log_softmax(dim=-1)
 

@@ -25,7 +25,7 @@ from asr.model.network import Model
 from asr.scoring import align, score_utterance, summarize
 from asr.scoring.metric import Metric, summarize_in
 from asr.text.units import units
-from asr.training.job import describe
+from asr.training.setup import describe
 
 RATE = 16000
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "house", "river"]
