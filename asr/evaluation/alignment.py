@@ -75,7 +75,7 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
     decoder = None
     if hypotheses:
         settings = with_tuned(checkpoint, request.decoder, request.decoder_typed)
-        decoder = decoders.create(settings).bind(checkpoint.units).with_confidences()
+        decoder = decoders.create(settings).bind_to(checkpoint.units, checkpoint.model.topology).with_confidences()
     split, corpus, own = load_split(checkpoint, request)
     place = request.split if own else f"{corpus.name}-{request.split}"
     folder = Path(request.output) if request.output else checkpoint.home / "alignments" / place

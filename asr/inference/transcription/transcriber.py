@@ -49,7 +49,7 @@ class Transcriber:
     @functools.cached_property
     def reader(self) -> Reader:
         """Loads what the decoder needs; graphs take seconds."""
-        decoder = self.unbound.bind(self.units)
+        decoder = self.unbound.bind_to(self.units, self.model.topology)
         if self.request.format in CONFIDENT:
             decoder = decoder.with_confidences()
         longest = self.cutting.grid.emissions(self.request.segment_seconds)

@@ -27,6 +27,7 @@ class Lfmmi(LinearHead):
         spelled = topologies.create(topology or {"name": "chain"}, units=units)
         super().__init__(dim, spelled.outputs, loss or {"name": "lfmmi"})
         self.topology, self.units = spelled, units
+        self.loss.topology = spelled
         self._lm: PhoneLm | None = None
 
     def prepare(self, lm: PhoneLm) -> None:

@@ -20,6 +20,7 @@ from asr.runtime.arithmetic import exact_products, one_thread
 from asr.runtime.precision import at_least_float32
 from asr.text.phones.estimation import Shape
 from asr.text.phones.model import PhoneLm
+from asr.text.units import Saying
 
 PRONUNCIATIONS = ("all", "first")
 
@@ -65,8 +66,9 @@ class Lfmmi(Loss):
                 raise UserError(f"loss.{key}={value!r} must be a number from 0 to {most}.")
         if pronunciations not in PRONUNCIATIONS:
             raise UserError(f"loss.pronunciations={pronunciations!r}: one of {', '.join(PRONUNCIATIONS)}.")
-        self.edge, self.between, self.pronunciations = edge, between, pronunciations
+        self.saying = Saying(edge, between, pronunciations)
         self.leak, self.l2 = leak, l2
+        self.topology: Topology | None = None
         self.build: NumeratorBuilder | None = None
 
     def prepare(self, topology: Topology, lm: PhoneLm) -> None:

@@ -38,16 +38,13 @@ class Chain(Topology):
         self.table = classes(units, contexts) if self.by_context else np.tile(np.arange(units) - 1, (units, 1))
         self.outputs = self.pdfs * (int(self.table.max()) + 1)
 
-    @classmethod
-    def settled(cls, settings: Mapping[str, Any], pairs: np.ndarray) -> dict[str, Any]:
-        """The settings with the pairs of phones that have outputs of their own. pairs: (units, units) expected counts."""
-        settings = dict(settings)
-        if settings.get("context") == "left" and settings.get("min_count"):
-            frequent = pairs >= settings["min_count"]
-            settings["contexts"] = [
-                " ".join(map(str, np.flatnonzero(frequent[:, phone]).tolist())) for phone in range(1, len(pairs))
-            ]
-        return settings
+    @staticmethod
+    def contexts_of(settings: Mapping[str, Any], pairs: np.ndarray) -> tuple[str, ...] | None:
+        """The setting `contexts` by `min_count`; None for all of them. pairs: (units, units) expected counts."""
+        if settings.get("context") != "left" or not settings.get("min_count"):
+            return None
+        frequent = pairs >= settings["min_count"]
+        return tuple(" ".join(map(str, np.flatnonzero(column).tolist())) for column in frequent.T[1:])
 
     def spell(self, graph: PhoneGraph) -> Graph:
         """See `Topology.spell`."""

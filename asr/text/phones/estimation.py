@@ -34,10 +34,11 @@ class Shape:
             raise UserError(f"loss.extra={self.extra!r} must be a whole number, at least 0.")
 
 
-def estimate(counts: Counts, shape: Shape, topology: str = "any") -> PhoneLm:
+def estimate(counts: Counts, shape: Shape, topology: str = "any", contexts: tuple[str, ...] | None = None) -> PhoneLm:
     """The most likely model of a shape: every n-gram counts for the longest history that is a state.
 
-    There is no smoothing and no back-off. counts: of the shape's order. topology: what it is for.
+    There is no smoothing and no back-off. counts: of the shape's order. topology, contexts: what it is for,
+    see `PhoneLm`.
     """
     tables = by_length(counts)
     histories = Histories(chosen(tables, counts.units, shape), counts.units, shape.order)
@@ -51,7 +52,9 @@ def estimate(counts: Counts, shape: Shape, topology: str = "any") -> PhoneLm:
         idle = np.isin(state, lacking)
         ngrams = np.concatenate([ngrams, state[idle] * counts.units + keys[idle] % counts.units])
         expected = np.concatenate([expected, mass[idle]])
-    return dataclasses.replace(connected(histories.model(*summed(ngrams, expected))), topology=topology)
+    return dataclasses.replace(
+        connected(histories.model(*summed(ngrams, expected))), topology=topology, contexts=contexts
+    )
 
 
 def by_length(counts: Counts) -> dict[int, tuple[np.ndarray, np.ndarray]]:

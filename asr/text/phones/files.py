@@ -4,6 +4,7 @@
     topology chain
     order 4
     units <blank> AA AE AH …
+    contexts all
     <s>
      AH -2.302585092994046
      SIL -0.2231435513142097
@@ -38,6 +39,7 @@ AGAIN = "take it from the model or the run again"
 def lines_of(lm: PhoneLm, symbols: Sequence[str]) -> str:
     """The content of the file. symbols: of the units."""
     head = [f"{MAGIC} {VERSION}", f"topology {lm.topology}", f"order {lm.order}", f"units {' '.join(symbols)}"]
+    head.append("contexts all" if lm.contexts is None else f"contexts {','.join(lm.contexts)}")
     first = np.searchsorted(lm.sources, np.arange(len(lm.histories) + 1))
     phones, weights, ends = lm.phones.tolist(), lm.weights.tolist(), lm.ends.tolist()
     body = []
@@ -68,20 +70,22 @@ def read_phone_lm(path: Path, symbols: Sequence[str]) -> PhoneLm:
     """
     path = Path(path)
     lines = checked_lines(path)
-    fields = dict(line.split(" ", 1) for line in lines[1:4] if " " in line)
-    if list(fields) != ["topology", "order", "units"] or fields["order"] not in ("2", "3", "4"):
-        raise UserError(f"{path}: its first lines must give topology, order and units: {AGAIN}.")
+    fields = dict(line.split(" ", 1) for line in lines[1:5] if " " in line)
+    if list(fields) != ["topology", "order", "units", "contexts"] or fields["order"] not in ("2", "3", "4"):
+        raise UserError(f"{path}: its first lines must give topology, order, units and contexts: {AGAIN}.")
     if fields["units"].split(" ") != list(symbols):
         raise UserError(
             f"{path} is a phone language model over other units ({len(fields['units'].split())} of them) than the model's "
             f"{len(symbols)}: it belongs to another model."
         )
     try:
-        return parsed(lines[4:-1], list(symbols), int(fields["order"]), fields["topology"])
+        lm = parsed(lines[5:-1], list(symbols), int(fields["order"]))
     except (ValueError, KeyError, IndexError) as error:
         raise UserError(
             f"{path} holds a line that is no history and no phone with its weight ({error}): {AGAIN}."
         ) from None
+    contexts = None if fields["contexts"] == "all" else tuple(fields["contexts"].split(","))
+    return dataclasses.replace(lm, topology=fields["topology"], contexts=contexts)
 
 
 def checked_lines(path: Path) -> list[str]:
@@ -107,7 +111,7 @@ def checked_lines(path: Path) -> list[str]:
     return lines
 
 
-def parsed(lines: Sequence[str], symbols: list[str], order: int, topology: str) -> PhoneLm:
+def parsed(lines: Sequence[str], symbols: list[str], order: int) -> PhoneLm:
     ids = {symbol: number for number, symbol in enumerate(symbols)}
     histories: list[tuple[int, ...]] = []
     ends: list[float] = []
@@ -129,7 +133,7 @@ def parsed(lines: Sequence[str], symbols: list[str], order: int, topology: str) 
     arcs = np.array([sources, phones], dtype=np.int64).reshape(2, -1)
     nothing = np.zeros(0, dtype=np.int64)
     states = tuple(histories)
-    lm = PhoneLm(len(symbols), order, topology, states, arcs[0], arcs[1], nothing, np.array(weights), np.array(ends))
+    lm = PhoneLm(len(symbols), order, "any", states, arcs[0], arcs[1], nothing, np.array(weights), np.array(ends))
     targets = [lm.after(source, phone) for source, phone in zip(sources, phones)]
     if None in targets:
         raise ValueError("a phone leads to no history")

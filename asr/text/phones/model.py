@@ -21,7 +21,8 @@ class PhoneLm:
     units: how many, the blank (0) included. order: a history has at most order - 1 phones. histories: of each state its last
     phones; that of state 0, before a sentence, is (START,). After a phone comes the longest history that is a state and that
     the phones so far end in. topology: what it is for, by the label of a topology (`asr.model.topologies`). sources, phones,
-    targets: (arcs,) int64, sorted by state and phone. weights: (arcs,) and ends: (states,) float64.
+    targets: (arcs,) int64, sorted by state and phone. weights: (arcs,) and ends: (states,) float64. contexts: which pairs of
+    phones have outputs of their own, as topologies have it; None where that does not matter, or all do.
     """
 
     units: int
@@ -33,6 +34,7 @@ class PhoneLm:
     targets: np.ndarray
     weights: np.ndarray
     ends: np.ndarray
+    contexts: tuple[str, ...] | None = None
 
     @functools.cached_property
     def states(self) -> dict[tuple[int, ...], int]:

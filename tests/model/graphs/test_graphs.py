@@ -88,13 +88,14 @@ def test_outputs_are_those_of_the_definition(name, settings):
 
 def test_rare_pairs_of_phones_share_the_outputs_of_their_phone():
     chain, pairs = topologies.get("chain"), np.array([[0, 9, 0, 9], [0, 9, 9, 1], [0, 1, 9, 9], [0, 9, 9, 1]])
-    settings = chain.settled({"name": "chain", "context": "left", "min_count": 5}, pairs)
+    settings = {"name": "chain", "context": "left", "min_count": 5}
+    settings["contexts"] = list(chain.contexts_of(settings, pairs))
     assert settings["contexts"] == ["0 1 3", "1 2 3", "0 2"]
     topology = topologies.create(settings, units=UNITS)
     # for each phone one class for all rare pairs, and one for each other
     assert topology.table[:, 1].tolist() == [1, 2, 0, 3] and topology.table[:, 3].tolist() == [9, 8, 10, 8]
     assert topology.outputs == 2 * 11
-    assert chain.settled({"name": "chain"}, pairs) == {"name": "chain"}
+    assert chain.contexts_of({"name": "chain"}, pairs) is None
     for damaged in (["0"], ["0", "1", "7"]):
         with pytest.raises(UserError, match="contexts"):
             topologies.create({**settings, "contexts": damaged}, units=UNITS)

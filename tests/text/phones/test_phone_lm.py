@@ -1,5 +1,6 @@
 """Phone language models: expected counts by enumeration, exact sums, and the file."""
 
+import dataclasses
 import itertools
 import math
 
@@ -107,15 +108,23 @@ def test_silence_is_optional_around_words_and_between_them():
     assert word([(1,), (2,), (1,)]) == ((0.5, (1,)), (0.5, (2,)))
 
 
-@pytest.mark.parametrize("lm", [*map(model, SHAPES), uniform(UNITS)], ids=range(5))
+TIED = dataclasses.replace(model(), topology="chain-left", contexts=("0 1", "", "2"))
+
+
+@pytest.mark.parametrize("lm", [*map(model, SHAPES), uniform(UNITS), TIED], ids=range(6))
 def test_a_file_holds_the_model_exactly_and_is_the_same_each_time(tmp_path, lm):
     file = tmp_path / "phone_lm.txt"
     write_phone_lm(file, lm, SYMBOLS)
     again = read_phone_lm(file, SYMBOLS)
-    assert again.histories == lm.histories and (again.units, again.order, again.topology) == (
-        lm.units,
-        lm.order,
-        lm.topology,
+    assert (
+        again.contexts == lm.contexts
+        and again.histories == lm.histories
+        and (again.units, again.order, again.topology)
+        == (
+            lm.units,
+            lm.order,
+            lm.topology,
+        )
     )
     for name in ("sources", "phones", "targets", "weights", "ends"):
         assert np.array_equal(getattr(again, name), getattr(lm, name))
@@ -162,7 +171,7 @@ def test_a_lines_that_say_nothing_are_refused_though_their_digest_fits(tmp_path)
     file = tmp_path / "phone_lm.txt"
     write_phone_lm(file, model(), SYMBOLS)
     lines = file.read_text().splitlines()[:-1]
-    for number, line in itertools.product((4, 5), ("X", " A", " A much", "", " X -1.0")):
+    for number, line in itertools.product((5, 6), ("X", " A", " A much", "", " X -1.0")):
         text = "\n".join([*lines[:number], line, *lines[number + 1 :], ""])
         file.write_text(f"{text}sha256 {hashlib.sha256(text.encode()).hexdigest()}\n")
         with pytest.raises(UserError, match="no history and no phone"):
