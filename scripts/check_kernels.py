@@ -41,10 +41,15 @@ sys.path.insert(0, str(ROOT))
 from asr import kernels  # noqa: E402
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
 from asr.kernels.clustered import clustered_attention, improved_clustered_attention  # noqa: E402
+from asr.kernels.denominator import denominator_posteriors  # noqa: E402
 from asr.kernels.dispatch import Step, use  # noqa: E402
 from asr.kernels.hashing import draw_planes  # noqa: E402
 from asr.kernels.lsh import draw_rotations, lsh_attention  # noqa: E402
 from asr.kernels.topk import topk_attention  # noqa: E402
+from asr.model.graphs.denominator import denominator  # noqa: E402
+from asr.model.graphs.tensors import make_denominator  # noqa: E402
+from asr.model.topologies import topologies  # noqa: E402
+from asr.text.phones.model import uniform  # noqa: E402
 
 BITS, ITERATIONS = 63, 10
 # Bytes of shared memory that one program can have on an A100 (sm_80), H100 or H200 (sm_90), B200 (sm_100).
@@ -124,8 +129,23 @@ def top(topk: int) -> Case:
     return Case(f"topk-{topk}", topk_attention, arguments)
 
 
+def all_sentences(phones: int) -> Case:
+    """LF-MMI's denominator over a bigram of so many phones; dim stands for nothing."""
+
+    def arguments(inputs: Inputs) -> tuple[Any, ...]:
+        topology = topologies.create({"name": "chain"}, units=phones + 1)
+        graph = topology.spell(denominator(uniform(phones + 1)))
+        device = torch.device(inputs.device)
+        tensors = make_denominator(graph, topology.outputs, 1e-5, torch.float32, device, "dense")
+        lengths = inputs.lengths()
+        lengths = torch.tensor([inputs.time] * 2, device=device) if lengths is None else lengths
+        return torch.zeros(2, inputs.time, topology.outputs, device=device), lengths, tensors
+
+    return Case(f"denominator-{phones}", denominator_posteriors, arguments)
+
+
 # A new step is one line here; `steps_without_case` finds those that were forgotten.
-CASES = [clustered(100), improved_clustered(100, 32), lsh(1, 32), lsh(4, 32), top(32)]
+CASES = [clustered(100), improved_clustered(100, 32), lsh(1, 32), lsh(4, 32), top(32), all_sentences(40)]
 MORE_CASES = [
     *(clustered(clusters) for clusters in (1, 25, 400, 1024)),
     *(improved_clustered(*settings) for settings in ((1, 1), (25, 16), (400, 64), (1024, 128))),
@@ -160,11 +180,16 @@ def steps_without_case(cases: Iterable[Case]) -> list[str]:
 
 
 def forward_and_backward(case: Case, inputs: Inputs) -> tuple[Tensor, ...]:
-    """Runs a step on Triton kernels; returns its output and the gradient of every tensor that has one."""
+    """Runs a step on Triton kernels; returns its output and the gradient of every tensor that has one.
+
+    A step none of whose arguments has a gradient returns gradients itself.
+    """
     arguments = case.arguments(inputs)
     leaves = [x for x in arguments if isinstance(x, Tensor) and x.requires_grad]
     with use("triton"):
         output = case.step(*arguments)
+        if not leaves:
+            return output
         return output, *torch.autograd.grad(output, leaves, torch.randn_like(output))
 
 

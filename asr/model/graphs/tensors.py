@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.kernels.denominator import Denominator
+from asr.kernels.denominator import SLICE, Arcs, Denominator
 from asr.kernels.numerators import Numerators
 from asr.model.graphs.denominator import occupancy
 from asr.model.graphs.graph import Graph
@@ -56,7 +56,10 @@ def table(row: np.ndarray, at: np.ndarray, other: np.ndarray, weights: np.ndarra
 def make_denominator(
     graph: Graph, outputs: int, leak: float, dtype: torch.dtype, device: torch.device, form: str | None = None
 ) -> Denominator:
-    """The graph on a device. form: of its matrices, "sparse" or "dense"; None: what is fast there."""
+    """The graph on a device. form: of its matrices, "sparse" or "dense"; None: what is fast there.
+
+    Of the dense form there are also the arcs sorted for Triton kernels.
+    """
     form = form or ("sparse" if device.type == "cpu" and torch.backends.mkl.is_available() else "dense")
 
     def column(values: np.ndarray) -> Tensor:
@@ -86,4 +89,34 @@ def make_denominator(
         entered=matrix(graph.first, states, ones, (outputs, graph.states)),
         stayed=matrix(graph.loop, states, ones, (outputs, graph.states)),
         leak=leak,
+        into=sorted_arcs(graph.targets, graph.sources, graph, device) if form == "dense" else None,
+        out_of=sorted_arcs(graph.sources, graph.targets, graph, device) if form == "dense" else None,
+    )
+
+
+def sorted_arcs(at: np.ndarray, others: np.ndarray, graph: Graph, device: torch.device) -> Arcs:
+    """See `Arcs`. at: the state that each arc of the graph adds to; others: the one that it comes from."""
+    weights, degree = np.exp(graph.weights), np.bincount(at, minlength=graph.states)
+    slices = -(-graph.states // SLICE)
+    slots = np.full(slices * SLICE, -1)
+    slots[: graph.states] = np.argsort(-degree, kind="stable")
+    # degrees fall, so that the first state of a slice has the most arcs
+    degrees = degree[slots[::SLICE]]
+    starts = (np.cumsum(degrees) - degrees) * SLICE
+    slot = np.empty(graph.states, dtype=np.int64)
+    slot[slots[: graph.states]] = np.arange(graph.states)
+    order = np.argsort(at, kind="stable")
+    number = np.arange(len(at)) - (np.cumsum(degree) - degree)[at[order]]
+    place = starts[slot[at[order]] // SLICE] + number * SLICE + slot[at[order]] % SLICE
+    filled, values = np.zeros((2, max(1, int(degrees.sum())) * SLICE))
+    filled[place], values[place] = others[order], weights[order]
+    prior = np.bincount(at, weights * occupancy(graph)[others], graph.states)
+
+    def on_device(array: np.ndarray, dtype: torch.dtype) -> Tensor:
+        return torch.from_numpy(array).to(device, dtype)
+
+    return Arcs(
+        *(on_device(array, torch.int32) for array in (slots, starts, degrees, filled)),
+        on_device(values, torch.float32),
+        on_device(prior, torch.float32),
     )
