@@ -17,14 +17,14 @@ from tests.support.tiny_phones import SHAPES, UNITS, model
 pytestmark = needs_triton
 
 
-def both(monkeypatch, name="chain", leak=1e-5, slice_=16, lengths=(7, 3, 0, 6), shape=SHAPES[3], scale=1.0):
+def both(monkeypatch, name="chain", leak=1e-5, slice_=16, lengths=(5, 2, 0), shape=SHAPES[1], scale=1.0):
     """(by kernels in float32, plainly in float64, lengths)."""
     for module in (tensors, __import__("asr.kernels.gpu.denominator", fromlist=["SLICE"])):
         monkeypatch.setattr(module, "SLICE", slice_)
     topology = topologies.create({"name": name}, units=UNITS)
     graph = topology.spell(denominator(model(shape)))
     generator = torch.Generator().manual_seed(0)
-    emissions = scale * torch.randn(len(lengths), 7, topology.outputs, generator=generator)
+    emissions = scale * torch.randn(len(lengths), 5, topology.outputs, generator=generator)
     lengths = torch.tensor(lengths)
     on_device = make_denominator(graph, topology.outputs, leak, torch.float32, torch.device(device), "dense")
     exact = make_denominator(graph, topology.outputs, leak, torch.float64, torch.device("cpu"), "dense")
@@ -33,13 +33,12 @@ def both(monkeypatch, name="chain", leak=1e-5, slice_=16, lengths=(7, 3, 0, 6), 
     return [x.cpu() for x in found], denominator_posteriors.plain(emissions.double(), lengths, exact), lengths
 
 
-@pytest.mark.parametrize("leak", [0.0, 1e-5, 0.1])
-@pytest.mark.parametrize("slice_", [16, 64])
+@pytest.mark.parametrize("leak, slice_", [(0.0, 16), (1e-5, 4), (0.1, 8)])
 def test_the_sum_and_its_gradient_are_those_of_the_plain_recursion(monkeypatch, leak, slice_):
     (total, posteriors), (exact, right), lengths = both(monkeypatch, leak=leak, slice_=slice_)
     torch.testing.assert_close(total.double(), exact, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(posteriors.double(), right, atol=1e-5, rtol=0)
-    behind = torch.arange(7) >= lengths[:, None]
+    behind = torch.arange(5) >= lengths[:, None]
     assert not posteriors[behind].any(), "frames behind an utterance take no part"
 
 
