@@ -7,9 +7,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from asr.kernels.denominator import FLOOR, SLICE, Arcs, Denominator
 from asr.kernels.gpu.common import OF_LENGTH
 from asr.kernels.gpu.launch import LARGEST_OFFSET, launch
+from asr.kernels.shared_graph import FLOOR, SLICE, Arcs, Denominator
 
 WARPS = 16
 OF_GRAPH = [*OF_LENGTH, "outputs", "states", "slices"]
@@ -82,7 +82,11 @@ def backward_kernel(
     """
     utterance = tl.program_id(0).to(tl.int64)
     length = tl.minimum(tl.maximum(tl.load(lengths + utterance), 0), time).to(tl.int32)
-    beta_of, moving_of, staying_of = betas + utterance * states, moving + utterance * states, staying + utterance * states
+    beta_of, moving_of, staying_of = (
+        betas + utterance * states,
+        moving + utterance * states,
+        staying + utterance * states,
+    )
     total, lane = tl.load(last + utterance), tl.arange(0, SLICE)
     leaks = tl.zeros([SLICE], tl.float32)
     for number in range(slices):

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.kernels.denominator import SLICE, Arcs, Denominator
 from asr.kernels.numerators import Numerators
+from asr.kernels.shared_graph import SLICE, Arcs, Denominator
 from asr.model.graphs.denominator import occupancy
 from asr.model.graphs.graph import Graph
 

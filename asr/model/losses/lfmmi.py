@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from asr.errors import UserError
-from asr.kernels.denominator import Denominator, denominator_posteriors
+from asr.kernels.denominator import denominator_posteriors
 from asr.kernels.numerators import Numerators, numerator_posteriors
+from asr.kernels.shared_graph import Denominator
 from asr.model.graphs.denominator import denominator
 from asr.model.graphs.numerator import NumeratorBuilder
 from asr.model.graphs.tensors import make_denominator, pad_numerators

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+import numpy as np
+
+from asr.model.graphs.best_path import Begun
 from asr.model.graphs.graph import Graph, PhoneGraph
 
 
@@ -31,6 +34,27 @@ class Topology(abc.ABC):
     @abc.abstractmethod
     def spell(self, graph: PhoneGraph) -> Graph:
         """The frame-level graph of a graph of phones: the same sequences with the same weights, spelled in outputs."""
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Which output each label of `transducer` reads, from label 1 on."""
+        return np.arange(self.outputs)
+
+    @abc.abstractmethod
+    def transducer(self, marks: int) -> Iterator[str]:
+        """H of a search graph H∘L∘G, from frames to units, as lines of text for kaldifst.
+
+        A unit's label is its index + 1, and it is written when it begins. marks: how many disambiguation symbols there are; their
+        labels follow those of units, and H reads nothing where the lexicon has one, so that they vanish.
+        """
+
+    @abc.abstractmethod
+    def units_of(self, labels: Sequence[int]) -> list[Begun]:
+        """The units of a path, from the labels of `transducer` that it reads, one a frame."""
+
+    @abc.abstractmethod
+    def quiet(self, silence: int | None) -> list[int]:
+        """The outputs that say that nobody speaks. silence: the unit of silence, if there is one."""
 
     @abc.abstractmethod
     def required_frames(self, labels: Sequence[int]) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from asr.errors import UserError
+from asr.model.graphs.best_path import Begun
 from asr.model.graphs.graph import Graph, PhoneGraph
 from asr.model.topologies.base import Topology
 
@@ -59,6 +60,49 @@ class Chain(Topology):
             targets=graph.targets,
             weights=graph.weights,
         )
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Labels come in pairs, of a first frame and of others, also where both have the same output."""
+        return np.arange(2 * (self.outputs // self.pdfs)) * self.pdfs // 2
+
+    def transducer(self, marks: int) -> Iterator[str]:
+        """See `Topology.transducer`. State 0 is the start; without contexts state n is unit n, with them unit n after unit m
+        is state n + units × m.
+        """
+        units = len(self.table)
+        for left in range(units if self.by_context else 1):
+            for unit in range(1 if left else 0, units):
+                state = left * units + unit
+                if unit:
+                    yield f"{state} {state} {2 * self.table[left, unit] + 2} 0"
+                for following in range(1, units):
+                    target = unit * units + following if self.by_context else following
+                    yield f"{state} {target} {2 * self.table[unit, following] + 1} {following + 1}"
+                for mark in range(marks):
+                    yield f"{state} {state} 0 {units + 1 + mark}"
+                yield f"{state}"
+
+    def units_of(self, labels: Sequence[int]) -> list[Begun]:
+        """See `Topology.units_of`: a unit begins at each label of a first frame."""
+        classes = (np.asarray(labels) - 1) // 2
+        starts = np.flatnonzero(np.asarray(labels) % 2 == 1)
+        ends = np.append(starts[1:], len(classes))
+        phones = self.phones_of_classes
+        return [Begun(*run) for run in zip(phones[classes[starts]].tolist(), starts.tolist(), ends.tolist())]
+
+    @property
+    def phones_of_classes(self) -> np.ndarray:
+        """(classes,) int64: the unit of each class of outputs."""
+        phones = np.zeros(int(self.table.max()) + 1, dtype=np.int64)
+        for phone in range(1, len(self.table)):
+            phones[self.table[:, phone]] = phone
+        return phones
+
+    def quiet(self, silence: int | None) -> list[int]:
+        """The outputs of silence."""
+        classes = [] if silence is None else np.unique(self.table[:, silence]).tolist()
+        return [self.pdfs * one + pdf for one in classes for pdf in range(self.pdfs)]
 
     def required_frames(self, labels: Sequence[int]) -> int:
         """One frame for each phone; equal neighbours need nothing between them."""

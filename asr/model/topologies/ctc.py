@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from asr.model.graphs.best_path import Begun
 from asr.model.graphs.graph import Graph, PhoneGraph
 from asr.model.topologies.base import Topology
 
@@ -44,6 +45,27 @@ class Ctc(Topology):
             targets=targets,
             weights=weights,
         )
+
+    def transducer(self, marks: int) -> Iterator[str]:
+        """See `Topology.transducer`. Between two equal units there is a blank. State 0 follows a blank, state n the unit n."""
+        for state in range(self.outputs):
+            yield f"{state} 0 1 0"
+            for unit in range(1, self.outputs):
+                yield f"{state} {unit} {unit + 1} {0 if unit == state else unit + 1}"
+            for mark in range(marks):
+                yield f"{state} {state} 0 {self.outputs + 1 + mark}"
+            yield f"{state}"
+
+    def units_of(self, labels: Sequence[int]) -> list[Begun]:
+        """See `Topology.units_of`: repeats merged, then blanks removed."""
+        path = np.asarray(labels) - 1
+        starts = np.flatnonzero(np.diff(path, prepend=-1))
+        ends = np.append(starts[1:], len(path))
+        return [Begun(*run) for run in zip(path[starts].tolist(), starts.tolist(), ends.tolist()) if run[0]]
+
+    def quiet(self, silence: int | None) -> list[int]:
+        """The blank."""
+        return [0]
 
     def required_frames(self, labels: Sequence[int]) -> int:
         """One frame for each unit, and one for the blank between two equal neighbours."""

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from asr.errors import UserError
+from asr.model.graphs.best_path import BestPath
 from asr.model.graphs.denominator import denominator, occupancy
 from asr.model.graphs.graph import fewest_frames
 from asr.model.graphs.numerator import NumeratorBuilder, numerator
 from asr.model.graphs.tensors import pad_numerators
 from asr.model.topologies import topologies
-from asr.text.phones.model import UNSEEN
+from asr.text.phones.model import UNSEEN, uniform
 from tests.support.tiny_phones import AMBIGUOUS, SENTENCES, SHAPES, UNITS, model, outputs_of, readings
 
 
@@ -105,3 +106,55 @@ def test_settings_that_cannot_be_are_answered_by_a_sentence():
     for settings in ({"context": "right"}, {"min_count": -1}, {"min_count": "x"}):
         with pytest.raises(UserError, match="topology."):
             topologies.create({"name": "chain", **settings}, units=UNITS)
+
+
+def paths_of(lines, frames):
+    """Of a transducer without marks: {labels read, one a frame: units written} of all paths of so many frames."""
+    arcs, found = {}, {}
+    for fields in (line.split() for line in lines):
+        if len(fields) == 4:
+            source, target, label, unit = map(int, fields)
+            arcs.setdefault(source, []).append((target, label, unit))
+    paths = [(0, (), ())]
+    for _ in range(frames):
+        paths = [
+            (target, (*labels, label), (*units, *([unit - 1] if unit else [])))
+            for state, labels, units in paths
+            for target, label, unit in arcs[state]
+        ]
+    for _, labels, units in paths:
+        assert labels not in found, "a sequence of labels has one reading"
+        found[labels] = units
+    return found
+
+
+@pytest.mark.parametrize(
+    "settings", [{"name": "ctc"}, {"name": "chain"}, {"name": "one"}, {"name": "chain", "context": "left"}], ids=str
+)
+def test_the_transducer_of_a_topology_reads_its_graphs_and_knows_its_units_again(settings):
+    topology = topologies.create(settings, units=UNITS)
+    for frames in (1, 2, 3):
+        found = paths_of(topology.transducer(0), frames)
+        for labels, units in found.items():
+            again = topology.units_of(labels)
+            assert tuple(one.unit for one in again) == units
+            assert all(one.start < one.end <= frames for one in again)
+            outputs = topology.columns[np.array(labels) - 1]
+            # the same frames, read by the graph of exactly these units
+            if units:
+                build = NumeratorBuilder(uniform(UNITS), topology)
+                emissions = np.full((frames, topology.outputs), -50.0)
+                emissions[range(frames), outputs] = 0
+                score, best = BestPath(build([((1.0, (unit,)),) for unit in units]), 0.0)(emissions)
+                assert score == 0 and [one.unit for one in best] == list(units)
+                if settings["name"] != "one":
+                    assert [one.start for one in best] == [one.start for one in again]
+
+
+def test_outputs_that_say_that_nobody_speaks():
+    for settings, quiet in (
+        ({"name": "ctc"}, [0]), ({"name": "chain"}, [4, 5]), ({"name": "one"}, [2]),
+        ({"name": "chain", "context": "left"}, list(range(16, 24))),
+    ):  # fmt: skip
+        assert topologies.create(settings, units=UNITS).quiet(3) == quiet
+    assert topologies.create({"name": "chain"}, units=UNITS).quiet(None) == []
