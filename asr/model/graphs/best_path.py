@@ -68,4 +68,4 @@ class BestPath:
 
 def weighted(logarithms: np.ndarray, weight: float) -> np.ndarray:
     """What cannot be stays so, whatever its weight."""
-    return np.where(np.isfinite(logarithms), weight * logarithms, -np.inf)
+    return np.multiply(weight, logarithms, out=np.full(len(logarithms), -np.inf), where=np.isfinite(logarithms))
