@@ -1,4 +1,4 @@
-"""What a user is told when the input is wrong: a sentence, never a traceback."""
+"""What users are told when their input is wrong: a sentence, never a traceback."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 class UserError(Exception):
     """A mistake in what the user gave: an option, a file, a field.
 
-    The message is shown as it is, so it says which file or field, what was expected and what to do about it.
+    The message is shown as it is: it says what is wrong, names the file or field, and ends with what to do.
     """
 
 
 class TooLong(UserError):
-    """Audio longer than the `longest` seconds that were asked for. seconds: its length, at least."""
+    """Audio longer than the `longest` seconds allowed. seconds: a lower bound of its length."""
 
     def __init__(self, path: Path | str, seconds: float, longest: float):
         super().__init__(f"{path} is longer than {longest:g} s: {seconds:.0f} s. Cut it into utterances first.")
@@ -23,11 +23,11 @@ class TooLong(UserError):
 
 
 class ArgumentError(UserError, ValueError):
-    """An argument out of range: a user's mistake on the command line, a ValueError to those who call us from Python."""
+    """An argument out of range: a user's mistake on the command line, a ValueError for callers from Python."""
 
 
 def nearest(name: str, choices: Iterable[str]) -> str:
-    """A clause that helps with a misspelt name: the nearest of `choices`, and all of them when they are few."""
+    """A clause that helps with a misspelt name: the nearest of `choices`, and all of them if they are few."""
     choices = sorted({str(choice) for choice in choices})
     close = difflib.get_close_matches(str(name), choices, n=3, cutoff=0.5)
     close = close or [choice for choice in choices if len(str(name)) > 1 and choice.startswith(str(name))][:3]
@@ -38,13 +38,13 @@ def nearest(name: str, choices: Iterable[str]) -> str:
 
 
 def listed(items: Iterable[str], most: int = 10) -> str:
-    """The first of some names with commas between, and how many more there are."""
+    """The first `most` names, separated by commas, and the number of further ones."""
     items = list(items)
     return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")
 
 
 class Stopped(Exception):
-    """A program that was asked to stop by a signal and has kept what it had. exit_code: 128 and the signal's number."""
+    """A signal asked the program to stop, and it has kept what it had. exit_code: 128 plus the signal's number."""
 
     def __init__(self, sentence: str, exit_code: int):
         super().__init__(sentence)

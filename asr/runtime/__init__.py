@@ -1,1 +1,1 @@
-"""What lies between us and the machine: devices, memory, processes, signals, files."""
+"""The machine underneath: devices, memory, processes, signals, files."""

@@ -1,4 +1,4 @@
-"""Which device the work runs on: the one place that decides between GPU and CPU."""
+"""Which device work runs on: the only place that decides between GPU and CPU."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 from asr.errors import UserError
 
-# the names that ask for a GPU where there is one: those of `device` and of Lightning's `trainer.accelerator`
+# values of `device` and of Lightning's `trainer.accelerator` that use a GPU if there is one
 GPU = ("auto", "gpu", "cuda")
 
 
@@ -16,23 +16,23 @@ def on_gpu(accelerator: str) -> bool:
 
 
 def device_of(accelerator: str) -> torch.device:
-    """This process's own GPU where the accelerator asks for one and there is one, else the CPU."""
+    """This process's own GPU if the accelerator asks for one and there is one, else the CPU."""
     return torch.device("cuda", torch.cuda.current_device()) if on_gpu(accelerator) else torch.device("cpu")
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that a user calls `name`; `auto` is a GPU where there is one.
+    """The device called `name`; `auto` is a GPU if there is one.
 
     Raises UserError for an unknown name, and for `cuda` on a machine without a GPU.
     """
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"device is auto, cpu or cuda, not {name!r}.")
     if name == "cuda" and not on_gpu(name):
-        raise UserError("device=cuda was asked for, but PyTorch sees no GPU here. Use device=cpu.")
+        raise UserError("device=cuda needs a GPU, but PyTorch sees none here: use device=cpu.")
     return device_of(name)
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for the work queued on a GPU, so that a clock read next has counted it."""
+    """Waits for the work queued on a GPU, so that a clock read afterwards includes it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

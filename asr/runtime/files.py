@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, whatever stops the process that writes them."""
+"""Files and folders that are either whole or absent, whatever stops the process that writes them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from asr.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path: Path, alone: bool = False, durable: bool = False) -> Iterator[Path]:
-    """Yields the name of a temporary file beside `path`, which takes its place when the block ends without an error.
+    """Yields the name of a temporary file beside `path`, which replaces it when the block ends without an error.
 
-    Whatever happens, `path` holds the old content or the new one, whole, and nothing else is left behind.
-    alone: no other process writes this file, so that what a killed one left half-written is overwritten.
+    Whatever happens, `path` holds the old content or the new one, whole, and no other file is left behind.
+    alone: no other process writes this file, so the half-written file of a killed process is overwritten.
     durable: the new file also survives a loss of power. Raises what the block raises, and OSError.
     """
     writer = "" if alone else f"{os.getpid()}."
@@ -33,9 +33,9 @@ def replacing(path: Path, alone: bool = False, durable: bool = False) -> Iterato
             temporary.unlink(missing_ok=True)
 
 
-def force_to_disk(place: Path) -> None:
-    """Has the system write a file, or the names in a folder, to the disk itself."""
-    handle = os.open(place, os.O_RDONLY)
+def force_to_disk(path: Path) -> None:
+    """Flushes a file, or the names in a folder, to the disk (fsync)."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -43,16 +43,16 @@ def force_to_disk(place: Path) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that is there whole or not at all. Raises OSError."""
+    """Writes a file whole or not at all. Raises OSError."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_together(contents: dict[Path, str | bytes]) -> None:
-    """Writes several files: all of them are on the disk, under other names, before the first one takes its place.
+    """Writes several files; all are on the disk, under temporary names, before the first is renamed.
 
-    contents: path → text (UTF-8) or bytes; folders are made. Raises UserError if one cannot be written; what was there before
-    stays.
+    contents: path → text (UTF-8) or bytes; missing folders are made. Raises UserError if one cannot be written; the old files
+    then stay.
     """
     try:
         with contextlib.ExitStack() as stack:
@@ -63,11 +63,13 @@ def write_together(contents: dict[Path, str | bytes]) -> None:
                 if path.is_dir():
                     raise IsADirectoryError(21, "there is a folder of that name")
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from None
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}. Name another place, or make this one writable."
+        ) from None
 
 
 def make_folder(folder: Path) -> bool:
-    """Makes a folder and those above it; False if it exists already. Of several processes only one gets True.
+    """Makes a folder and its parents; False if it already exists. Of several processes only one gets True.
 
     Raises OSError if it cannot be made.
     """
@@ -81,7 +83,7 @@ def make_folder(folder: Path) -> bool:
         except (FileNotFoundError, FileExistsError):
             if folder.is_dir():
                 return False
-            # another process has just removed it, or an empty folder above it; unless a file is in the way
+            # another process has just removed it or a parent; or a file is in the way
             if attempts > 100:
                 raise
 
@@ -92,15 +94,15 @@ def remove_if_empty(folder: Path) -> None:
     while folder != here:
         try:
             folder.rmdir()
-        except OSError:  # something is in it, it is gone, or a disk is mounted there
+        except OSError:  # not empty, already gone, or a mount point
             return
         folder = folder.parent
 
 
 def folder_of_its_own(wanted: Path) -> Path:
-    """Makes the folder `wanted`, or the first of `wanted`-2, `wanted`-3, … that does not exist yet.
+    """Makes the folder `wanted`, or if it exists the first of `wanted`-2, `wanted`-3, … that does not.
 
-    Of several processes that ask at the same time each gets its own. Raises UserError if it cannot be made.
+    Processes that ask at the same time get different folders. Raises UserError if it cannot be made.
     """
     try:
         folder, number = wanted, 1
@@ -109,4 +111,4 @@ def folder_of_its_own(wanted: Path) -> Path:
             folder = wanted.with_name(f"{wanted.name}-{number}")
         return folder
     except OSError as error:
-        raise UserError(f"run={wanted}: the folder cannot be made: {error.strerror}.") from None
+        raise UserError(f"run={wanted}: the folder cannot be made: {error.strerror}. Name another place.") from None

@@ -1,4 +1,4 @@
-"""Libraries that do not load, alone or together: a sentence with their versions and the command that fixes it."""
+"""Libraries that fail to load, or fail to load together: a sentence with their versions and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from types import TracebackType
 from asr.errors import UserError
 from asr.runtime.called import CHECKOUT
 
-# An error raised while one of these is imported is a bug of ours, not a broken installation.
+# an error raised while importing one of these is a bug of ours, not a broken installation
 OURS = {"asr", "scripts", "tests", "__main__"}
-# The oldest torch that each torchaudio loads beside (tried with torch 2.11.0 to 2.14.1); torchaudio's own metadata do not say.
+# the oldest torch that each torchaudio loads with (tried with torch 2.11.0 to 2.14.1); torchaudio's metadata do not say
 TORCH_FOR_TORCHAUDIO = {"2.11.1": "2.13"}
 TORCHAUDIO_FOR_ANY_TORCH = "2.11.0"
-# what a library most likely conflicts with; for all others torch, triton and numpy
+# what a library most likely conflicts with, if not with torch, triton and numpy
 BESIDE = {"torchaudio": ("torch",)}
 
 
 def check_libraries() -> None:
-    """Raises UserError if torch and torchaudio do not load together: torchaudio would only fail where it is first used."""
+    """Raises UserError if torch and torchaudio do not load together: otherwise torchaudio fails where it is first used."""
     try:
-        import torch  # noqa: F401 - torchaudio's libraries need torch's
+        import torch  # noqa: F401 - torchaudio's shared libraries need torch's
         import torchaudio  # noqa: F401
     except Exception as error:
         raise UserError(sentence_for(error) or f"torch and torchaudio cannot be loaded: {first_line(error)}") from None
 
 
 def sentence_for(error: BaseException) -> str | None:
-    """What to tell the user about an error raised while a library was imported; None for any other error."""
+    """What to tell the user about an error raised while importing a library; None for any other error."""
     library = failed_import(error)
     if library is None:
         return None
@@ -41,13 +41,13 @@ def sentence_for(error: BaseException) -> str | None:
     ]
     beside = ", ".join(f"{name} {version_of(name)}" for name in others)
     return (
-        f"{library} {version_of(library)} cannot be loaded beside {beside} ({first_line(error)}). "
+        f"{library} {version_of(library)} cannot be loaded with {beside} ({first_line(error)}). "
         f"Install versions that work together: {mending_command(library)}"
     )
 
 
 def failed_import(error: BaseException) -> str | None:
-    """The library whose import raised the error; None if none was being imported, or if our own code failed."""
+    """The library whose import raised the error; None if nothing was being imported, or if our own code failed."""
     missing = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
     if missing:
         return None if missing in OURS or missing in sys.stdlib_module_names else missing
@@ -56,7 +56,7 @@ def failed_import(error: BaseException) -> str | None:
 
 
 def modules_executed(traceback: TracebackType | None) -> Iterator[str]:
-    """Top-level names of the modules that were being imported (their bodies were running), outermost first."""
+    """Top-level names of the modules being imported (whose bodies were running), outermost first."""
     while traceback is not None:
         frame = traceback.tb_frame
         if frame.f_code.co_name == "<module>":
@@ -65,7 +65,7 @@ def modules_executed(traceback: TracebackType | None) -> Iterator[str]:
 
 
 def version_of(library: str) -> str | None:
-    """The installed version of the library with this import name; None if there is none."""
+    """The installed version of the library with this import name; None if it is not installed."""
     distributions = [library]
     try:
         importlib.metadata.distribution(library)
@@ -75,7 +75,7 @@ def version_of(library: str) -> str | None:
 
 
 def mending_command(library: str) -> str:
-    """The command that makes `library` load: the one version that fits, or all versions known to work together."""
+    """The command that makes `library` load: it installs the one version that fits, or all versions known to work together."""
     torch, needed = version_of("torch"), TORCH_FOR_TORCHAUDIO.get((version_of("torchaudio") or "").partition("+")[0])
     if library == "torchaudio" and torch and needed and release(torch) < release(needed):
         return f"{pip()} torchaudio=={TORCHAUDIO_FOR_ANY_TORCH}"
@@ -85,7 +85,7 @@ def mending_command(library: str) -> str:
 def install_command() -> str:
     if CHECKOUT:
         return f"{pip()} -c {shlex.quote(str(CHECKOUT / 'constraints.txt'))} -e {shlex.quote(str(CHECKOUT))}"
-    # by name, pip would fetch whatever is called asr where it looks
+    # not `pip install asr`: that would fetch whatever project has that name on the index
     needed = [requirement for requirement in importlib.metadata.requires("asr") or () if "extra ==" not in requirement]
     return f"{pip()} {shlex.join(needed)}"
 

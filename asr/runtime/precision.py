@@ -1,8 +1,8 @@
-"""The precision of a training, by Lightning's names.
+"""The precision of a training, under Lightning's names.
 
 `-mixed` multiplies matrices in a short format and keeps weights, gradients and moments in float32; `-true` keeps those in the
-format, too. Waveforms, filter banks, losses and the decoders' input are always float32 or more, and a model opened to score,
-export or transcribe is float32.
+short format too. Waveforms, filter banks, losses and the decoders' input are always float32 or more, and a model opened to
+score, export or transcribe is float32.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from asr.runtime.devices import on_gpu
 
 FORMATS = {"64": torch.float64, "32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 NAMES = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
-# as Lightning reads a format alone
+# what Lightning makes of a format alone
 SHORT = {"64": "64-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
 class Precision(NamedTuple):
-    """weights: dtype of weights, gradients and moments. products: autocast's dtype of matrix products, if it is another."""
+    """weights: dtype of weights, gradients and moments. products: autocast's dtype of matrix products, None if it is the same."""
 
     name: str
     weights: torch.dtype
@@ -29,18 +29,18 @@ class Precision(NamedTuple):
 
     @property
     def of_lightning(self) -> str:
-        """What Lightning's trainer gets. Its own `-true` would round the waveforms as well, so we do that ourselves."""
+        """What Lightning's trainer gets. Its own `-true` would round waveforms as well, so we convert the weights ourselves."""
         return "32-true" if self.products is None else self.name
 
 
 def precision_of(name: str | int | None, accelerator: str) -> Precision:
-    """The precision called `trainer.precision=<name>`; None: what suits the machine.
+    """The precision of `trainer.precision=<name>`; for None the one that suits the machine.
 
-    Raises UserError for an unknown name, and for a precision that cannot be trained in on this machine.
+    Raises UserError for an unknown name, and for a precision in which this machine cannot train.
     """
     name = default_precision(accelerator) if name is None else SHORT.get(str(name), str(name))
     if name not in NAMES:
-        raise UserError(f"There is no trainer.precision={name}: {', '.join([*NAMES, *SHORT])}.")
+        raise UserError(f"trainer.precision={name} is unknown: use one of {', '.join([*NAMES, *SHORT])}.")
     if name == "16-mixed" and not on_gpu(accelerator):
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use bf16-mixed or 32-true.")
     if name == "16-true":
@@ -55,12 +55,12 @@ def precision_of(name: str | int | None, accelerator: str) -> Precision:
 
 
 def default_precision(accelerator: str) -> str:
-    """bfloat16 for matrix products if the hardware has units for it: a GPU's, or a CPU's AMX."""
+    """bfloat16 for matrix products if the hardware has units for it (GPU, or AMX of a CPU), else float32."""
     if on_gpu(accelerator):
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if torch.cpu.get_capabilities().get("amx_bf16") else "32-true"
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor in float32, or as it is where it is float64."""
+    """The tensor in float32, or unchanged if it is float64."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,7 +1,7 @@
-"""How many processors this process may use: those it is bound to, within the CPU quota of its control groups.
+"""How many processors this process may use: those it is bound to, limited by the CPU quota of its control groups.
 
-In a container with two of a machine's 64 cores `os.cpu_count()` says 64, and 64 threads would compete for the time of two.
-Nothing heavy is imported here: OpenMP must be told before torch is.
+In a container with two of a machine's 64 cores, `os.cpu_count()` says 64, and 64 threads would compete for the time of two.
+Imports nothing heavy: OpenMP must be configured before torch is imported.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from pathlib import Path
 
 from asr.runtime.control_groups import ROOT, control_groups, number_in
 
-# How often an idle OpenMP thread polls before it sleeps. libgomp's 300,000 keep a processor busy that other programs need, and
-# slowed trainings beside them by a factor of 5 to 15 (results/2026-11-29_two_cores/shared_cores.txt)
+# How often an idle OpenMP thread polls before it sleeps. libgomp's default, 300,000, hogs processors that other programs need,
+# and slowed trainings beside them by a factor of 5 to 15 (results/2026-11-29_two_cores/shared_cores.txt)
 SPINS = "1000"
-# the variables that `settle` has set, not the user
+# environment variables that `settle` has set, rather than the user
 SETTLED: list[str] = []
 
 
 def processors(root: Path = ROOT) -> int:
-    """How many processors this process and its children may keep busy, 1 or more.
+    """Number of processors that this process and its children may keep busy, 1 or more.
 
     The least of: the processors it is bound to; the CPU quota of its control groups, rounded down; and OMP_NUM_THREADS, if set,
     times the job's processes on this machine (LOCAL_WORLD_SIZE). root: of the file system.
@@ -34,18 +34,18 @@ def processors(root: Path = ROOT) -> int:
 
 
 def threads() -> int:
-    """How many threads each of the job's processes on this machine should take, 1 or more."""
+    """Number of threads that each of the job's processes on this machine should use, 1 or more."""
     return threads_asked_for() or max(1, processors() // processes_here())
 
 
 def reading_workers(on_gpu: bool) -> int:
-    """How many processes should read audio for a trainer: one on a CPU, up to four on a GPU."""
+    """Number of processes that should read audio for a trainer: up to one on a CPU, up to four on a GPU."""
     left = processors() // processes_here() - 1
     return max(0, min(4 if on_gpu else 1, left))
 
 
 def quotas(root: Path = ROOT) -> Iterator[float]:
-    """The CPU quotas of this process's control groups, in processors."""
+    """The CPU quotas of this process's control groups, in numbers of processors."""
     for folder in control_groups("cpu", root):
         quota, period = number_in(folder / "cpu.max"), number_in(folder / "cpu.max", 1)
         if quota is None:
@@ -55,24 +55,24 @@ def quotas(root: Path = ROOT) -> Iterator[float]:
 
 
 def threads_asked_for() -> int | None:
-    """OMP_NUM_THREADS, of the outermost level if there are several; None if it is unset or not a number."""
+    """OMP_NUM_THREADS, its first value if there are several; None if it is unset or not a number."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
 def processes_here() -> int:
-    """How many processes of this job torchrun or `asr.runtime.processes.launch` started on this machine."""
+    """Number of this job's processes that torchrun or `asr.runtime.processes.launch` started on this machine."""
     said = os.environ.get("LOCAL_WORLD_SIZE", "")
     return int(said) if said.isdecimal() and int(said) > 0 else 1
 
 
 def settle() -> None:
-    """Tells OpenMP, and so torch and numpy, how many threads to use and how to wait. What the user has set stays.
+    """Configures OpenMP, and thus torch and numpy: how many threads to use, and how to wait. What the user has set stays.
 
-    OpenMP reads the environment once, when torch is imported: call this before.
+    Must be called before torch is imported, when OpenMP reads the environment once and for all.
     """
     wanted = {}
-    # with all processors torch itself takes one thread per core, which may be fewer
+    # if all processors may be used, torch itself takes one thread per core, which may be fewer
     if "OMP_NUM_THREADS" not in os.environ and threads() < len(os.sched_getaffinity(0)):
         wanted["OMP_NUM_THREADS"] = str(threads())
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
@@ -82,5 +82,5 @@ def settle() -> None:
 
 
 def users_environment() -> dict[str, str]:
-    """The environment without what `settle` has set, for other processes of the job, which settle it anew."""
+    """The environment without what `settle` has set: for further processes of the job, which call it themselves."""
     return {name: value for name, value in os.environ.items() if name not in SETTLED}

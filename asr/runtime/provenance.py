@@ -1,4 +1,4 @@
-"""Where a result comes from: the command that was typed, and the revision of the code that ran."""
+"""Where a result comes from: the command that was typed and the revision of the code."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from asr.runtime.called import CHECKOUT, called
 
 
 def command_line() -> str:
-    """The command that was typed, to be typed again."""
-    # a folder for one run cannot be used by its repetition
+    """The command that was typed, ready to be typed again."""
+    # a repetition needs a folder of its own
     return shlex.join([*called(), *(argument for argument in sys.argv[1:] if not argument.startswith("run="))])
 
 
 def git_revision() -> str:
-    """The revision of this code, with `-dirty` if the working tree has changes; its version, `0.1.0 (installed)`, outside a
-    checkout; else `unknown`."""
+    """The git revision of this code, with `-dirty` if the working tree has changes; outside of a checkout its version, such as
+    `0.1.0 (installed)`; `unknown` if neither is known."""
     if CHECKOUT is None:
-        # where packages lie may well be a repository: of somebody else's code
+        # site-packages may lie in a repository of somebody else's code
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return f"{importlib.metadata.version('asr')} (installed)"
         return "unknown"

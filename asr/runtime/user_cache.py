@@ -1,7 +1,7 @@
-"""Files that only save time: kept where they can be written, skipped where they cannot.
+"""Files that only save time: written if possible, skipped otherwise.
 
-A home folder may be read-only, full or missing, as in many containers. Nothing kept here is needed, so a failure to write it is
-only a warning.
+A home folder may be read-only, full or missing, as in many containers. As nothing kept here is needed, a failure to write is only
+a warning.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 def user_cache() -> Path | None:
-    """`$XDG_CACHE_HOME/asr`, or `~/.cache/asr`; None for a user without a home folder.
+    """`$XDG_CACHE_HOME/asr` or `~/.cache/asr`; None for a user without a home folder.
 
-    A relative `$XDG_CACHE_HOME` is ignored, as the XDG Base Directory Specification asks for.
+    A relative `$XDG_CACHE_HOME` is ignored, as the XDG Base Directory Specification demands.
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
     with contextlib.suppress(RuntimeError):
@@ -31,8 +31,8 @@ def user_cache() -> Path | None:
 def keep(path: Path | None, write: Callable[[Path], None], what: str, advice: str = "") -> bool:
     """Has `write(temporary)` write a file beside `path`, renames it to `path`, and returns whether that worked.
 
-    If not, nothing is left behind and a warning says why. write: raises OSError if it cannot. what: as in "The search graph
-    cannot be kept". advice: a sentence to follow it.
+    If not, nothing is left behind, and a warning gives the reason. write: raises OSError if it fails. what: as in "The search
+    graph cannot be kept". advice: a sentence that follows.
     """
     if path is None:
         problem = "you have no home folder"

@@ -56,10 +56,27 @@ def resumed_config(config, typed: list[str]):
     Raises UserError for a setting that cannot be changed now, and for a `config.yaml` that names code which `conf/` does not: a
     run's folder may come from a stranger.
     """
-    import yaml
     from omegaconf import OmegaConf
 
     file = Path(config.resume) / "config.yaml"
+    saved = read_config(file)
+    fresh: dict[str, Any] = plain(config)
+    fill_in(saved, fresh, file)
+    places = take_places(saved, fresh, typed, str(config.resume))
+    for item in typed:
+        key = key_of(item)
+        if key not in ("resume", "run", *places) and not key.startswith("hydra"):
+            change(saved, fresh, item, str(config.resume))
+    given = {key_of(item) for item in typed}
+    move(saved, str(config.run), working_directory(Path(config.resume)), given)
+    saved["resume"] = str(config.resume)
+    return OmegaConf.create(escaped(saved))
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """The configuration that a run saved, as today's version names things. Raises UserError, as `resumed_config` does."""
+    import yaml
+
     try:
         text = file.read_text(encoding="utf8")
         # an alias may refer to itself, or unfold to more than fits into memory
@@ -74,9 +91,12 @@ def resumed_config(config, typed: list[str]):
         raise UserError(f"{file} is not the configuration of a run: it holds no settings. Restore the original file.")
     name_schedule(saved)
     refuse_foreign_code(saved, file)
-    fresh: dict[str, Any] = plain(config)
+    return saved
+
+
+def fill_in(saved: dict[str, Any], fresh: dict[str, Any], file: Path) -> None:
+    """Gives settings that did not exist when the run was started their defaults, taken from `fresh`."""
     for key, value in fresh.items():
-        # settings that did not exist when the run was started get their defaults
         if key not in saved:
             saved[key] = BEFORE.get(key, value)
         elif isinstance(value, dict) and not isinstance(saved[key], dict | None):
@@ -85,28 +105,24 @@ def resumed_config(config, typed: list[str]):
             )
         elif key in ("data", "trainer", "watch") and isinstance(value, dict) and isinstance(saved[key], dict):
             saved[key] = {**value, **saved[key]}
-    places = take_places(saved, fresh, typed, str(config.resume))
-    for item in typed:
-        key = key_of(item)
-        if key in ("resume", "run") or key.startswith("hydra") or key in places:
-            continue
-        if not any(key == allowed or key.startswith(allowed + ".") for allowed in CHANGEABLE):
-            raise UserError(
-                f"{'='.join(shown(item))} cannot be changed in a run that was already started; only "
-                f"{', '.join([*CHANGEABLE, *own_places(saved)])} can. For other settings start a new run from its weights: "
-                f"init_from={config.resume}"
-            )
-        *above, last = key.split(".")
-        there, new = saved, fresh
-        for name in above:
-            if not isinstance(there.get(name), dict):
-                there[name] = {}
-            there, new = there[name], new[name]
-        there[last] = new[last]
-    given = {key_of(item) for item in typed}
-    move(saved, str(config.run), working_directory(Path(config.resume)), given)
-    saved["resume"] = str(config.resume)
-    return OmegaConf.create(escaped(saved))
+
+
+def change(saved: dict[str, Any], fresh: dict[str, Any], item: str, run: str) -> None:
+    """Copies a typed setting from `fresh` to `saved`. Raises UserError if it must not change in a run."""
+    key = key_of(item)
+    if not any(key == allowed or key.startswith(allowed + ".") for allowed in CHANGEABLE):
+        raise UserError(
+            f"{'='.join(shown(item))} cannot be changed in a run that was already started; only "
+            f"{', '.join([*CHANGEABLE, *own_places(saved)])} can. For other settings start a new run from its weights: "
+            f"init_from={run}"
+        )
+    *above, last = key.split(".")
+    there, new = saved, fresh
+    for name in above:
+        if not isinstance(there.get(name), dict):
+            there[name] = {}
+        there, new = there[name], new[name]
+    there[last] = new[last]
 
 
 def name_schedule(saved: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Libraries that do not load, alone or beside each other, are one sentence with versions and the command that mends it."""
+"""Libraries that fail to load, or to load together, are reported in one sentence with versions and the command that helps."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ BROKEN = "raise OSError('Could not load this library: libtorchaudio.so\\nand whe
 
 
 def install(folder, name, version, body):
-    """A library in a folder that comes first on the path, as pip would leave it there."""
+    """A library, as pip would install it, in a folder that comes first on the path."""
     (folder / name).mkdir(parents=True)
     (folder / name / "__init__.py").write_text(body)
     metadata = folder / f"{name}-{version}.dist-info"
@@ -24,7 +24,7 @@ def install(folder, name, version, body):
 
 
 def said_by(folder, *arguments):
-    """What a program says where the libraries in `folder` come first; a sentence, with exit code 2."""
+    """What a program prints if the libraries in `folder` come first: one sentence, with exit code 2."""
     ended = subprocess.run(
         [sys.executable, str(ROOT / arguments[0]), *arguments[1:]],
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
@@ -46,7 +46,7 @@ def said_by(folder, *arguments):
 def test_a_torchaudio_that_does_not_load_is_named_with_its_version_and_torchs_before_anything_else(arguments, tmp_path):
     install(tmp_path, "torchaudio", "9.8.7", BROKEN)
     (said,) = said_by(tmp_path, *arguments).splitlines()
-    assert said.startswith(f"{Path(arguments[0]).name}: torchaudio 9.8.7 cannot be loaded beside torch ")
+    assert said.startswith(f"{Path(arguments[0]).name}: torchaudio 9.8.7 cannot be loaded with torch ")
     assert "(OSError: Could not load this library: libtorchaudio.so)" in said
     assert said.endswith(f"-m pip install -c {ROOT}/constraints.txt -e {ROOT}")
 
@@ -57,7 +57,7 @@ def test_a_torchaudio_that_does_not_load_is_named_with_its_version_and_torchs_be
 def test_any_other_library_that_does_not_load_is_a_sentence_too(body, tmp_path):
     install(tmp_path, "lhotse", "1.2.3", body)
     said = said_by(tmp_path, "scripts/prepare.py", "librispeech", f"path={tmp_path}")
-    assert "cannot be loaded beside torch " in said and "constraints.txt" in said
+    assert "cannot be loaded with torch " in said and "constraints.txt" in said
 
 
 def test_a_library_that_is_missing_is_a_sentence():
@@ -70,7 +70,7 @@ def test_a_library_that_is_missing_is_a_sentence():
     "statement",
     ["import asr.nowhere", "from asr.errors import nowhere", "import json.nowhere", "int('x')", "open('/nowhere')"],
 )
-def test_errors_that_no_library_raised_while_it_was_imported_stay_what_they_are(statement):
+def test_errors_that_do_not_come_from_importing_a_library_are_left_alone(statement):
     with pytest.raises(Exception) as error:
         exec(statement)
     assert libraries.sentence_for(error.value) is None
@@ -91,7 +91,7 @@ def test_the_command_names_the_one_version_that_fits_where_it_is_known(torch, to
 
 
 @pytest.mark.smoke
-def test_the_libraries_that_are_installed_here_load_together():
+def test_the_installed_libraries_load_together():
     try:
         libraries.check_libraries()
     except UserError as error:

@@ -12,16 +12,16 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reas
 MEBIBYTE = 2**20
 
 
-def test_memory_that_was_freed_again_counts_and_memory_held_before_does_not():
+def test_freed_memory_counts_and_memory_held_before_does_not():
     before = torch.ones(64 * MEBIBYTE // 4)
     with PeakMemory(torch.device("cpu")) as memory:
         (torch.ones(128 * MEBIBYTE // 4) + 1).sum()
-    # the kernel counts resident pages a little late
+    # the kernel updates its count of resident pages with a delay
     assert 250 * MEBIBYTE <= memory.bytes < 300 * MEBIBYTE
     assert before.sum() > 0
 
 
-def test_the_same_work_measures_alike_when_it_is_done_again():
+def test_the_same_work_measures_alike_when_repeated():
     measured = []
     for _ in range(3):
         with PeakMemory(torch.device("cpu")) as memory:
@@ -30,7 +30,7 @@ def test_the_same_work_measures_alike_when_it_is_done_again():
     assert max(measured) - min(measured) < 8 and min(measured) > 20
 
 
-def test_memory_is_free_as_far_as_the_machine_the_control_group_and_the_address_space_allow(tmp_path, monkeypatch):
+def test_free_memory_is_limited_by_machine_control_group_and_address_space(tmp_path, monkeypatch):
     cpu, group = torch.device("cpu"), tmp_path / "group"
     monkeypatch.setattr(memory_module, "control_groups", lambda controller: [group])
     on_machine = free_memory(cpu)

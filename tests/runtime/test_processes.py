@@ -1,4 +1,4 @@
-"""Several processes train and score as one does, and none waits for one that is gone: real processes over gloo."""
+"""Several processes train and score like one, and none waits for one that is gone: real processes over gloo."""
 
 import json
 import os
@@ -21,14 +21,14 @@ SETTINGS = [*SMALL, "max_epochs=4", "trainer.validations=2", "trainer.log_every_
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A working folder with one training by two processes, and one of the same batches by a single process."""
+    """A working folder with a training by two processes, and one on the same batches by a single process."""
     folder = tmp_path_factory.mktemp("work")
     finish(start(folder, *SETTINGS, "run=alone", "trainer.accumulate_grad_batches=2"))
     finish(start(folder, *SETTINGS, "run=together", "trainer.devices=2"))
     return folder
 
 
-def test_two_processes_train_as_one_does_that_takes_two_batches_a_step(place):
+def test_two_processes_train_like_one_that_accumulates_two_batches(place):
     alone, together = logged(place / "alone"), logged(place / "together")
     assert len(alone) == len(together) > 4
     for one, two in zip(alone, together):
@@ -73,7 +73,7 @@ def test_a_process_that_is_killed_ends_the_job_and_is_named(place):
 
 
 def test_a_signal_to_the_job_stops_all_processes_at_the_same_step(place):
-    # so small a model is silent for some validations, how many of them lie behind the signal depends on the machine
+    # so small a model is silent for some validations; how many come before the signal depends on the machine
     settings = [*SETTINGS, "max_epochs=3000", "trainer.validations=3000", "watch.silent_validations=3000"]
     process = start(place, *settings, "run=stopped", "trainer.devices=2")
     wait_for_a_validation(process)
@@ -82,7 +82,7 @@ def test_a_signal_to_the_job_stops_all_processes_at_the_same_step(place):
     assert process.returncode == 128 + signal.SIGTERM
     stopped = re.search(r"stopped by SIGTERM at step (\d+); go on with: python train.py resume=stopped", said)
     steps = int(stopped[1])
-    # a few steps beyond it, wherever it was: an epoch has two
+    # enough for a few more steps: an epoch has two
     assert f"resuming after step {steps}," in finish(start(place, "resume=stopped", f"max_epochs={steps // 2 + 3}"))
     taken = [int(row["step"]) for row in logged(place / "stopped") if row["train/loss"]]
     assert taken == list(range(1, taken[-1] + 1)) and taken[-1] > steps
@@ -129,17 +129,17 @@ def members(what):
         ("if group.rank: os.kill(os.getpid(), signal.SIGKILL)", "process 1 has been silent for 3 s"),
     ],
 )
-def test_whoever_started_the_processes_one_that_dies_ends_the_other_with_its_reason(what, reason):
+def test_a_process_that_dies_ends_the_other_with_its_reason_whoever_started_them(what, reason):
     (code, said), _ = members(what)
     assert code != 0 and reason in said
 
 
-def test_processes_that_end_well_end_without_a_word():
+def test_processes_that_succeed_end_silently():
     ended = members("if group.rank: import torch; torch.distributed.barrier()")
     assert [code for code, _ in ended] == [0, 0] and not any("ends because" in said for _, said in ended)
 
 
-def test_what_srun_starts_is_told_from_a_batch_script(monkeypatch):
+def test_processes_of_srun_are_told_apart_from_a_batch_script(monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SLURM_NTASKS", "4")
@@ -151,7 +151,7 @@ def test_what_srun_starts_is_told_from_a_batch_script(monkeypatch):
     assert current_world() == World(3, 4, 1)
 
 
-def test_a_number_of_processes_that_was_not_asked_for_is_refused(monkeypatch):
+def test_an_unexpected_number_of_processes_is_refused(monkeypatch):
     from asr.errors import UserError
     from asr.runtime.processes import joined
 
@@ -165,17 +165,17 @@ def test_a_number_of_processes_that_was_not_asked_for_is_refused(monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(place):
-    """What a training of two processes with `trainer.strategy=auto` logged, without a moving average, and its settings."""
+    """What two processes logged with `trainer.strategy=auto` and without a moving average; and the settings."""
     settings = [*(item for item in SETTINGS if not item.startswith("moving_average")), "trainer.devices=2"]
     finish(start(place, *settings, "run=whole"))
     return logged(place / "whole"), settings
 
 
 @pytest.mark.parametrize("strategy", [name for name in ONE_OF["trainer.strategy"] if name != "auto"])
-def test_every_strategy_takes_the_same_steps_and_goes_on_after_a_stop(place, whole, strategy):
+def test_every_strategy_takes_the_same_steps_and_resumes(place, whole, strategy):
     wanted, settings = whole
     finish(start(place, *settings, f"run={strategy}", f"trainer.strategy={strategy}"))
-    # as if the end had not been reached
+    # as if it had not reached the end
     checkpoints = place / strategy / "checkpoints"
     (checkpoints / "previous.ckpt").replace(checkpoints / "last.ckpt")
     assert "resuming after step" in finish(start(place, f"resume={strategy}"))

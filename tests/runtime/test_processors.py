@@ -1,4 +1,4 @@
-"""How many processors there are: those of the affinity and of every control group, whatever the machine has."""
+"""How many processors may be used: as many as affinity and every control group allow, whatever the machine has."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def machine(root, mountinfo, groups, **files):
 
 @pytest.fixture(autouse=True)
 def of_64(monkeypatch):
-    """A machine of 64 processors, where nobody has asked for anything."""
+    """A machine of 64 processors on which nothing is configured."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     for name in ("OMP_NUM_THREADS", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
@@ -44,28 +44,28 @@ def of_64(monkeypatch):
 @pytest.mark.parametrize(
     ("mountinfo", "groups", "files", "expected"),
     [
-        # version 2: a container with a name space of its own sees its group as the root
+        # version 2: a container with its own namespace sees its group as the root
         (V2.format(root="/"), "0::/\n", {"cpu_dot_max": "200000 100000\n"}, 2),
         (V2.format(root="/"), "0::/\n", {"cpu_dot_max": "max 100000\n"}, 64),
         (V2.format(root="/"), "0::/\n", {}, 64),
-        # a fraction of a processor more is none, and less than one is one
+        # fractions are rounded down, but to no less than one processor
         (V2.format(root="/"), "0::/\n", {"cpu_dot_max": "370000 100000\n"}, 3),
         (V2.format(root="/"), "0::/\n", {"cpu_dot_max": "50000 100000\n"}, 1),
-        # a service, whose slice has less than itself
+        # a service whose slice has a lower quota than itself
         (V2.format(root="/"), "0::/a/b\n", {"a__b__cpu_dot_max": "800000 100000", "a__cpu_dot_max": "400000 100000"}, 4),
         (V2.format(root="/"), "0::/a/b\n", {"a__b__cpu_dot_max": "300000 100000", "a__cpu_dot_max": "max 100000"}, 3),
-        # a container without a name space: the host's name of the group, whose folder is what is mounted
+        # a container without its own namespace: the host's name of the group, whose folder is mounted
         (V2.format(root="/docker/x"), "0::/docker/x\n", {"cpu_dot_max": "500000 100000"}, 5),
         (V2.format(root="/"), "0::/../../outside\n", {"cpu_dot_max": "600000 100000"}, 6),
         (V2.format(root="/"), "0::/docker/unseen\n", {"cpu_dot_max": "600000 100000"}, 6),
-        # version 1, which counts in two files and says -1 for no quota
+        # version 1, which uses two files and -1 for no quota
         (V1.format(root="/"), "4:cpu,cpuacct:/\n1:name=systemd:/\n0::/\n", {"cpu,cpuacct__cpu_dot_cfs_quota_us": "-1",
             "cpu,cpuacct__cpu_dot_cfs_period_us": "100000"}, 64),
         (V1.format(root="/docker/x"), "4:cpu,cpuacct:/docker/x\n", {"cpu,cpuacct__cpu_dot_cfs_quota_us": "250000",
             "cpu,cpuacct__cpu_dot_cfs_period_us": "100000"}, 2),
         (V1.format(root="/"), "4:cpu,cpuacct:/jobs\n", {"cpu,cpuacct__jobs__cpu_dot_cfs_quota_us": "70000",
             "cpu,cpuacct__jobs__cpu_dot_cfs_period_us": "10000"}, 7),
-        # nothing of the sort, or nothing that can be read
+        # no control groups, or unreadable ones
         ("", "", {}, 64),
         ("rubbish\n- cgroup\n", "rubbish\n::\n", {}, 64),
         (V2.format(root="/"), "0::/\n", {"cpu_dot_max": "\n"}, 64),
@@ -97,10 +97,10 @@ def test_affinity_quota_and_openmp_each_bound_the_processors(tmp_path, monkeypat
 
 @pytest.mark.parametrize(
     ("asked", "processes", "expected", "of_each"),
-    # what torchrun sets for each of several processes is one thread; two processes that have four each have eight
+    # torchrun sets one thread for each of several processes; two processes with four threads each have eight
     [(None, "4", 16, 4), ("4", "2", 8, 4), ("1", "8", 8, 1), ("100", None, 16, 100), (None, "64", 16, 1)],
 )
-def test_processes_share_the_processors_and_a_users_word_holds_for_each(
+def test_processes_share_the_processors_and_a_users_setting_applies_to_each(
     monkeypatch, asked, processes, expected, of_each
 ):
     monkeypatch.setattr(module, "quotas", lambda _: [16.9])
@@ -111,7 +111,7 @@ def test_processes_share_the_processors_and_a_users_word_holds_for_each(
 
 
 @pytest.mark.parametrize(("quota", "on_cpu", "on_gpu"), [(1, 0, 0), (2, 1, 1), (3, 1, 2), (16, 1, 4)])
-def test_audio_is_read_by_the_processors_that_the_trainer_leaves(monkeypatch, quota, on_cpu, on_gpu):
+def test_audio_is_read_by_the_processors_that_the_trainer_leaves_idle(monkeypatch, quota, on_cpu, on_gpu):
     monkeypatch.setattr(module, "quotas", lambda _: [quota])
     assert (reading_workers(False), reading_workers(True)) == (on_cpu, on_gpu)
     assert compose("train", []).data.workers == compose("check_data", []).workers == "auto"
@@ -147,7 +147,7 @@ asr.cli.command.command("evaluate")(run)()
         ({"GOMP_SPINCOUNT": "7"}, [2, {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "7"}, False]),
     ],
 )
-def test_a_program_tells_openmp_before_torch_is_imported_what_its_user_has_not_said(given, expected):
+def test_a_program_configures_openmp_before_torch_is_imported_unless_its_user_did(given, expected):
     ours = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "LOCAL_WORLD_SIZE")
     environment = {name: value for name, value in os.environ.items() if name not in ours}
     program = [sys.executable, "-c", PROGRAM]

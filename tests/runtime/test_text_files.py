@@ -1,4 +1,4 @@
-"""Every reader of text that a user may give: the same file as other editors and systems write it reads as the plain one."""
+"""Every reader of users' text: a file reads the same whichever editor or system wrote it."""
 
 import bz2
 import gzip
@@ -60,7 +60,7 @@ def model_of(path: Path) -> dict:
 
 
 def kenlm_scores(path: Path) -> list[float]:
-    """What flashlight's KenLM gives the words of a sentence, found by their spelling."""
+    """The scores that flashlight's KenLM gives to the words of a sentence, looked up by their spelling."""
     pytest.importorskip("flashlight.lib.text.decoder.kenlm")
     words = model_words(path)
     assert sorted(words) == ["café", "ñandú"]
@@ -180,7 +180,7 @@ def read(name: str, data: bytes, folder: Path):
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_file_reads_as_the_plain_one_however_it_was_written(name, tmp_path):
+def test_a_file_reads_like_the_plain_one_however_it_was_written(name, tmp_path):
     plain = READERS[name][1].encode()
     expected = read(name, plain, tmp_path / "plain")
     assert expected
@@ -189,7 +189,7 @@ def test_a_file_reads_as_the_plain_one_however_it_was_written(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_what_is_no_text_in_utf8_is_refused_with_file_and_line_unless_it_is_the_ldcs_latin1(name, tmp_path):
+def test_text_that_is_not_utf8_is_refused_with_file_and_line_unless_it_is_the_ldcs_latin1(name, tmp_path):
     file, plain, _ = READERS[name]
     expected = read(name, plain.encode(), tmp_path / "plain")
     with pytest.raises(UserError, match=rf"{file} is UTF-16 or UTF-32\. Save it as UTF-8"):
@@ -210,7 +210,7 @@ def test_an_arpa_that_lists_a_word_in_both_forms_keeps_both(tmp_path):
     assert model_words(tmp_path / "x.arpa") == ["café", "cafe\u0301"]
 
 
-def test_marks_inside_of_joined_files_vanish_and_a_lone_cr_within_a_line_stays(tmp_path):
+def test_byte_order_marks_inside_concatenated_files_vanish_and_a_lone_cr_within_a_line_stays(tmp_path):
     (tmp_path / "x.txt").write_bytes(b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\rthree\n\nfour")
     assert text_files.read_lines(tmp_path / "x.txt") == ["one", "two\rthree", "", "four"]
 

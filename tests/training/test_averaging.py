@@ -10,7 +10,7 @@ from asr.training.checkpoints import write_checkpoint
 
 
 class Counting(nn.Module):
-    """Two parameters and a whole number."""
+    """Two parameters and an integer buffer."""
 
     def __init__(self):
         super().__init__()
@@ -19,7 +19,7 @@ class Counting(nn.Module):
 
 
 def walk(model, average, steps):
-    """Takes random steps; returns what the parameters were after each."""
+    """Takes random steps; returns the parameters after each."""
     walked = []
     for _ in range(steps):
         with torch.no_grad():
@@ -38,7 +38,7 @@ def test_the_moving_average_equals_its_formula():
     for step, parameters in enumerate(walk(model, average, 60)):
         decay = min(0.8, (1 + step) / (10 + step))
         expected = [decay * old + (1 - decay) * new for old, new in zip(expected, parameters)]
-    assert (1 + 59) / (10 + 59) > 0.8, "both sides of the minimum were reached"
+    assert (1 + 59) / (10 + 59) > 0.8, "both branches of the minimum were reached"
     for found, wanted in zip(average.average, expected):
         torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
 
@@ -57,7 +57,7 @@ def test_swapping_exchanges_weights_and_average_and_twice_is_the_identity():
     assert not torch.equal(raw[0], averaged[0])
 
 
-def test_the_average_goes_on_from_its_state_as_if_nothing_had_happened():
+def test_the_average_resumes_from_its_state():
     torch.manual_seed(0)
     model, other = Counting(), Counting()
     average = MovingAverage(model, decay=0.9)
@@ -86,7 +86,7 @@ def test_the_average_of_checkpoints_is_the_mean_of_their_weights_and_leaves_whol
     assert mean["seen"].dtype == torch.int64 and mean["seen"] == 10
 
 
-def test_a_torn_checkpoint_is_not_averaged(tmp_path):
+def test_a_truncated_checkpoint_is_not_averaged(tmp_path):
     write_checkpoint(tmp_path / "whole.ckpt", {"state_dict": {"weight": torch.ones(3)}})
     (tmp_path / "torn.ckpt").write_bytes((tmp_path / "whole.ckpt").read_bytes()[:300])
     with pytest.raises(UserError, match="torn.ckpt"):

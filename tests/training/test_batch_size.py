@@ -1,4 +1,4 @@
-"""The largest batches that fit are found by measuring small ones, and by none that would not fit."""
+"""The largest batches that fit are found by measuring smaller ones, and without trying one that does not fit."""
 
 import gc
 import mmap
@@ -19,21 +19,21 @@ needs_peak = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reas
 
 @pytest.fixture(autouse=True)
 def nothing_to_collect():
-    """Measuring collects garbage first, which takes long among all that is imported here."""
+    """Skips the garbage collection before each measurement, which is slow with everything imported here."""
     gc.freeze()
     yield
     gc.unfreeze()
 
 
 class Step:
-    """Takes memory, by a known law, for every batch, and remembers the batches."""
+    """Allocates memory by a known law for every batch, and records the batches."""
 
     def __init__(self, fixed=0.0, linear=0.0, quadratic=0.0):
         self.law, self.taken = MemoryModel(fixed, linear, quadratic, 0.0), []
 
     def __call__(self, utterances, frames):
         self.taken.append((utterances, frames))
-        # mapped anew and given back at once, so that only what this batch needs is ever resident
+        # mapped anew and released at once, so that only what this batch needs is resident
         with mmap.mmap(-1, max(mmap.PAGESIZE, int(self.law.bytes(utterances, frames)))) as memory:
             memory[:: mmap.PAGESIZE] = bytes(len(range(0, len(memory), mmap.PAGESIZE)))
 
@@ -57,7 +57,7 @@ def test_the_law_by_which_memory_grows_is_found(linear, quadratic):
 
 @needs_peak
 @pytest.mark.parametrize("room", [180, 300, 600])
-def test_no_batch_is_tried_that_the_ones_before_it_tell_would_not_fit(room):
+def test_no_batch_is_tried_that_would_not_fit_judging_by_those_before(room):
     step = Step(4.0 * MEBIBYTE, 0.02 * MEBIBYTE, 80.0)
     memory = measure(step, FRAMES, room * MEBIBYTE, quadratic=True, device=CPU)
     assert all(step.law.bytes(*shape) < room * MEBIBYTE for shape in step.taken)
@@ -69,7 +69,7 @@ def test_no_batch_is_tried_that_the_ones_before_it_tell_would_not_fit(room):
 
 @needs_peak
 @pytest.mark.parametrize("room", [0.0, -5.0, 1.0, 30.0])
-def test_where_not_even_one_utterance_fits_that_is_said(room):
+def test_it_is_reported_if_not_even_one_utterance_fits(room):
     step = Step(linear=0.2 * MEBIBYTE)
     with pytest.raises(
         UserError, match=rf"Not even one utterance of {FRAMES.max()} frames, the longest, fits into the .* MiB"
@@ -78,7 +78,7 @@ def test_where_not_even_one_utterance_fits_that_is_said(room):
     assert len(step.taken) <= 2
 
 
-def test_memory_that_runs_out_while_measuring_is_a_sentence_too():
+def test_running_out_of_memory_while_measuring_is_reported():
     def step(utterances, frames):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -96,7 +96,7 @@ def test_utterances_of_one_length_are_measured_at_two():
 
 @pytest.mark.parametrize("quadratic", [True, False])
 @pytest.mark.parametrize("shapes", [[(1, 100)], [(1, 100), (2, 100)], [(1, 100), (1, 300)]])
-def test_too_few_measurements_make_a_model_above_every_law_that_they_leave_open(shapes, quadratic):
+def test_too_few_measurements_give_an_upper_bound_on_every_law_they_allow(shapes, quadratic):
     for law in (MemoryModel(0, 7.0, 0, 0), MemoryModel(0, 0, 0.5, 0), MemoryModel(900, 2.0, 0.1, 0)):
         if law.quadratic and not quadratic:
             continue
@@ -114,7 +114,7 @@ def test_memory_grows_at_most_with_the_utterances_and_the_square_of_the_length()
 
 
 def running_out(limit):
-    """A step that runs out of memory above a number of frames in all, and the batches that it was given."""
+    """A step that runs out of memory above a total number of frames, and the batches that it was given."""
     given = []
 
     def step(utterances, frames):
@@ -125,7 +125,7 @@ def running_out(limit):
     return step, given
 
 
-def test_the_budget_is_lowered_until_the_largest_batches_do_run():
+def test_the_budget_is_lowered_until_the_largest_batches_run():
     frames = np.full(1000, 100)
     step, given = running_out(6000)
     memory = lowered_until_it_fits(MemoryModel(0.0, 1.0, 0.0, 10_000.0), step, frames)
@@ -147,7 +147,7 @@ def test_no_more_utterances_are_tried_than_there_are():
     assert all(utterances == 3 for utterances, _ in given)
 
 
-def test_where_no_batch_runs_that_is_a_sentence_and_another_error_is_not_taken_for_it():
+def test_it_is_reported_if_no_batch_runs_and_other_errors_pass_through():
     step, given = running_out(0)
     with pytest.raises(UserError, match="found no batch that fits"):
         lowered_until_it_fits(MemoryModel(0.0, 1.0, 0.0, 1000.0), step, np.array([10, 20]))
@@ -161,7 +161,7 @@ def test_where_no_batch_runs_that_is_a_sentence_and_another_error_is_not_taken_f
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_what_is_measured_is_a_step_of_training_that_leaves_no_gradient(precision):
+def test_what_is_measured_is_a_training_step_that_leaves_no_gradient(precision):
     from tests.training.test_module import build_model
 
     model, seen = build_model().train(), []

@@ -1,4 +1,4 @@
-"""The last good checkpoint is always there: writing that fails leaves the old one, and what is torn is passed over."""
+"""A good checkpoint always exists: a failed write leaves the old one, and a damaged one is passed over."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ def leave_a_trace():
 
 
 class Bomb:
-    """Unpickling this runs code: here it leaves a trace."""
+    """Unpickling this runs code, which leaves a trace here."""
 
     def __reduce__(self):
         return leave_a_trace, ()
@@ -33,7 +33,7 @@ class Bomb:
 
 @contextlib.contextmanager
 def room_for(size):
-    """No file may grow beyond `size` bytes: the writing that would make it so fails, as on a full disk."""
+    """No file may grow beyond `size` bytes: writes fail there, as on a full disk."""
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
@@ -55,7 +55,7 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("room", [0, 1, 900, 20_000, 300_000])
-def test_writing_that_fails_in_the_middle_leaves_the_old_file_whole_and_no_other(folder, room):
+def test_a_write_that_fails_half_way_leaves_the_old_file_whole_and_no_other(folder, room):
     write_checkpoint(folder / LAST, checkpoint(steps=1))
     before = (folder / LAST).read_bytes()
     with room_for(room), pytest.raises(UserError) as refused:
@@ -70,7 +70,7 @@ def test_writing_that_fails_in_the_middle_leaves_the_old_file_whole_and_no_other
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_is_said(folder):
+def test_a_read_only_folder_is_reported(folder):
     write_checkpoint(folder / LAST, checkpoint())
     folder.chmod(0o500)
     with pytest.raises(UserError, match="Permission denied"):
@@ -106,7 +106,7 @@ def test_the_checkpoint_before_the_last_is_kept_and_is_a_file_of_its_own(folder)
     assert torch.load(folder / PREVIOUS)["asr"]["position"]["steps"] == 2
 
 
-def test_there_is_nothing_to_keep_before_the_first_checkpoint(folder):
+def test_the_first_checkpoint_has_no_previous_one(folder):
     folder.mkdir(parents=True)
     keep_previous(folder / LAST, folder / PREVIOUS)
     assert os.listdir(folder) == []
@@ -133,7 +133,7 @@ def test_lightning_reads_a_checkpoint_as_data_only(folder):
     assert PLANTED == []
 
 
-def test_the_last_checkpoint_is_gone_on_from_in_silence(folder):
+def test_the_last_checkpoint_is_used_without_a_remark(folder):
     write_checkpoint(folder / LAST, checkpoint(7))
     write_checkpoint(folder / PREVIOUS, checkpoint(6))
     file, content, said = last_checkpoint(folder.parent)
@@ -164,7 +164,7 @@ SPOILT = ["torn", "empty", "bomb", "bare bomb", "of a model only", "without a po
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_a_last_checkpoint_that_is_not_whole_is_named_never_run_and_the_one_before_it_taken(folder, how):
+def test_a_damaged_last_checkpoint_is_named_and_never_executed_and_the_previous_one_is_used(folder, how):
     write_checkpoint(folder / PREVIOUS, checkpoint(6))
     spoil(folder / LAST, how)
     file, content, said = last_checkpoint(folder.parent)
@@ -175,7 +175,7 @@ def test_a_last_checkpoint_that_is_not_whole_is_named_never_run_and_the_one_befo
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_where_both_are_spoilt_that_is_a_sentence(folder, how):
+def test_it_is_reported_if_both_are_damaged(folder, how):
     folder.mkdir(parents=True)
     spoil(folder / LAST, how)
     spoil(folder / PREVIOUS, how)
@@ -185,11 +185,11 @@ def test_where_both_are_spoilt_that_is_a_sentence(folder, how):
     assert PLANTED == []
 
 
-def test_a_run_without_a_checkpoint_says_how_to_start_it_again(folder):
+def test_a_run_without_a_checkpoint_tells_how_to_start_it_again(folder):
     with pytest.raises(UserError, match="stopped before its first one.*command.txt"):
         last_checkpoint(folder.parent)
 
 
-def test_the_bomb_of_these_tests_does_go_off_when_it_is_unpickled():
+def test_the_bomb_of_these_tests_goes_off_when_it_is_unpickled():
     pickle.loads(pickle.dumps(Bomb()))
     assert PLANTED.pop() == "ran"

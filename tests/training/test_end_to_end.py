@@ -106,7 +106,7 @@ def test_attention_that_the_weights_cannot_serve_is_refused(place):
     assert "attention=full does not read 'clusters'" in said
 
 
-def test_cross_evaluation_prints_the_table_and_goes_on_where_it_stopped(place):
+def test_cross_evaluation_prints_the_table_and_continues_where_it_stopped(place):
     arguments = [
         "scripts/cross_evaluate.py",
         "checkpoints=[full,i_clustered,lsh]",
@@ -131,7 +131,7 @@ def test_cross_evaluation_prints_the_table_and_goes_on_where_it_stopped(place):
     assert {path for path in times if path.stat().st_mtime_ns != times[path]} == {gone}
 
 
-def test_scores_of_another_split_or_other_settings_are_not_taken_for_those_asked_for(place):
+def test_scores_of_another_split_or_other_settings_are_not_mistaken_for_the_requested_ones(place):
     arguments = ["scripts/cross_evaluate.py", "checkpoints=full", "attention=oracle_top-3", "output=other"]
     run(place, *arguments)
     first = scores_in(place / "other/full/oracle_top-3")
@@ -198,18 +198,18 @@ def test_characters_are_scored_where_the_script_has_no_spaces(tmp_path):
     assert "words are recognized here, not phonemes" in said
 
 
-def test_a_run_is_never_written_over(place):
+def test_a_run_is_never_overwritten(place):
     ended = run(place, "train.py", *TINY, "run=full", expect=2)
     assert "already holds a run" in ended.stderr
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc, where no folder can be made")
-def test_a_cache_that_cannot_be_written_is_said(place):
+def test_a_cache_that_cannot_be_written_is_reported(place):
     ended = run(place, "train.py", *TINY, "run=elsewhere", "cache=/proc/nowhere", expect=2)
     assert "/proc/nowhere" in ended.stderr and not (place / "elsewhere").exists()
 
 
-def test_audio_that_disappeared_stops_training_with_its_name(place, tmp_path):
+def test_audio_that_disappeared_stops_the_training_and_is_named(place, tmp_path):
     shutil.copytree(place / ".cache", tmp_path / ".cache")
     for lost in sorted(tmp_path.glob(".cache/**/*.flac")):
         lost.write_bytes(b"")
@@ -238,7 +238,7 @@ def test_ctrl_c_ends_with_a_sentence_and_keeps_the_last_checkpoint(place):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_audio_that_is_cut_short_stops_training_with_its_name(place, tmp_path, workers):
+def test_audio_that_is_cut_short_stops_the_training_and_is_named(place, tmp_path, workers):
     shutil.copytree(place / ".cache", tmp_path / ".cache")
     for cut_short in sorted(tmp_path.glob(".cache/**/train/*.flac")):
         cut_short.write_bytes(cut_short.read_bytes()[: cut_short.stat().st_size // 2])

@@ -1,4 +1,4 @@
-"""The file of metrics: written at once, and cut back to a checkpoint without touching what was before it."""
+"""`metrics.csv`: written at once, and cut back to a checkpoint without touching earlier rows."""
 
 import csv
 import os
@@ -19,7 +19,7 @@ def rows_of(path):
 
 
 def log(path, *steps):
-    """Steps of training, and validations where a step is given as a text."""
+    """Training steps; validations for steps given as text."""
     metrics = MetricsFile(path)
     for step in steps:
         more = {"train/loss": 1 / 3, "train/waiting": 0.0} if isinstance(step, int) else {"dev/loss": 0.1 + 0.2}
@@ -45,7 +45,7 @@ def test_a_resumed_run_appends_below_the_one_header(path):
     assert path.read_text().count("step,") == 1 and [row["step"] for row in rows_of(path)] == ["1", "2", "3"]
 
 
-def test_what_was_logged_after_a_checkpoint_is_taken_out_and_everything_else_kept_byte_for_byte(path):
+def test_rows_logged_after_a_checkpoint_are_removed_and_all_others_kept_byte_for_byte(path):
     log(path, 1, 2, "2", 3)
     kept = path.read_bytes()
     log(path, 4, 5, "5", 6, 30)
@@ -55,7 +55,7 @@ def test_what_was_logged_after_a_checkpoint_is_taken_out_and_everything_else_kep
     assert path.read_bytes() == kept
 
 
-def test_the_validation_at_a_checkpoint_is_taken_out_only_if_it_will_be_repeated(path):
+def test_the_validation_at_a_checkpoint_is_removed_only_if_it_will_be_repeated(path):
     log(path, 1, "1", 2)
     before = path.read_bytes()
     log(path, "2")
@@ -66,7 +66,7 @@ def test_the_validation_at_a_checkpoint_is_taken_out_only_if_it_will_be_repeated
     assert path.read_bytes() == before
 
 
-def test_a_last_row_cut_short_at_any_byte_is_taken_out(path):
+def test_a_last_row_cut_short_at_any_byte_is_removed(path):
     log(path, 1, 2)
     kept = path.read_bytes()
     log(path, "2")
@@ -77,7 +77,7 @@ def test_a_last_row_cut_short_at_any_byte_is_taken_out(path):
         assert path.read_bytes() == kept, whole[len(kept) : size]
 
 
-def test_a_row_of_zeros_that_a_loss_of_power_leaves_is_taken_out(path):
+def test_a_row_of_zeros_left_by_a_loss_of_power_is_removed(path):
     log(path, 1)
     kept = path.read_bytes()
     path.write_bytes(kept + bytes(50))
@@ -85,7 +85,7 @@ def test_a_row_of_zeros_that_a_loss_of_power_leaves_is_taken_out(path):
     assert path.read_bytes() == kept
 
 
-def test_a_file_from_before_a_column_was_known_is_taken_up(path):
+def test_a_file_that_lacks_a_newer_column_is_continued(path):
     path.write_text(
         "step,epoch,seconds,train/loss,dev/loss,dev/error_rate\n1,1,0.5,2.5,,\n1,1,0.5,,0.25,0.125\n2,1,1,2,,\n"
     )
@@ -105,6 +105,6 @@ def test_cutting_back_to_the_beginning_leaves_the_header_and_no_other_file(path)
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_where_nothing_was_logged_nothing_is_written(path):
+def test_nothing_is_written_if_nothing_was_logged(path):
     cut_back(path, 3, validated=True)
     assert not path.exists()

@@ -1,4 +1,4 @@
-"""A step is the step of its utterances, however they were cut into batches, and nothing that fails leaves a trace in it."""
+"""A step depends only on its utterances, not on how they were batched, and failed attempts leave no trace in it."""
 
 import copy
 import csv
@@ -65,7 +65,7 @@ def build_model(dropout=0.0, **features):
 
 
 class Training:
-    """A recognizer with a trainer around it, put together as `asr.training.fitting.fit` does."""
+    """A recognizer and its trainer, put together as in `asr.training.fitting.fit`."""
 
     def __init__(self, folder: Path, cuts, batches, model=None, optimizer=None, scaler=None, **stepping):
         quiet()
@@ -76,7 +76,7 @@ class Training:
         self.split = check_split("train", cuts, UNITS, self.model.features.frames_of, output_lengths, required)
         assert not self.split.dropped
         plan = TrainingPlan(self.split.frames, Bounds(None, max(map(len, batches))), seed=1)
-        # these very batches
+        # exactly these batches
         plan._number, plan.epoch = len(batches), lambda epoch: batches
         self.utterances = Utterances(self.split.cuts, self.split.labels)
         self.stop = StopSignals()
@@ -94,7 +94,7 @@ class Training:
             plugins=[WholeCheckpoints()], enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
             log_every_n_steps=1,
         )  # fmt: skip
-        # noise is no speech, and what these trainings learn in a few steps is to be silent
+        # trained on noise, models learn within a few steps to be silent
         self.recognizer.watchdogs.silence = lambda *_: None
         if scaler is not None:
             self.trainer.precision_plugin.scaler = scaler
@@ -127,7 +127,7 @@ CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
 
 def limit_forward(training, most):
-    """Has the model run out of memory on more than `most` utterances; returns the sizes it was asked for."""
+    """Has the model run out of memory on more than `most` utterances; returns the batch sizes it was given."""
     whole, asked = training.model.encode, []
 
     def limited(waveforms, samples):
@@ -141,7 +141,7 @@ def limit_forward(training, most):
 
 
 class FailsBackward(torch.autograd.Function):
-    """The identity, whose backward runs out of memory where `fails` says so."""
+    """The identity; its backward pass runs out of memory if `fails` says so."""
 
     @staticmethod
     def forward(context, x, fails):
@@ -156,7 +156,7 @@ class FailsBackward(torch.autograd.Function):
 
 
 def limit_backward(training, most):
-    """Has the backward pass of the first layer run out of memory, when the layers above it have their gradients already."""
+    """Has the backward pass of the first layer run out of memory, when the layers above already have their gradients."""
     layer, leaked = training.model.encoder.layers[0], []
     whole = layer.forward
 
@@ -196,7 +196,7 @@ def test_a_step_divides_the_gradient_by_the_labels_of_its_batch(tmp_path, cuts):
 
 @pytest.mark.parametrize("where", [limit_forward, limit_backward])
 @pytest.mark.parametrize("most", [1, 2, 3, 5])
-def test_a_batch_that_does_not_fit_is_taken_in_parts_and_gives_the_same_step(tmp_path, cuts, where, most):
+def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_step(tmp_path, cuts, where, most):
     whole, _ = step_of(tmp_path / "whole", cuts, [ALL])
     parts, noted = step_of(tmp_path / "parts", cuts, [ALL], lambda training: where(training, most))
     assert_same(parts.weights(), whole.weights(), **CLOSE)
@@ -227,7 +227,7 @@ def test_an_utterance_that_does_not_fit_alone_is_named(tmp_path, cuts):
         training.fit()
 
 
-def test_a_batch_of_dev_that_does_not_fit_is_scored_in_parts(tmp_path, cuts):
+def test_a_batch_of_dev_that_does_not_fit_is_halved(tmp_path, cuts):
     whole, _ = step_of(tmp_path / "whole", cuts, [ALL])
     parts = Training(tmp_path / "parts", cuts, [ALL])
     forward = parts.model.encode
@@ -255,7 +255,7 @@ def test_a_validation_computes_the_emissions_of_a_batch_once(tmp_path, cuts):
 
 def test_dev_is_scored_in_words_and_characters(tmp_path, cuts):
     training = Training(tmp_path, cuts, [ALL])
-    # what the model would have to say: the space of "a cab" is missed, a character of "bac" is wrong
+    # what the model outputs: it misses the space in "a cab", and a character of "bac" is wrong
     said = iter(["ab", "acab", "bab", "c", "abba", "cc b", "a b", "bab"])
     ids = {text: [UNITS.ids[character.replace(" ", "▁")] for character in text] for text in (*TEXTS, "acab")}
     training.recognizer.scorer.scoring.decoder = lambda emissions, lengths: [
@@ -277,7 +277,7 @@ def test_dev_is_scored_in_words_and_characters(tmp_path, cuts):
     assert float(row["dev/character_error_rate"]) == fitted.dev_score.rates["cer"]
 
 
-def test_of_equal_word_error_rates_characters_decide():
+def test_characters_break_ties_between_word_error_rates():
     position = Position(best=1.0, best_beside=0.5)
     for words, characters, better in ((1.0, 0.4, True), (1.0, 0.5, False), (0.9, 0.6, True), (1.1, 0.1, False)):
         assert DevScore(0.0, {"wer": words, "cer": characters}, 0.0).is_better(position) == better
@@ -286,7 +286,7 @@ def test_of_equal_word_error_rates_characters_decide():
     assert not DevScore(0.0, {"per": 1.0}, 0.0).is_better(position) and tied.is_better(Position())
 
 
-def test_an_error_that_is_no_lack_of_memory_is_not_swallowed(tmp_path, cuts):
+def test_errors_other_than_out_of_memory_are_not_swallowed(tmp_path, cuts):
     training = Training(tmp_path, cuts, [ALL])
 
     def broken(waveforms, samples):
@@ -298,7 +298,7 @@ def test_an_error_that_is_no_lack_of_memory_is_not_swallowed(tmp_path, cuts):
     assert training.said == []
 
 
-def test_running_out_of_memory_is_recognized_on_a_cpu_for_real():
+def test_running_out_of_memory_on_a_real_cpu_is_recognized():
     with pytest.raises(RuntimeError) as refused:
         torch.empty(2**60)
     assert is_out_of_memory(refused.value) and is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
@@ -321,7 +321,7 @@ def test_two_batches_accumulated_take_the_same_step_as_one_of_both(tmp_path, cut
     assert (two.recognizer.position.steps, two.recognizer.position.batches) == (1, 2)
 
 
-def test_the_last_batches_are_a_step_even_if_they_are_fewer(tmp_path, cuts):
+def test_the_last_batches_make_a_step_even_if_they_are_fewer(tmp_path, cuts):
     settings = {"optimizer": lambda groups: torch.optim.SGD(groups, lr=0.05)}
     three, _ = step_of(tmp_path / "three", cuts, [[0, 1], [2, 3], [4, 5, 6, 7]], accumulate=2, **settings)
     two, _ = step_of(tmp_path / "two", cuts, [[0, 1, 2, 3], [4, 5, 6, 7]], **settings)
@@ -346,7 +346,7 @@ def spoil_loss(training, index):
     training.model.head.loss.forward = spoilt
 
 
-def test_a_step_with_a_loss_that_is_no_number_changes_neither_weights_nor_optimizer(tmp_path, cuts):
+def test_a_step_with_a_non_finite_loss_changes_neither_weights_nor_optimizer(tmp_path, cuts):
     spoilt, _ = step_of(
         tmp_path / "spoilt", cuts, [[0, 1], [6, 3, 2], [4, 5]], lambda training: spoil_loss(training, 3), optimizer=adam
     )
@@ -360,7 +360,7 @@ def test_a_step_with_a_loss_that_is_no_number_changes_neither_weights_nor_optimi
     assert spoilt.recognizer.position.steps == 3
 
 
-def test_the_utterance_that_spoilt_a_step_is_named_first_wherever_it_was_in_the_step(tmp_path, cuts):
+def test_the_utterance_that_spoiled_a_step_is_named_first_wherever_it_was_in_the_step(tmp_path, cuts):
     def prepare(training):
         limit_forward(training, 1)
         spoil_loss(training, 1)
@@ -369,7 +369,7 @@ def test_the_utterance_that_spoilt_a_step_is_named_first_wherever_it_was_in_the_
     assert "utterances utterance-1, utterance-0, utterance-2, utterance-4, utterance-5;" in training.said[-1]
 
 
-def test_too_many_losses_that_are_no_number_stop_the_training_and_leave_the_weights(tmp_path, cuts):
+def test_too_many_non_finite_losses_stop_the_training_and_leave_the_weights(tmp_path, cuts):
     training = Training(tmp_path, cuts, [[3]] * 12)
     before = training.weights()
     spoil_loss(training, 3)
@@ -379,7 +379,7 @@ def test_too_many_losses_that_are_no_number_stop_the_training_and_leave_the_weig
     assert len(training.said) == 10
 
 
-def test_a_loss_scaler_changes_no_step_and_survives_one_that_is_skipped(tmp_path, cuts):
+def test_a_loss_scaler_changes_no_step_and_survives_a_skipped_one(tmp_path, cuts):
     batches = [[0, 1], [3, 2], [4, 5], [6, 7]]
     plain, _ = step_of(tmp_path / "plain", cuts, batches, lambda training: spoil_loss(training, 3), clip=1.0)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
@@ -390,7 +390,7 @@ def test_a_loss_scaler_changes_no_step_and_survives_one_that_is_skipped(tmp_path
     assert len(scaled.said) == 1 and scaler.get_scale() == 512
 
 
-def test_a_loss_scaler_that_is_too_high_skips_steps_in_silence_until_it_is_not(tmp_path, cuts):
+def test_a_loss_scale_that_is_too_high_skips_steps_silently_until_it_has_dropped(tmp_path, cuts):
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
     training = Training(tmp_path, cuts, [[0, 1]] * 6, scaler=scaler)
     before = training.weights()
@@ -399,7 +399,7 @@ def test_a_loss_scaler_that_is_too_high_skips_steps_in_silence_until_it_is_not(t
     assert any(not torch.equal(before[name], weight) for name, weight in training.weights().items())
 
 
-def test_a_gradient_that_no_scale_makes_finite_is_reported(tmp_path, cuts):
+def test_a_gradient_that_is_not_finite_at_any_scale_is_reported(tmp_path, cuts):
     training = Training(tmp_path, cuts, [[0, 1]] * 6, scaler=torch.amp.GradScaler("cpu", init_scale=4.0))
     training.model.head.weight.register_hook(lambda gradient: gradient * math.inf)
     training.fit()
@@ -414,7 +414,7 @@ def test_the_gradient_is_clipped_to_its_norm(tmp_path, cuts):
     assert float(step.norm()) == pytest.approx(0.5, rel=1e-3)
 
 
-def test_a_largest_batch_that_does_not_fit_is_said_before_the_first_step_and_leaves_nothing(tmp_path, cuts):
+def test_a_largest_batch_that_does_not_fit_is_reported_before_the_first_step_and_leaves_nothing(tmp_path, cuts):
     training = Training(tmp_path, cuts, [[0], [1], [2, 3, 4]], rehearse=True)
     before = training.weights()
     limit_backward(training, 2)
@@ -425,7 +425,7 @@ def test_a_largest_batch_that_does_not_fit_is_said_before_the_first_step_and_lea
     assert training.recognizer.position.steps == 0 and training.said == []
 
 
-def test_a_rehearsal_changes_nothing_even_where_training_is_random(tmp_path, cuts):
+def test_a_rehearsal_changes_nothing_even_if_training_is_random(tmp_path, cuts):
     random = {"dropout": 0.2, "spec_augment": {}, "speed_perturbation": [0.9, 1.0, 1.1]}
     weights = []
     for rehearse in (False, True):
@@ -436,7 +436,7 @@ def test_a_rehearsal_changes_nothing_even_where_training_is_random(tmp_path, cut
     assert_same(*weights)
 
 
-def test_no_batch_is_longer_than_the_ones_rehearsed_at_whatever_speed_it_is_played(tmp_path, cuts):
+def test_no_batch_is_longer_than_the_rehearsed_ones_at_any_speed(tmp_path, cuts):
     training = Training(tmp_path, cuts, [[7]] * 8, build_model(speed_perturbation=[0.8, 1.0, 1.2]), rehearse=True)
     lengths, whole = [], training.model.encoder.forward
     training.model.encoder.forward = lambda x, n: lengths.append((training.model.training, x.shape[1])) or whole(x, n)
@@ -470,12 +470,12 @@ def training_input(training):
     return batch.waveforms, batch.samples
 
 
-def test_what_is_random_in_a_step_depends_on_its_place_in_the_training_only():
+def test_what_is_random_in_a_step_depends_only_on_its_place_in_the_training():
     seeds = {seed_of_batch(seed, batch) for seed in range(20) for batch in range(500)}
     assert len(seeds) == 20 * 500 and all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_a_signal_ends_the_step_keeps_a_checkpoint_and_says_how_to_go_on(tmp_path, cuts):
+def test_a_signal_lets_the_step_finish_writes_a_checkpoint_and_tells_how_to_resume(tmp_path, cuts):
     import os
     import signal
 
@@ -497,7 +497,7 @@ def test_a_signal_ends_the_step_keeps_a_checkpoint_and_says_how_to_go_on(tmp_pat
     assert (position["steps"], position["batches"]) == (4, 4)
 
 
-def test_training_ends_when_so_many_validations_brought_no_better_error_rate(tmp_path, cuts):
+def test_training_ends_after_enough_validations_without_a_better_error_rate(tmp_path, cuts):
     def frozen(groups):
         return torch.optim.SGD(groups, lr=0.0)
 

@@ -1,4 +1,4 @@
-"""What is offered works: every value of these settings trains, scores, goes on and is used, or is refused in a sentence."""
+"""Every value of these settings works: it trains, scores, resumes and is usable, or it is refused with a sentence."""
 
 import importlib.util
 import math
@@ -21,7 +21,7 @@ from scripts.soak_resume import differences, logged
 from tests.support.tiny_corpus import tiny_corpus
 
 PRECISIONS = [str(value) for value in ONE_OF["trainer.precision"]]
-# what cannot be had here, and what the user is told
+# what does not work here, and what the user is told
 REFUSED = {
     "trainer.precision=16-true": "16-true does not learn: .* vanish in float16",
     "trainer.precision=16-mixed": None if torch.cuda.is_available() else "16-mixed needs a GPU",
@@ -30,7 +30,7 @@ REFUSED = {
     "logger=mlflow": None if importlib.util.find_spec("mlflow") else "pip install mlflow",
 }
 TRAINED = [name for name in PRECISIONS if "-" in name and not REFUSED.get(f"trainer.precision={name}")]
-# beside a value: what it needs of this corpus
+# further settings that a value needs with this corpus
 WITH = {"units=phonemes": ["units.alignments=false"], "units=bpe": ["units.size=20"]}
 CHOICES = [
     *(f"{group}={choice}" for group in ("units", "optimizer", "schedule", "logger") for choice in groups()[group]),
@@ -40,7 +40,7 @@ CHOICES = [
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    """The settings of a training of a few steps."""
+    """The settings of a training that takes a few steps."""
     return tiny_corpus(tmp_path_factory.mktemp("corpus"))
 
 
@@ -57,7 +57,7 @@ def trained(settings, run, *typed):
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_trains_and_is_scored_or_is_refused_before_anything_is_started(corpus, tmp_path, choice):
+def test_every_choice_trains_and_is_scored_or_is_refused_before_anything_starts(corpus, tmp_path, choice):
     more = ["units=characters", "logger=none", "trainer.accelerator=auto", choice, *WITH.get(choice, [])]
     if REFUSED.get(choice) is not None:
         with pytest.raises(UserError, match=REFUSED[choice]):
@@ -70,25 +70,25 @@ def test_every_choice_trains_and_is_scored_or_is_refused_before_anything_is_star
     assert list(run.glob("evaluation/test/*/scores.json")) and (run / "model/model.safetensors").is_file()
 
 
-def test_the_words_beside_a_setting_name_each_of_its_values():
+def test_the_comment_on_a_setting_names_each_of_its_values():
     for key in ("trainer.precision", "trainer.strategy", "init_units"):
         *above, name = key.split(".")
         text = (CONF / (f"{above[0]}/default.yaml" if above else "train.yaml")).read_text(encoding="utf8")
         said = re.search(rf"(?:^# .*\n)?^{name}:.*", text, re.M)[0]
         for value in ONE_OF[key]:
-            # named by its reason where it is refused
+            # values that are refused are named in the reason
             assert re.search(rf"\b{value}\b", said) or f"{key}={value}" in REFUSED, (key, value)
 
 
 @pytest.mark.parametrize("key", ["trainer.precision", "trainer.strategy", "init_units"])
-def test_another_value_is_refused_with_those_that_there_are(key):
+def test_an_unknown_value_is_refused_and_the_known_ones_are_listed(key):
     with pytest.raises(UserError) as refused:
         check_overrides("train", [f"{key}=transformer-engine"])
     assert all(str(value) in str(refused.value) for value in ONE_OF[key])
 
 
 @pytest.mark.parametrize("precision", TRAINED)
-def test_a_precision_is_kept_where_a_training_goes_on_and_its_model_is_used(corpus, tmp_path, precision, capsys):
+def test_a_precision_survives_resuming_and_its_model_is_usable(corpus, tmp_path, precision, capsys):
     more = [
         f"trainer.precision={precision}",
         "units=characters",
@@ -104,7 +104,7 @@ def test_a_precision_is_kept_where_a_training_goes_on_and_its_model_is_used(corp
     assert state["state_dict"]["model.features.normalization.mean"].dtype == torch.float32
     moments = [values["exp_avg_sq"] for values in state["optimizer_states"][0]["state"].values()]
     assert {moment.dtype for moment in moments} == {weights}
-    # as if it had been stopped at the validation before the last
+    # as if it had been stopped at the last validation but one
     again = tmp_path / "again"
     shutil.copytree(run, again)
     (again / "checkpoints/previous.ckpt").replace(again / "checkpoints/last.ckpt")
@@ -121,7 +121,7 @@ def test_a_precision_is_kept_where_a_training_goes_on_and_its_model_is_used(corp
 
 
 @pytest.mark.parametrize("precision", TRAINED)
-def test_losses_and_what_decoders_see_are_float32_or_more(corpus, tmp_path, precision, monkeypatch):
+def test_losses_and_the_decoders_input_are_float32_or_more(corpus, tmp_path, precision, monkeypatch):
     seen = {}
     backward, decode = StepGradients.backward, Greedy.__call__
 

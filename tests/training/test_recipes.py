@@ -83,7 +83,7 @@ def test_the_model_of_a_recipe_can_be_built(corpus, recipe):
     Model(description)
 
 
-def test_what_is_typed_goes_before_what_a_recipe_says():
+def test_typed_settings_override_a_recipe():
     config = compose("train", ["experiment=wsj/i_clustered_100", "clusters=50", "attention=clustered", "max_epochs=2"])
     assert plain(config.attention)["name"] == "clustered" and plain(config.attention)["clusters"] == 50
     assert config.max_epochs == config.trainer.validations == 2

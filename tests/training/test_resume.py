@@ -1,4 +1,4 @@
-"""A training that was stopped, whatever by, goes on as if it had never been: real processes, really killed."""
+"""A training that was stopped, however, resumes as if nothing had happened: real processes, really killed."""
 
 import csv
 import re
@@ -23,7 +23,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A working folder with a training that nobody disturbed."""
+    """A working folder with an undisturbed training."""
     folder = tmp_path_factory.mktemp("work")
     finish(start(folder, *SETTINGS, "run=undisturbed"))
     return folder
@@ -40,7 +40,7 @@ def test_a_training_killed_three_times_at_random_steps_ends_with_the_same_losses
     assert soak(place, kills=3, seed=5, number=signal.SIGKILL, settings=SETTINGS) == 3
 
 
-def test_sigterm_keeps_a_checkpoint_says_how_to_go_on_and_exits(place):
+def test_sigterm_writes_a_checkpoint_tells_how_to_resume_and_exits(place):
     process = start(place, *SETTINGS, "run=terminated", "checkpoint_steps=null")
     wait_for_a_validation(process)
     process.send_signal(signal.SIGTERM)
@@ -51,7 +51,7 @@ def test_sigterm_keeps_a_checkpoint_says_how_to_go_on_and_exits(place):
     assert differences(place / "undisturbed", place / "terminated") == []
 
 
-def test_a_last_checkpoint_that_the_disk_has_spoilt_is_named_and_the_one_before_it_taken(place):
+def test_a_last_checkpoint_damaged_by_the_disk_is_named_and_the_previous_one_used(place):
     shutil.copytree(place / "undisturbed", place / "spoilt")
     last = place / "spoilt/checkpoints/last.ckpt"
     last.write_bytes(last.read_bytes()[:5000])
@@ -60,7 +60,7 @@ def test_a_last_checkpoint_that_the_disk_has_spoilt_is_named_and_the_one_before_
     assert differences(place / "undisturbed", place / "spoilt") == []
 
 
-def test_a_run_that_has_ended_goes_on_where_it_is_given_more_epochs(place):
+def test_a_run_that_has_ended_continues_if_it_is_given_more_epochs(place):
     shutil.copytree(place / "undisturbed", place / "longer")
     code, said = resume(place, "resume=longer", "max_epochs=13")
     assert code == 0 and "epoch 13/13" in said
@@ -68,7 +68,7 @@ def test_a_run_that_has_ended_goes_on_where_it_is_given_more_epochs(place):
     assert after[: len(before)] == before and len(after) > len(before)
 
 
-def test_a_run_that_was_moved_and_made_longer_goes_on_from_anywhere_as_it_was_told_last(place, tmp_path):
+def test_a_run_that_was_moved_and_extended_resumes_from_anywhere_with_its_latest_settings(place, tmp_path):
     shutil.copytree(place / "undisturbed", place / "moved")
     process = start(place, "resume=moved", "max_epochs=400")
     wait_for_a_validation(process)
@@ -91,7 +91,7 @@ def test_a_run_from_before_there_were_heads_and_named_schedules_resumes_with_the
     (place / "older/config.yaml").write_text(yaml.safe_dump(config))
     content = read_tensors(place / "older/checkpoints/previous.ckpt")
     heads = [name for name in content["state_dict"] if name.startswith("model.head.")]
-    assert heads == ["model.head.weight", "model.head.bias"], "what a linear layer was called that stood there then"
+    assert heads == ["model.head.weight", "model.head.bias"], "the names of the linear layer that was there before"
     del content["asr"]["description"]["head"], content["asr"]["position"]["best_beside"]
     torch.save(content, place / "older/checkpoints/last.ckpt")
     assert "resuming after step" in resume(place, "resume=older")[1]
@@ -99,7 +99,7 @@ def test_a_run_from_before_there_were_heads_and_named_schedules_resumes_with_the
 
 
 @pytest.mark.parametrize("spoil", ["setting", "fingerprint", "code", "checkpoints", "processes"])
-def test_what_cannot_go_on_is_refused_with_a_sentence(place, spoil):
+def test_what_cannot_be_resumed_is_refused_with_a_sentence(place, spoil):
     run = place / f"refused-{spoil}"
     shutil.copytree(place / "undisturbed", run)
     (run / "metrics.csv").write_text("untouched")
@@ -137,7 +137,7 @@ def test_a_run_that_is_still_training_is_left_alone(place):
     assert (place / "undisturbed/metrics.csv").read_bytes() == before
 
 
-def test_the_place_in_a_training_on_ten_million_utterances_is_found_without_walking_there():
+def test_a_position_among_ten_million_utterances_is_found_without_planning_the_epochs_before_it():
     from asr.data.batches import BatchStream
 
     planned = []
@@ -150,7 +150,7 @@ def test_the_place_in_a_training_on_ten_million_utterances_is_found_without_walk
     assert planned == [123_456]
 
 
-def test_the_soak_test_does_see_a_difference(place):
+def test_the_soak_test_sees_a_difference(place):
     shutil.copytree(place / "undisturbed", place / "changed")
     metrics = place / "changed/metrics.csv"
     rows = list(csv.reader(metrics.read_text().splitlines()))

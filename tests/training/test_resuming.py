@@ -23,7 +23,7 @@ def started():
 
 @pytest.fixture
 def run(started, tmp_path, monkeypatch):
-    """A run's folder, seen from the folder above it."""
+    """A run's folder, relative to the working directory."""
     monkeypatch.chdir(tmp_path)
     folder = Path("runs") / "mine"
     folder.mkdir(parents=True)
@@ -50,7 +50,7 @@ def resumed(folder, *typed):
     return resumed_config(config, [*typed, f"resume={folder}", f"run={folder}"])
 
 
-def test_the_cache_is_where_the_run_was_started_or_here_where_that_is_gone(tmp_path):
+def test_the_cache_is_where_the_run_was_started_or_here_if_that_is_gone(tmp_path):
     (tmp_path / "there").mkdir()
     for folder, cache in (("there", str(tmp_path / "c")), ("gone", "../c")):
         saved = {"cache": "../c"}
@@ -68,8 +68,8 @@ def test_a_run_is_resumed_in_its_own_folder(run):
     assert with_run(["resume='runs/mine/'"])[-1] == "run=runs/mine"
 
 
-def test_the_same_folder_may_be_named_twice_in_different_words(run):
-    # the processes of a job are started with both, one as it was typed and one as it was found
+def test_the_same_folder_may_be_named_twice_in_different_ways(run):
+    # the processes of a job are started with both: one as it was typed, the other as it was resolved
     for named in ("runs/mine", "./runs/mine", str(run.resolve())):
         arguments = with_run([f"resume={named}", "run=runs/mine"])
         assert [argument for argument in arguments if argument.startswith("run=")] == [f"run={Path(named)}"]
@@ -93,13 +93,13 @@ def test_the_same_folder_may_be_named_twice_in_different_words(run):
         ),
     ],
 )
-def test_what_cannot_be_resumed_is_said(run, arguments, sentence):
+def test_what_cannot_be_resumed_is_refused(run, arguments, sentence):
     with pytest.raises(UserError) as refused:
         with_run(arguments)
     assert str(refused.value) == sentence
 
 
-def test_a_run_goes_on_with_the_settings_that_it_was_started_with(run):
+def test_a_run_resumes_with_the_settings_that_it_was_started_with(run):
     config = resumed(run)
     assert (config.attention.name, config.attention.clusters, config.seed) == ("i_clustered", 7, 5)
     assert config.optimizer._target_ == "torch.optim.RAdam"
@@ -114,7 +114,7 @@ def test_a_run_goes_on_with_the_settings_that_it_was_started_with(run):
         "trainer.log_every_n_steps=3", "watch.skip_nonfinite=3",
     ],
 )  # fmt: skip
-def test_how_long_and_where_a_run_goes_on_may_be_changed_and_nothing_else_changes_with_it(run, typed):
+def test_how_long_and_where_a_run_trains_may_be_changed_and_nothing_else_changes_with_it(run, typed):
     key, _, value = typed.partition("=")
     before, after = resumed(run), resumed(run, typed)
     assert OmegaConf.select(before, key) != OmegaConf.select(after, key) == yaml.safe_load(value)
@@ -122,7 +122,7 @@ def test_how_long_and_where_a_run_goes_on_may_be_changed_and_nothing_else_change
     assert before == after
 
 
-def test_another_logger_may_be_taken_and_set(run):
+def test_another_logger_may_be_chosen_and_configured(run):
     assert resumed(run, "logger=none").logger == {}
     write(run, {**saved_in(run), "logger": {}})
     assert resumed(run).logger == {}
@@ -135,7 +135,7 @@ def test_another_logger_may_be_taken_and_set(run):
      "trainer.devices=2", "trainer.accumulate_grad_batches=2", "data.workers_more=1", "trainer=default", "moving_average=0.9",
      "init_from=x", "max_minutes_more=1"],
 )  # fmt: skip
-def test_what_makes_a_training_another_one_is_refused_with_what_may_be_changed(run, typed):
+def test_settings_that_would_change_the_training_are_refused_and_those_allowed_are_listed(run, typed):
     config = copy.deepcopy(composed())
     config.resume = str(run)
     with pytest.raises(UserError) as refused:
@@ -153,14 +153,14 @@ def folder_run(run, started):
 
 
 @pytest.mark.parametrize("typed", [["++corpus.path=new = ü"], ["corpus=folder", "corpus.path=new = ü"]])
-def test_the_corpus_may_have_moved_and_its_place_is_kept_absolute(folder_run, typed):
+def test_the_corpus_may_have_moved_and_its_new_path_is_kept_absolute(folder_run, typed):
     Path("new = ü").mkdir()
     config = composed(*as_hydra_takes("train", [f"resume={folder_run}", *typed])[1:])
     corpus = resumed_config(OmegaConf.merge(config, {"resume": str(folder_run)}), typed).corpus
     assert corpus == saved_in(folder_run)["corpus"] | {"path": str(Path("new = ü").absolute())}
 
 
-def test_a_place_that_holds_signs_of_an_interpolation_is_not_interpolated(folder_run):
+def test_a_path_that_looks_like_an_interpolation_is_not_interpolated(folder_run):
     typed = as_hydra_takes("train", [f"resume={folder_run}", "corpus.path=ü${seed"])[1:]
     config = OmegaConf.merge(composed(*typed), {"resume": str(folder_run)})
     assert resumed_config(config, typed).corpus.path == "ü${seed"
@@ -183,7 +183,7 @@ def test_another_corpus_than_that_of_the_run_is_refused(folder_run, typed, sente
     assert str(refused.value).startswith(sentence)
 
 
-def test_settings_that_came_after_a_run_was_started_have_their_defaults(run):
+def test_settings_newer_than_a_run_have_their_defaults(run):
     saved = saved_in(run)
     del saved["moving_average"], saved["watch"], saved["trainer"]["find_batch"]
     write(run, saved)
@@ -209,7 +209,7 @@ def test_any_other_class_of_a_schedule_is_refused(run, target):
         resumed(run)
 
 
-def test_a_run_from_before_there_was_a_choice_is_scored_as_it_was(run):
+def test_a_run_from_before_there_was_a_choice_of_metrics_is_scored_as_it_was(run):
     content = saved_in(run)
     assert content.pop("metric") == "auto" and resumed(run).metric == "auto"
     write(run, content)
@@ -263,7 +263,7 @@ def test_every_target_that_conf_names_is_allowed():
     + ["&a0 [x]\n" + "".join(f"- &a{n + 1} [*a{n}, *a{n}]\n" for n in range(60)), "[" * 1200, "trainer: fast\n"],
     ids=["empty", "list", "words", "half", "itself", "code", "null byte", "a billion laughs", "deep", "no group"],
 )  # fmt: skip
-def test_a_configuration_that_is_none_is_a_sentence_and_runs_nothing(run, text):
+def test_a_broken_configuration_is_reported_and_runs_nothing(run, text):
     write(run, text)
     with pytest.raises(UserError, match="config.yaml"):
         resumed(run)
@@ -273,7 +273,7 @@ def test_a_configuration_that_is_none_is_a_sentence_and_runs_nothing(run, text):
 PLAN = {"ranks": 2, "seed": 1, "frames": "abc", "batch_frames": 4000, "batch_utterances": None, "memory": None}
 
 
-def test_the_same_plan_goes_on():
+def test_the_same_plan_is_accepted():
     check_same(dict(PLAN), dict(PLAN), Path("last.ckpt"))
 
 
@@ -294,6 +294,6 @@ def test_a_position_in_another_plan_is_refused(change, sentence):
         check_same({**PLAN, **change}, PLAN, Path("last.ckpt"))
 
 
-def test_a_plan_that_says_nothing_is_refused():
+def test_an_empty_plan_is_refused():
     with pytest.raises(UserError, match="last.ckpt"):
         check_same({}, PLAN, Path("last.ckpt"))

@@ -2,6 +2,8 @@
 
 import pytest
 
+from asr.errors import UserError
+from asr.training.schedules import schedules
 from asr.training.schedules.constant import Constant
 from asr.training.schedules.cosine import Cosine
 from asr.training.schedules.plateau import Plateau
@@ -36,3 +38,15 @@ def test_a_plateau_resumes_from_its_state():
     for schedule in (first, second):
         schedule.observe(1.0)
     assert first.factor(0, 0) == second.factor(0, 0) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("constant", "warmup_steps", -1), ("cosine", "warmup_steps", -1), ("cosine", "final", -0.1), ("plateau", "drop", 0),
+        ("plateau", "drop", 1.5), ("plateau", "patience", -1), ("plateau", "threshold", 1), ("plateau", "smallest", 2),
+    ],
+)  # fmt: skip
+def test_a_setting_out_of_range_is_refused(name, setting, value):
+    with pytest.raises(UserError, match=rf"schedule\.{setting} is {value}: give it a "):
+        schedules.create({"name": name, setting: value})

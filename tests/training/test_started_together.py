@@ -1,4 +1,4 @@
-"""Trainings that are started at the same time get in each other's way nowhere: real processes, at once."""
+"""Trainings started at the same time never get in each other's way: real processes, at once."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def at_once(program, folder, *arguments, processes=4):
-    """What so many processes print that run `program` at the same time: each waits until all are ready."""
+    """The output of `processes` processes that run `program` at the same time: each waits until all are ready."""
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{program}"
     started = [
         subprocess.Popen(
@@ -43,7 +43,7 @@ def at_once(program, folder, *arguments, processes=4):
 READY = "print('ready', flush=True); sys.stdin.readline()\n"
 
 
-def test_each_gets_a_folder_of_its_own_though_others_try_and_remove_theirs(tmp_path):
+def test_each_gets_a_folder_of_its_own_while_others_make_and_remove_theirs(tmp_path):
     program = f"""
 from pathlib import Path
 from asr.runtime.files import folder_of_its_own, remove_if_empty
@@ -65,7 +65,7 @@ for number in range(100):
     assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("runs/folder/full/*")} == set(kept)
 
 
-def test_the_second_and_the_third_have_a_number_behind_their_name(tmp_path):
+def test_the_second_and_the_third_get_a_number_appended(tmp_path):
     wanted = tmp_path / "runs/2026-01-31_12-00-00"
     assert [folder_of_its_own(wanted).name for _ in range(3)] == [wanted.name, f"{wanted.name}-2", f"{wanted.name}-3"]
     (tmp_path / "file").write_text("")
@@ -73,7 +73,7 @@ def test_the_second_and_the_third_have_a_number_behind_their_name(tmp_path):
         folder_of_its_own(tmp_path / "file/run")
 
 
-def test_whether_a_folder_can_be_made_is_found_out_without_a_trace_and_without_touching_what_is_there(tmp_path):
+def test_checking_whether_a_folder_can_be_made_leaves_no_trace_and_touches_nothing(tmp_path):
     check_folder(tmp_path / "a/b/c")
     assert list(tmp_path.iterdir()) == []
     assert make_folder(tmp_path / "a/b") and not make_folder(tmp_path / "a/b")
@@ -84,7 +84,7 @@ def test_whether_a_folder_can_be_made_is_found_out_without_a_trace_and_without_t
     assert (tmp_path / "a/b").is_dir()
 
 
-def test_runs_started_in_the_same_second_by_the_command_line(tmp_path):
+def test_runs_started_in_the_same_second_from_the_command_line_get_different_folders(tmp_path):
     (tmp_path / "program.py").write_text(f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 import datetime, types
@@ -92,7 +92,7 @@ import hydra.core.utils
 from omegaconf import OmegaConf
 from asr.cli.command import command
 
-# the second in which all of them are started
+# all of them start in this second
 hydra.core.utils.datetime = types.SimpleNamespace(now=lambda: datetime.datetime(2026, 1, 31, 12))
 
 @command("train")
@@ -113,7 +113,7 @@ main()
     assert {out.split(" | ")[1] for out, _ in said} == {"python program.py corpus=folder 'corpus.path=~/lang=en'\n"}
 
 
-def test_a_corpus_that_two_prepare_at_once_is_prepared_for_both(tmp_path):
+def test_a_corpus_that_two_processes_prepare_at_once_is_ready_for_both(tmp_path):
     for number in range(3):
         soundfile.write(tmp_path / f"{number}.ogg", numpy.full(8000, number / 10, "float32"), 8000)
     (tmp_path / "transcripts.tsv").write_text("".join(f"{number}.ogg\tone\n" for number in range(3)))

@@ -12,7 +12,7 @@ from tests.support.tiny_corpus import TEXTS, tiny_corpus
 GERMAN = ("ä hund", "der größte hund", "öl und hund", "guter tag", "das tier", "tage")
 PIECES = ["units=bpe", "units.size=30"]
 CHARACTERS = ["units=characters"]
-# a training that changes no weight, so that what it has started from is what it ends with
+# changes no weight, so that a training ends with the weights that it started from
 STILL = ["optimizer.lr=0", "max_epochs=1", "logger=none", "trainer.precision=32-true"]
 
 
@@ -27,7 +27,7 @@ def work(tmp_path_factory):
 
 
 def trained(settings, run, *typed):
-    # other random weights than those of the run that it starts from
+    # random weights that differ from those of the run that it starts from
     seed = "seed=2" if any(item.startswith("init_from") for item in typed) else "seed=1"
     typed = [*settings, *STILL, seed, *typed, f"run={run}"]
     train(compose("train", typed), typed)
@@ -35,7 +35,7 @@ def trained(settings, run, *typed):
 
 
 def kept(run, other):
-    """(whether the encoder's weights are those of another run, whether the last layer's are)"""
+    """Whether the encoder's weights are those of another run, and whether the last layer's are."""
     same = {name: torch.equal(value, other.model.state_dict()[name]) if value.shape == other.model.state_dict()[name].shape
             else False for name, value in run.model.state_dict().items()}  # fmt: skip
     return all(same[name] for name in same if name.startswith("encoder.")), same["head.weight"]
@@ -63,7 +63,7 @@ def test_units_that_can_write_the_text_are_kept_with_the_layer_to_them(work, tmp
     assert f"units of {start}, as they are; init_units=fresh makes new ones" in capsys.readouterr().out
 
 
-def test_fresh_units_are_made_where_the_others_would_do(work, tmp_path):
+def test_fresh_units_are_made_on_request_even_if_the_old_ones_would_do(work, tmp_path):
     folder, _, _ = work
     fewer = tiny_corpus(tmp_path / "corpus", TEXTS[:2])
     more = [*CHARACTERS, f"init_from={folder / 'characters'}", "init_units=fresh"]
@@ -71,7 +71,7 @@ def test_fresh_units_are_made_where_the_others_would_do(work, tmp_path):
     assert len(run.units.symbols) < len(other.units.symbols) and kept(run, other) == (True, False)
 
 
-def test_units_of_another_kind_are_made_anew_and_the_same_phonemes_keep_their_layer(work, tmp_path):
+def test_units_of_another_kind_are_built_anew_and_the_same_phonemes_keep_their_layer(work, tmp_path):
     folder, english, _ = work
     phonemes = ["units=phonemes", "units.alignments=false"]
     first = trained(english, tmp_path / "first", *phonemes, f"init_from={folder / 'characters'}")
@@ -108,7 +108,7 @@ def test_what_cannot_be_kept_is_refused_with_a_way_out_before_anything_is_writte
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_goes_on_has_the_units_that_it_was_started_with(work, tmp_path):
+def test_a_resumed_run_has_the_units_that_it_was_started_with(work, tmp_path):
     folder, _, german = work
     run = trained(german, tmp_path / "run", *CHARACTERS, f"init_from={folder / 'characters'}")
     typed = [f"resume={tmp_path / 'run'}", f"run={tmp_path / 'run'}", "max_epochs=2"]

@@ -1,4 +1,4 @@
-"""What goes wrong in a training is named, survived a few times, and then stops it with advice."""
+"""What goes wrong in a training is reported, tolerated a few times, and then stops it with advice."""
 
 import json
 import math
@@ -28,7 +28,7 @@ def bad(watchdogs, step=0, loss=math.nan, norm=1.0, utterances=("one",)):
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_is_named_with_its_step_utterances_learning_rate_and_gradient_norms(said, loss):
+def test_a_non_finite_loss_is_reported_with_step_utterances_learning_rate_and_gradient_norms(said, loss):
     watchdogs = watch(said)
     for step, norm in enumerate([9.0, 1.0, 2.0, 3.25, 4.0, 5.0]):
         good(watchdogs, 1, norm, step)
@@ -42,13 +42,13 @@ def test_a_loss_that_is_no_number_is_named_with_its_step_utterances_learning_rat
     assert "9" not in sentence.split("before:")[1]
 
 
-def test_a_finite_loss_with_a_gradient_that_is_not_is_told_apart(said):
+def test_a_finite_loss_with_a_non_finite_gradient_is_reported_as_such(said):
     watchdogs = watch(said)
     assert not bad(watchdogs, loss=3.5, norm=math.inf)
     assert "the loss is 3.5 but its gradient is not finite" in said[0] and "norms before: none yet" in said[0]
 
 
-def test_so_many_bad_batches_are_skipped_and_the_next_one_stops_the_training_with_what_to_try(said):
+def test_a_few_bad_batches_are_skipped_then_the_training_stops_and_tells_what_to_try(said):
     watchdogs = watch(said, skip_nonfinite=3)
     for step in range(3):
         assert not bad(watchdogs, step)
@@ -62,7 +62,7 @@ def test_so_many_bad_batches_are_skipped_and_the_next_one_stops_the_training_wit
     assert len(said) == 3
 
 
-def test_none_is_skipped_where_none_may_be(said):
+def test_no_bad_batch_is_skipped_if_none_may_be(said):
     with pytest.raises(UserError, match="step 1"):
         bad(watch(said, skip_nonfinite=0))
 
@@ -86,7 +86,7 @@ def test_exploding_gradients_are_reported_at_powers_of_two(said):
     assert "the gradient norm is 100, 200 times its median of 0.5 (4 such steps so far)" in said[2]
 
 
-def test_a_large_gradient_is_no_explosion_before_it_is_known_what_is_usual_or_where_it_is_usual(said):
+def test_a_large_gradient_is_not_reported_before_the_usual_size_is_known_or_if_it_is_usual(said):
     watchdogs = watch(said)
     good(watchdogs, 10, 0.1)
     good(watchdogs, 1, 1000.0)
@@ -95,7 +95,7 @@ def test_a_large_gradient_is_no_explosion_before_it_is_known_what_is_usual_or_wh
     assert said == []
 
 
-def test_silence_at_the_beginning_is_how_every_ctc_model_begins(said):
+def test_silence_at_the_beginning_is_normal_for_ctc(said):
     watchdogs = watch(said, silent_validations=1)
     for progress in (0.1, 0.2, 0.49):
         watchdogs.silence(10, 1.0, progress)
@@ -122,7 +122,7 @@ def test_a_single_word_ends_the_silence(said):
     assert len(said) == 3
 
 
-def test_waiting_for_data_is_reported_once_and_only_where_it_was_measured_long_enough(said):
+def test_waiting_for_data_is_reported_once_and_only_after_enough_time(said):
     watchdogs = watch(said, waiting=0.2)
     watchdogs.waited(0.9, 5.0, 1)
     watchdogs.waited(0.1, 500.0, 1)
@@ -134,7 +134,7 @@ def test_waiting_for_data_is_reported_once_and_only_where_it_was_measured_long_e
     ]
 
 
-def test_what_it_has_seen_survives_a_checkpoint(said):
+def test_what_watchdogs_have_seen_survives_a_checkpoint(said):
     before = watch(said, skip_nonfinite=2)
     before.silence(5, 0.0, 0.1)
     good(before, 40, 0.5)

@@ -5,14 +5,27 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
+from asr.errors import UserError
+
 
 @dataclasses.dataclass
 class Schedule:
-    """Linear warm-up from 0 to the base rate over `warmup_steps` optimizer steps; subclasses add what follows."""
+    """Linear warm-up from 0 to the base rate over `warmup_steps` optimizer steps; subclasses add what follows.
+
+    Raises UserError for a setting out of range.
+    """
 
     name: ClassVar[str]
 
     warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        self.require("warmup_steps", self.warmup_steps >= 0, "a number of 0 or more")
+
+    def require(self, setting: str, holds: bool, allowed: str) -> None:
+        """Raises UserError unless a setting is in its range."""
+        if not holds:
+            raise UserError(f"schedule.{setting} is {getattr(self, setting)}: give it {allowed}.")
 
     def factor(self, step: int, progress: float) -> float:
         """The factor of optimizer step `step`, counted from 0.

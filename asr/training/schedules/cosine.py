@@ -19,6 +19,10 @@ class Cosine(Schedule):
 
     final: float = 0.01
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("final", self.final >= 0, "a share of 0 or more")
+
     def factor(self, step: int, progress: float) -> float:
         """See `Schedule.factor`."""
         decay = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, progress))))

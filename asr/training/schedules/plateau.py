@@ -27,6 +27,13 @@ class Plateau(Schedule):
     _waited: int = dataclasses.field(default=0, init=False)
     _scale: float = dataclasses.field(default=1.0, init=False)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("drop", 0 < self.drop <= 1, "a factor above 0 and up to 1")
+        self.require("patience", self.patience >= 0, "a number of 0 or more")
+        self.require("threshold", 0 <= self.threshold < 1, "a share from 0 to below 1")
+        self.require("smallest", 0 <= self.smallest <= 1, "a share from 0 to 1")
+
     def factor(self, step: int, progress: float) -> float:
         """See `Schedule.factor`."""
         return super().factor(step, progress) * self._scale
