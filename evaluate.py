@@ -5,7 +5,7 @@ from asr.cli.command import command
 
 @command("evaluate")
 def evaluate(config) -> None:
-    """Scores a checkpoint, with its own attention or with another.
+    """Scores a checkpoint, with its own attention or another one.
 
     python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00
     python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00 attention=clustered clusters=200

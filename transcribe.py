@@ -5,14 +5,14 @@ from asr.cli.command import command
 
 @command("transcribe", files=True)
 def transcribe(config) -> int:
-    """Writes down what is said in audio files of any format and any length.
+    """Transcribes audio files of any format and any length.
 
     python transcribe.py checkpoint=runs/spoken/full/2026-01-31_12-00-00 some.wav other.flac
     python transcribe.py checkpoint=RUN format=srt output=subtitles recordings/ 'talks/**/*.mp4'
     some program | python transcribe.py checkpoint=RUN format=json -
 
-    Files, folders (the audio below them), globs, and - for standard input. A file that cannot be read is named on standard error,
-    the others go on, and the exit code is 1.
+    Takes files, folders (the audio below them), globs, and - for standard input. A file that cannot be read is named on standard
+    error; the others are transcribed, and the exit code is 1.
     """
     from asr.cli.command import asked_of_checkpoint
     from asr.inference.transcription.files import Request, transcribe_files

@@ -13,14 +13,14 @@ from asr.cli.command import command  # noqa: E402
 
 @command("align")
 def align(config) -> None:
-    """Writes when each word and each unit of a split was said, as CTM and TextGrid files.
+    """Writes the times of all words and units of a split as CTM and TextGrid files.
 
     python scripts/align.py checkpoint=runs/spoken/full/2026-01-31_12-00-00
-    python scripts/align.py checkpoint=RUN hypotheses=true       # what is recognized too
+    python scripts/align.py checkpoint=RUN hypotheses=true       # hypotheses too
     python scripts/align.py checkpoint=RUN gold_phonemes=false   # by the words' pronunciations
 
-    Where the corpus has gold times (corpus=spoken), it says how far the times are off; with hypotheses=true also how well the
-    confidences of their words tell right words from wrong ones.
+    If the corpus has gold times (corpus=spoken), prints the errors of the times; with hypotheses=true also how well confidences
+    separate right words from wrong ones.
     """
     from asr.cli.command import asked_of_checkpoint
     from asr.config.settings import plain

@@ -1,9 +1,9 @@
-"""How fast clustered attention could be, stage by stage, beside how fast it is; `benchmark_attention.py --roofline` shows it.
+"""A roofline of clustered attention: how fast each stage could be, and how fast it is; `benchmark_attention.py --roofline`.
 
-The floor of a stage is the longer of its arithmetic at the rate of a large matrix product and its memory traffic at the rate
-of a large copy, both measured on the spot. It counts every number once that a stage must read or write, and products of the
-real sizes: kernels pad to powers of two, and read again what does not stay in a cache. Only a stage whose input is in a cache
-already can be faster.
+The floor of a stage is the longer of its arithmetic, at the rate of a large matrix product, and its memory traffic, at the rate
+of a large copy, both measured here. Each number that a stage must read or write counts once, and products have their real sizes,
+although kernels pad to powers of two and reread what falls out of the cache. Only a stage whose input is already in a cache can
+be faster.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ PASSES = 5
 
 
 class Stage(NamedTuple):
-    """flops: two for a multiply-add; of_codes: with numbers that are exact in half precision. kernels: what runs it on a GPU, in
-    this pass; step: what does on a CPU, a function of `asr.kernels.clustered`."""
+    """flops: two per multiply-add. of_codes: whether its numbers are exact in half precision. kernels: those that run it on a GPU
+    in this pass. step: the function of `asr.kernels.clustered` that runs it on a CPU."""
 
     name: str
     flops: float
@@ -44,7 +44,7 @@ class Stage(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """A second. code_flops: of products of codes, which are exact in half precision."""
+    """Per second. code_flops: for products of codes, which are exact in half precision."""
 
     flops: float
     code_flops: float
@@ -56,9 +56,9 @@ def stages(
 ) -> dict[str, list[Stage]]:
     """The stages of both passes; `topk` 0 is clustered attention.
 
-    iterations: of k-means until it settles, on average. element: bytes of a number of the inputs. An iteration compares all
-    codes with all centroids and adds up the members' codes, on a GPU by another product; a last comparison gives the labels.
-    Codes are 64 numbers, of 2 bytes on a GPU and 4 on a CPU.
+    iterations: of k-means until it settles, on average. element: bytes per number of the inputs. An iteration compares all codes
+    with all centroids and sums the members' codes, on a GPU by a second product; a final comparison gives the labels. Codes are
+    64 numbers, of 2 bytes on a GPU and 4 on a CPU.
     """
     clusters, topk = min(clusters, length), min(topk, length)
     steps, rows = groups * length, groups * clusters
@@ -109,7 +109,7 @@ def stages(
 
 
 def measured_rates(dtype: torch.dtype, device: torch.device) -> Rates:
-    """Of products of two large square matrices, and of a large copy, which reads and writes."""
+    """Rates of products of two large square matrices, and of a large copy, counting reads and writes."""
     on_gpu = device.type == "cuda"
     side, numbers = (8192, 2**28) if on_gpu else (1536, 2**25)
     matrix = torch.ones(side, side, dtype=dtype, device=device)
@@ -122,7 +122,7 @@ def measured_rates(dtype: torch.dtype, device: torch.device) -> Rates:
 
 
 def floor_ms(stage: Stage, rates: Rates) -> tuple[float, str]:
-    """The floor and what sets it."""
+    """(the floor in milliseconds, what sets it)."""
     arithmetic = stage.flops / (rates.code_flops if stage.of_codes else rates.flops)
     memory = stage.bytes / rates.bytes
     return max(arithmetic, memory) * 1e3, "arithmetic" if arithmetic > memory else "memory"
@@ -130,9 +130,9 @@ def floor_ms(stage: Stage, rates: Rates) -> tuple[float, str]:
 
 @torch.no_grad()
 def iterations_until_settled(attention: Any, queries: Tensor) -> float:
-    """How many iterations of k-means a head of a sequence needs on average, by plain PyTorch.
+    """Average number of k-means iterations per sequence and head, by plain PyTorch.
 
-    An iteration that changes no label is the last; one more may be needed to see that no centroid changes either.
+    An iteration that changes no label is the last, though one more may be needed to see that no centroid changes either.
     """
     plain = partial(asr.kernels.clustered.cluster_queries, queries, None, attention.planes(queries), attention.clusters)
     labels, unsettled, total = plain(0), None, 0.0
@@ -149,9 +149,9 @@ def iterations_until_settled(attention: Any, queries: Tensor) -> float:
 def stage_times(
     passes: dict[str, list[Stage]], kernels_ms: dict[str, dict[str, float]]
 ) -> dict[str, list[float | None]]:
-    """Milliseconds of every stage, None if nothing of it was seen; then those of all other kernels.
+    """Milliseconds of each stage, or None if none of its kernels ran; then those of all other kernels.
 
-    kernels_ms: {pass: {name of a kernel: milliseconds}}; names may end in what a compiler adds.
+    kernels_ms: {pass: {name of a kernel: milliseconds}}; names may have a compiler's suffix.
     """
     found = {}
     for name, here in passes.items():
@@ -169,7 +169,7 @@ def stage_times(
 
 
 def kernel_times(run: Callable[[], object], passes: int = PASSES) -> dict[str, float]:
-    """Milliseconds that each kernel takes in a pass on a GPU, by torch's profiler."""
+    """Milliseconds per pass of each kernel on a GPU, by torch's profiler."""
     run()
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
@@ -185,7 +185,7 @@ def kernel_times(run: Callable[[], object], passes: int = PASSES) -> dict[str, f
 
 @contextlib.contextmanager
 def timed_steps(names: Sequence[str]) -> Iterator[dict[str, float]]:
-    """Adds up the milliseconds that functions of `asr.kernels.clustered` take while it is entered, those that exist."""
+    """Sums the milliseconds spent in those of these functions of `asr.kernels.clustered` that exist."""
     taken: dict[str, float] = {}
     originals = {name: getattr(asr.kernels.clustered, name) for name in names if hasattr(asr.kernels.clustered, name)}
 
@@ -209,7 +209,7 @@ def timed_steps(names: Sequence[str]) -> Iterator[dict[str, float]]:
 
 
 def times_on_cpu(run: Callable[[], object], here: list[Stage]) -> list[float | None]:
-    """Milliseconds of the stages of a forward pass; None for what is not a function of its own."""
+    """Milliseconds of the stages of a forward pass; None for a stage that is not a separate function."""
     steps = [stage.step for stage in here if stage.step]
     run()
     with timed_steps(steps) as taken:
@@ -225,7 +225,7 @@ def roofline(
     device: torch.device,
     generator: torch.Generator | None = None,
 ) -> Iterator[str]:
-    """Markdown, in parts as they are measured. labels: of clustered and i_clustered; shapes: (batch, heads, length, dim)."""
+    """Yields Markdown as it is measured. labels: of clustered and i_clustered. shapes: (batch, heads, length, dim)."""
     rates = measured_rates(dtype, device)
     name = str(dtype).removeprefix("torch.")
     yield (
@@ -239,7 +239,7 @@ def roofline(
             section, share = one_roofline(label, shape, dtype, device, rates, generator)
             explained.append((f"{label} at {shape[0] * shape[1]} x {shape[2]}", share))
             yield "\n".join(section) + "\n"
-    lines = ["The floor explains of the time of forward + backward:", ""]
+    lines = ["Share of forward + backward that the floor explains:", ""]
     yield "\n".join([*lines, *(f"- {case}: {share:.0%}" for case, share in explained)]) + "\n"
 
 
@@ -251,7 +251,7 @@ def one_roofline(
     rates: Rates,
     generator: torch.Generator | None,
 ) -> tuple[list[str], float]:
-    """The lines of one case, and the share of forward + backward that its floor is."""
+    """(the lines of one case, its floor as a share of forward + backward)."""
     batch, heads, length, dim = shape
     attention = attentions.create(parse_label(label))
     on_gpu = device.type == "cuda"
@@ -282,12 +282,12 @@ def one_roofline(
             )
         if times[name][-1]:
             lines.append(f"| {name} | other kernels | | | | | {times[name][-1]:.3g} | |")
-        lines.append(f"| {name} | **all**, from beginning to end | | | | {compared(floors[name], totals[name])}")
+        lines.append(f"| {name} | **all**, from start to end | | | | {compared(floors[name], totals[name])}")
     return lines, sum(floors.values()) / sum(totals.values())
 
 
 def compared(floor: float, measured: float | None) -> str:
-    """The last three cells of a line."""
+    """The last three cells of a row."""
     return f"{floor:.3g} | " + ("not timed | |" if measured is None else f"{measured:.3g} | {floor / measured:.0%} |")
 
 
@@ -300,7 +300,7 @@ def forward_of(attention: torch.nn.Module, inputs: list[Tensor]) -> Callable[[],
 
 
 def backward_of(attention: torch.nn.Module, inputs: list[Tensor]) -> Callable[[], object]:
-    """The backward pass by itself; the forward pass is made here, once."""
+    """The backward pass alone; the forward pass runs here, once."""
     leaves = [x.detach().requires_grad_() for x in inputs[:3]]
     output = attention(*leaves)
     return lambda: torch.autograd.grad(output, leaves, inputs[3], retain_graph=True)

@@ -1,18 +1,17 @@
-"""How fast and how well the decoders find words, at several beams, beside plain flashlight and pyctcdecode, as a Markdown table.
+"""Benchmarks speed and accuracy of the decoders at several beams, against plain flashlight and pyctcdecode: a Markdown table.
 
     python scripts/benchmark_decoding.py emissions FOLDER --checkpoint RUN [--split dev]       # computed once
     python scripts/benchmark_decoding.py simulate FOLDER [--units characters] [--sentences 100] [--noise 1.0]
     python scripts/benchmark_decoding.py run FOLDER [--lm lm.arpa] [--lm-weight 1.0] [--word-score 0.0] [--beams 10,50,250]
         [--decoders greedy,beam,lexicon,wfst,flashlight] [--pyctcdecode PYTHON [--pruning 25]] [--rounds 3] [--csv FILE]
 
-All decode the same emissions, one utterance after the other, on one core; the fastest of the rounds counts, loading does not.
-`flashlight` is torchaudio's ctc_decoder as its documentation has it, each word spelt with a space at its end if the units
-have one. pyctcdecode needs numpy < 2 and units that are characters, so it runs in an environment of its own, whose Python
-is given:
+All decode the same emissions, one utterance at a time, on one core; the fastest round counts, without loading. `flashlight` is
+torchaudio's ctc_decoder, used as documented, with a space at the end of each spelling if the units have one. pyctcdecode needs
+characters as units and numpy < 2, so it runs in an environment of its own, given by its Python:
     python3 -m venv ctc && ctc/bin/pip install pyctcdecode kenlm 'numpy<2'
 A beam of n is beam_size=n for flashlight and pyctcdecode; for wfst it is beam=n/10 in natural logarithms.
-`simulate` makes emissions without a model: sentences of the built-in corpus's grammar, a frame or two for a unit, blanks between,
-and noise; and a trigram of other sentences of the same grammar. They say how decoders compare, not how well a model does.
+`simulate` makes emissions without a model: sentences from the built-in corpus's grammar, one or two frames per unit, blanks in
+between, and noise; and a trigram of other sentences from the same grammar. They compare decoders, and say nothing about models.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ LM = "lm.arpa"
 def write_problem(
     folder: Path, emissions: list[numpy.ndarray], references: list[str], seconds: float, units: Any
 ) -> None:
-    """emissions: (time, units) of each utterance. seconds: of all audio together."""
+    """emissions: (time, units) of each utterance. seconds: of all audio."""
     folder.mkdir(parents=True, exist_ok=True)
     units.save(folder / "units")
     lengths = numpy.array([len(each) for each in emissions])
@@ -90,12 +89,12 @@ def simulate(arguments: argparse.Namespace) -> None:
         )
         for sentence in references
     ]
-    # 40 ms for a frame
+    # 40 ms per frame
     write_problem(arguments.folder, emissions, references, 0.04 * sum(map(len, emissions)), units)
 
 
 def noisy_path(ids: list[int], units: Any, noise: float, generator: numpy.random.Generator) -> numpy.ndarray:
-    """float32 (time, units): log-probabilities that are highest along a random path of the units, more or less."""
+    """(time, units) float32: noisy log-probabilities, highest along a random path of the units."""
     path = [0]
     for unit in ids:
         path += [unit] * int(generator.integers(1, 3)) + [0] * int(generator.integers(1, 3))
@@ -108,7 +107,7 @@ def noisy_path(ids: list[int], units: Any, noise: float, generator: numpy.random
 def fastest(
     decode: Callable[[numpy.ndarray], Any], emissions: list[numpy.ndarray], rounds: int
 ) -> tuple[float, list[Any]]:
-    """(seconds of the fastest round, what was decoded)."""
+    """(seconds of the fastest round, the results)."""
     times, found = [], []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -140,7 +139,7 @@ def ours(name: str, beam: int, arguments: argparse.Namespace, units: Any) -> Cal
 
 
 def plain_flashlight(beam: int, arguments: argparse.Namespace, units: Any) -> Callable[[numpy.ndarray], str]:
-    """torchaudio's ctc_decoder, with the words, spellings and weights that ours have."""
+    """torchaudio's ctc_decoder, with the same words, spellings and weights as ours."""
     import torch
     from torchaudio.models.decoder import ctc_decoder
 
@@ -203,7 +202,8 @@ def pyctcdecode(beam: int, arguments: argparse.Namespace) -> tuple[float, list[s
     done = subprocess.run([*command, "--rounds", str(arguments.rounds)], capture_output=True, text=True)
     if done.returncode:
         raise UserError(
-            f"pyctcdecode failed in {arguments.pyctcdecode}: {(done.stderr.strip() or '?').splitlines()[-1]}"
+            f"pyctcdecode failed in {arguments.pyctcdecode}: {(done.stderr.strip() or '?').splitlines()[-1]} Check that "
+            "environment, or leave --pyctcdecode out."
         )
     answer = json.loads(done.stdout.splitlines()[-1])
     return answer["seconds"], answer["found"]
@@ -223,10 +223,10 @@ def run(arguments: argparse.Namespace) -> None:
     chosen = [*arguments.decoders.split(","), *(["pyctcdecode"] if arguments.pyctcdecode else [])]
     for name in chosen:
         if name == "pyctcdecode" and units.name != "characters":
-            print("pyctcdecode is left out: it needs characters as units.", file=sys.stderr)
+            print("pyctcdecode is left out, because it needs characters as units.", file=sys.stderr)
             continue
         if name in ("greedy", "beam") and units.metric == "per":
-            print(f"{name} is left out: of phonemes it gives no words.", file=sys.stderr)
+            print(f"{name} is left out, because it finds no words in phonemes.", file=sys.stderr)
             continue
         for beam in [0] if name == "greedy" else map(int, arguments.beams.split(",")):
             if name == "pyctcdecode":
@@ -280,7 +280,7 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument(
             "--pruning",
             type=float,
-            help="of pyctcdecode: of beams and units, in natural logarithms; by default its own",
+            help="pyctcdecode's thresholds for beams and units, natural logarithms; by default its own",
         )
     return top
 

@@ -1,10 +1,10 @@
-"""How fast the filter banks are on a CPU, beside kaldi-native-fbank's and torchaudio's, as a Markdown table.
+"""Benchmarks the filter banks on a CPU against kaldi-native-fbank's and torchaudio's: a Markdown table.
 
     python scripts/benchmark_features.py [--seconds 8] [--utterances 16] [--rounds 15]
 
-One batch of utterances of the same length, so that nobody works on padding; the three take turns in every round, and the
-median of the rounds counts. kaldi-native-fbank takes one utterance at a time and only computes (its frames are not read
-out, which would cost it more); with several threads, its utterances are spread over them. torchaudio takes one at a time.
+One batch of utterances of the same length, so that nothing is padded; the three take turns in each round, and the median round
+counts. kaldi-native-fbank computes one utterance at a time (reading its frames, which would take longer, is left out), with
+utterances spread over the threads. torchaudio computes one at a time.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from asr.model.features.filter_bank import INT16_SCALE, FilterBank  # noqa: E402
 def contestants(
     waveforms: torch.Tensor, sample_rate: int, mels: int, threads: int, lengths: torch.Tensor | None = None
 ) -> dict[str, Callable[[], None]]:
-    """The implementations that are installed, as functions that make the features of waveforms (batch, samples).
+    """The installed implementations, as functions that compute features of waveforms (batch, samples).
 
-    lengths: (batch,) samples of each waveform before its padding, which only ours computes on; None for no padding.
+    lengths: (batch,) valid samples; only ours computes on padding too. None for no padding.
     """
     filter_bank = FilterBank(sample_rate, mels).eval()
     if lengths is None:
@@ -80,7 +80,7 @@ def torchaudio_kaldi(waveforms: list[torch.Tensor], sample_rate: int, mels: int)
 
 
 def medians(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Seconds that each function takes, the median of the rounds after one that does not count."""
+    """Seconds per call of each function: the median over rounds, after a warm-up round."""
     taken = {name: [] for name in functions}
     for _ in range(rounds + 1):
         for name, function in functions.items():

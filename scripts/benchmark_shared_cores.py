@@ -1,11 +1,11 @@
-"""How fast a training is beside busy processes, by how OpenMP's threads wait for each other: a Markdown table.
+"""Benchmarks training beside busy processes, for several ways of OpenMP's threads to wait: a Markdown table.
 
     python scripts/benchmark_shared_cores.py [SETTING=VALUE ...] [--seconds 20] [--rounds 5] [--busy 0 1 2] [--variants NAME ...]
 
-In every round each variant trains for some seconds beside each number of busy processes, one after the other, so that whatever
-else the machine does falls on all of them alike. A busy process loops; it has the training's own priority. The speed is what
-the training says at the validation that ends it, in seconds of audio per second, without the validation. CPU seconds are those
-of the whole process, its start included. Settings are those of train.py.
+In each round every variant trains for some seconds beside each number of busy processes, in turn, so that other load affects all
+of them alike. A busy process loops at the same priority as the training. The speed, in seconds of audio per second, is what
+training reports at its validation, excluding the validation. CPU seconds are those of the whole process, including its start.
+Settings are those of train.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 DECIDED = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-# libgomp, which PyTorch's wheels bring along, spins 300,000 times before it sleeps where nothing is said
+# libgomp, which comes with PyTorch's wheels, by default spins 300,000 times before it sleeps
 VARIANTS = {
     "spinning": {"GOMP_SPINCOUNT": "300000"},
     "spin-10000": {"GOMP_SPINCOUNT": "10000"},
@@ -41,7 +41,7 @@ TRAINING = ["max_epochs=1000", "trainer.validations=1", "logger=none", "report=f
 
 @contextlib.contextmanager
 def busy(processes: int) -> Iterator[None]:
-    """Keeps so many processes busy during the block."""
+    """Runs this many busy processes during the block."""
     started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
     try:
         yield
@@ -71,12 +71,12 @@ def training(variant: dict[str, str], settings: list[str]) -> tuple[float, float
         try:
             rate = next((found for line in process.stdout if (found := re.search(r"(\d+) audio s/s", line))), None)
         finally:
-            # what follows, scoring the test split, is not measured
+            # scoring the test split, which follows, is not measured
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
     if rate is None:
-        raise SystemExit("a training ended before its validation")
+        raise SystemExit("a training ended before its first validation: raise --seconds")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return float(rate[1]), after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

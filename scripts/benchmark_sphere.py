@@ -1,12 +1,12 @@
-"""How fast NIST SPHERE files are decoded by one core, beside other readers, as a Markdown table.
+"""Benchmarks decoding of NIST SPHERE files on one core, against other readers: a Markdown table.
 
     python scripts/benchmark_sphere.py [--audio FILE] [--seconds 60] [--rounds 7] [--csv FILE]
 
-Every coding of WSJ (16 kHz, one channel) and Switchboard (8 kHz, two channels), written by the encoder of our tests; the readers
-take turns in every round, and the median of the rounds counts. asr checks the count of samples and their checksum; FFmpeg
-(by PyAV) and libsndfile (by soundfile) only decode; sph2pipe, where it is installed, is a process that writes raw samples
-to a pipe. `to FLAC` is what preparing a corpus does: decoding, and writing one FLAC file per channel.
-Without --audio, the signal is noise with the spectrum and the syllables of speech.
+Covers every coding of WSJ (16 kHz, one channel) and Switchboard (8 kHz, two channels), written by the encoder of our tests; the
+readers take turns in each round, and the median round counts. asr also verifies the number of samples and their checksum;
+FFmpeg (by PyAV) and libsndfile (by soundfile) only decode; sph2pipe, if installed, is a process that writes raw samples to a
+pipe. `to FLAC` is what preparing a corpus does: decoding, and writing one FLAC file per channel. Without --audio, the signal
+is noise with the spectrum and the syllables of speech.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ READERS = ("asr", "FFmpeg", "libsndfile", "sph2pipe")
 
 
 def speech_like(seconds: float, sample_rate: int, channels: int) -> numpy.ndarray:
-    """int16 (samples, channels): low-pass noise, four syllables a second, each channel silent half of the time."""
+    """(samples, channels) int16: low-pass noise, four syllables per second, each channel silent half of the time."""
     generator = numpy.random.default_rng(1)
     samples = int(seconds * sample_rate)
     noise = generator.standard_normal((samples, channels))
@@ -53,7 +53,7 @@ def speech_like(seconds: float, sample_rate: int, channels: int) -> numpy.ndarra
 
 
 def recording(path: Path, seconds: float, sample_rate: int, channels: int) -> numpy.ndarray:
-    """The file's audio at this rate, repeated up to `seconds`, with the second channel half of it behind the first."""
+    """The file's audio at this rate, repeated up to `seconds`; the second channel is shifted by half of it."""
     from asr.audio.reading import read_audio
 
     wave, _ = read_audio(path, sample_rate)
@@ -86,7 +86,7 @@ def by_sph2pipe(path: Path) -> numpy.ndarray:
 
 
 def contestants(path: Path, expected: numpy.ndarray) -> dict[str, Callable[[], numpy.ndarray]]:
-    """The readers that decode this file, every one to the samples that are expected."""
+    """The readers that can decode this file, each checked to give the expected samples."""
     readers = {
         "asr": lambda: read_sphere(path)[0],
         "FFmpeg": lambda: by_ffmpeg(path),
@@ -98,7 +98,7 @@ def contestants(path: Path, expected: numpy.ndarray) -> dict[str, Callable[[], n
     for name, read in readers.items():
         try:
             samples = read()
-        except Exception:  # whatever a reader says of a format that it does not know
+        except Exception:  # readers raise anything for a format they do not know
             if name == "asr":
                 raise
             continue
@@ -111,7 +111,7 @@ def contestants(path: Path, expected: numpy.ndarray) -> dict[str, Callable[[], n
 def measure(
     path: Path, samples: numpy.ndarray, expected: numpy.ndarray, rate: int, rounds: int
 ) -> dict[str, list[float]]:
-    """Seconds of every round by reader, without the first round."""
+    """Seconds per round by reader, without the first round."""
     conversions = [Conversion(path, channel, f"{channel}.flac") for channel in range(samples.shape[1])]
 
     def to_flac() -> None:
@@ -131,10 +131,10 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--audio", type=Path, help="speech to encode; by default noise like speech")
+    parser.add_argument("--audio", type=Path, help="speech to encode; by default speech-like noise")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the recordings")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--csv", type=Path, help="where every measurement is written")
+    parser.add_argument("--csv", type=Path, help="file for all measurements")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core
     import av

@@ -1,17 +1,16 @@
-"""Times training on a real corpus, beside SpeechBrain's CTC Transformer of the same size on the same data.
+"""Benchmarks training on a real corpus against SpeechBrain's CTC Transformer of the same size on the same data.
 
-    python scripts/benchmark_training.py --output results/training                       # SpeechBrain beside asr, if it is here
-    python scripts/benchmark_training.py --speechbrain OTHER/bin/python corpus=asterisk  # SpeechBrain of another environment
+    python scripts/benchmark_training.py --output results/training                       # with SpeechBrain, if it is installed
+    python scripts/benchmark_training.py --speechbrain OTHER/bin/python corpus=asterisk  # with SpeechBrain of another environment
 
-Everything is in seconds of speech per second: filter banks alone (waveforms in memory; kaldi-native-fbank and torchaudio beside
-ours, where they are installed), reading and decoding alone, forward, forward + backward, a whole step of the optimizer (these on
-the same few batches, held in memory), and the whole training loop with its data loader, logs and a checkpoint: for us what
-train.py runs, for SpeechBrain its Brain.fit. Each contestant is a process of its own; they take turns, after a round that does
-not count, in which their memory is measured. Medians count; ratios are medians of the ratios of each round, in which all ran
-under the same conditions.
+All speeds are in seconds of speech per second: filter banks alone (waveforms in memory; also kaldi-native-fbank and torchaudio,
+if installed), reading and decoding audio alone, forward, forward + backward, a whole optimizer step (these on the same few
+batches in memory), and the whole training loop with data loader, logs and a checkpoint: train.py for us, Brain.fit for SpeechBrain. Each
+contestant is a process; they take turns, after a warm-up round in which their memory is measured. Medians count; ratios are
+medians of each round's ratio, as all run under the same conditions within a round.
 
-SpeechBrain comes in three ways: `same`, the same layers, sizes and batches as ours built from its own parts; `rope`, the same
-with the attention of its newest recipes; `recipe`, the convolutional front end and the dynamic batches of its recipe
+SpeechBrain runs in three ways: `same`, our layers, sizes and batches built from its own parts; `rope`, the same with the
+attention of its newest recipes; `recipe`, the convolutional front end and the dynamic batches of its recipe
 LibriSpeech/ASR/transformer. The fastest of them is the one to compare with. KEY=VALUE are settings of train.py.
 """
 
@@ -54,10 +53,10 @@ COLUMNS = [
 
 @dataclasses.dataclass
 class Results:
-    """What was measured.
+    """The measurements.
 
-    speeds: seconds of speech per second by (contestant, stage), one for every round. waiting: shares of the loop's time, by
-    contestant. memory: bytes; parameters: how many. notes: what is to be known of the numbers.
+    speeds: seconds of speech per second by (contestant, stage), one per round. waiting: shares of the loop's time spent waiting
+    for data, by contestant. memory: bytes. parameters: their number. notes: remarks on the numbers.
     """
 
     speeds: dict[tuple[str, str], list[float]] = dataclasses.field(default_factory=dict)
@@ -72,7 +71,7 @@ class Results:
         return list(dict.fromkeys(name for name, _ in self.speeds))
 
     def add(self, contestant: str, stage: str, answer: dict[str, Any]) -> None:
-        """Takes in what a contestant answered. Its seconds may be those of several, by name."""
+        """Adds a contestant's answer, whose seconds may be a dictionary of several by name."""
         seconds = answer["seconds"] if isinstance(answer["seconds"], dict) else {contestant: answer["seconds"]}
         for name, taken in seconds.items():
             self.speeds.setdefault((name, stage), []).append(answer["audio"] / taken)
@@ -80,12 +79,12 @@ class Results:
             self.waiting.setdefault(contestant, []).append(answer["waiting"])
 
     def ratios(self, contestant: str, stage: str) -> list[float]:
-        """How many times as fast as the contestant we were, in every round."""
+        """How many times as fast as the contestant ours was, per round."""
         ours, other = self.speeds.get((OURS, stage), []), self.speeds.get((contestant, stage), [])
         return [mine / its for mine, its in zip(ours, other)]
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for every contestant and stage."""
+        """One row per contestant and stage."""
         found = []
         for (contestant, stage), speeds in self.speeds.items():
             ratios = self.ratios(contestant, stage)
@@ -126,7 +125,7 @@ class Results:
         return "\n".join(lines) + "\n"
 
     def write(self, folder: Path) -> None:
-        """benchmark_training.csv and .md; what stood there before is replaced by the whole of it."""
+        """Writes benchmark_training.csv and .md, each replaced at once. Raises UserError if it cannot."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             aside = folder / ".benchmark_training.partial"
@@ -138,7 +137,7 @@ class Results:
             aside.write_text(self.markdown(), encoding="utf8")
             os.replace(aside, folder / "benchmark_training.md")
         except OSError as error:
-            raise UserError(f"--output {folder} cannot be written: {error.strerror}.") from None
+            raise UserError(f"--output {folder} cannot be written: {error.strerror}. Choose another folder.") from None
 
 
 def spread(values: Sequence[float], median: str, least: str, most: str) -> dict[str, str]:
@@ -149,16 +148,16 @@ def spread(values: Sequence[float], median: str, least: str, most: str) -> dict[
 
 
 def describe(values: Sequence[float], form: str) -> str:
-    """`123 (120–130)`, or a dash for nothing."""
+    """`123 (120–130)`, or a dash for no values."""
     if not values:
         return "–"
     return f"{statistics.median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
 
 
 def measure(contestants: Sequence, stages: Sequence[str], rounds: int, minutes: float, results: Results) -> None:
-    """Asks everyone in turns. contestants: with a name, `ask` and `ask_for_memory`, as `Contestant` has them; ours first.
+    """Asks all contestants in turns. contestants: with `name`, `ask` and `ask_for_memory`, like `Contestant`; ours first.
 
-    Rounds end early when `minutes` are over, but one is always made.
+    Rounds stop early when `minutes` are over, but at least one is run.
     """
     start = time.monotonic()
     for one in contestants:
@@ -172,7 +171,7 @@ def measure(contestants: Sequence, stages: Sequence[str], rounds: int, minutes: 
     for number in range(rounds):
         if number and time.monotonic() - start + (time.monotonic() - start - warmed) / number > minutes * 60:
             results.notes.append(
-                f"{number} of {rounds} rounds: more would have taken longer than --minutes {minutes:g}."
+                f"Only {number} of {rounds} rounds were run, as more would have exceeded --minutes {minutes:g}."
             )
             break
         for stage in stages:
@@ -182,7 +181,7 @@ def measure(contestants: Sequence, stages: Sequence[str], rounds: int, minutes: 
 
 
 def run(arguments: argparse.Namespace, folder: Path) -> Results:
-    """Starts the contestants, measures, and ends them. folder: for what they write."""
+    """Starts the contestants, measures them, and ends them. folder: for their files."""
     results, started = Results(), []
     try:
         settings = {
@@ -210,7 +209,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> Results:
             f"after {arguments.warm_up} of them.",
         ]
         if not arguments.speechbrain:
-            results.notes.append("SpeechBrain is not installed here (--speechbrain names a Python that has it).")
+            results.notes.append("SpeechBrain is not installed here: --speechbrain PYTHON names a Python that has it.")
         measure(started, arguments.stages, arguments.rounds, arguments.minutes, results)
     finally:
         for one in started:
@@ -224,20 +223,20 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "settings", nargs="*", metavar="KEY=VALUE", help="settings of train.py, such as corpus=asterisk"
     )
     parser.add_argument(
-        "--speechbrain", metavar="PYTHON", help="a Python that has SpeechBrain; default: this one, if it has"
+        "--speechbrain", metavar="PYTHON", help="a Python with SpeechBrain; default: this one, if it has it"
     )
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="of SpeechBrain; default: all")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="to time; default: all")
-    parser.add_argument("--batches", type=int, default=40, help="of the training loop (40)")
-    parser.add_argument("--warm-up", type=int, default=10, help="batches of the loop before its clock starts (10)")
-    parser.add_argument("--stage-batches", type=int, default=6, help="batches that the single stages are timed on (6)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds that count (5)")
-    parser.add_argument("--minutes", type=float, default=5.0, help="to measure at most, whatever --rounds says (5)")
-    parser.add_argument("--threads", type=int, default=2, help="of each contestant (2)")
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="writes benchmark_training.csv and .md there as well"
+        "--ways", nargs="+", choices=WAYS, default=list(WAYS), help="of running SpeechBrain; default: all"
     )
-    # options take several values, and would take the settings after them for theirs
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="to time; default: all")
+    parser.add_argument("--batches", type=int, default=40, help="in the training loop (40)")
+    parser.add_argument("--warm-up", type=int, default=10, help="batches of the loop before its clock starts (10)")
+    parser.add_argument("--stage-batches", type=int, default=6, help="batches to time the single stages on (6)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds after the warm-up (5)")
+    parser.add_argument("--minutes", type=float, default=5.0, help="time limit for all rounds (5)")
+    parser.add_argument("--threads", type=int, default=2, help="per contestant (2)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="also write benchmark_training.csv and .md there")
+    # options with several values would swallow the settings after them
     typed = list(sys.argv[1:] if argv is None else argv)
     settings = [one for one in typed if "=" in one and not one.startswith("-")]
     arguments = parser.parse_args([one for one in typed if one not in settings])
@@ -247,9 +246,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             raise UserError(
                 f"--{option.replace('_', '-')} takes whole numbers of 1 or more, not {getattr(arguments, option)}."
             )
-    # the clock runs from one logged step to another
+    # the clock runs between two logged steps
     if arguments.batches < 2 * arguments.warm_up:
-        raise UserError(f"--batches {arguments.batches} must be at least twice --warm-up {arguments.warm_up}.")
+        raise UserError(
+            f"--batches {arguments.batches} must be at least twice --warm-up {arguments.warm_up}: raise one or lower the other."
+        )
     arguments.settings = as_hydra_takes("train", arguments.settings)
     check_overrides("train", arguments.settings)
     if arguments.speechbrain is None and importlib.util.find_spec("speechbrain"):
@@ -267,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # ends the contestants too
+    # so that the contestants end too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with mistakes_as_sentences("benchmark_training.py"):
         main()

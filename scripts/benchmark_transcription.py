@@ -1,12 +1,11 @@
-"""How fast, in how much memory and how well transcribe.py writes down one long recording, as a Markdown table.
+"""Benchmarks speed, memory and accuracy of transcribe.py on one long recording: a Markdown table.
 
     python scripts/benchmark_transcription.py RUN [--minutes 60] [--split test] [--cache .cache] [SETTING=VALUE ...]
 
-The recording is made of the split's utterances, again and again until it is long enough: one speaker after the other, or
-shuffled, so that the speaker changes with nearly every utterance; --pause puts a quiet pause behind each of them, --noise
-white noise over everything. Settings are those of transcribe.py, such as decoder=wfst. Time and memory are those of the whole
-process, from its start to its end; memory is the largest resident set of it. The words' times decide which utterance they are
-scored with (NIST's STM and CTM).
+The recording repeats the split's utterances until it is long enough: sorted by speaker, or shuffled, so that the speaker changes
+with nearly every utterance; --pause adds a quiet pause after each, --noise white noise over everything. Settings are those of
+transcribe.py, such as decoder=wfst. Time and memory are those of the whole process, from start to end; memory is its largest
+resident set. Words are scored with the utterance that their times fall into (NIST's STM and CTM).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 RECORDING = "recording"
-PAUSE_DEVIATION = 10 ** (-70 / 20)  # of the white noise in pauses, beside full scale: a quiet room
+PAUSE_DEVIATION = 10 ** (-70 / 20)  # of the white noise in pauses, relative to full scale: a quiet room
 
 
 def write_recording(folder: Path, arguments: argparse.Namespace) -> float:
@@ -72,7 +71,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--split", default="test")
     parser.add_argument("--order", choices=("speaker", "shuffled"), default="speaker", help="of the utterances")
-    parser.add_argument("--pause", type=float, default=0.0, help="seconds of quiet behind every utterance")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds of quiet after every utterance")
     parser.add_argument("--noise", type=float, help="signal-to-noise ratio in dB of white noise over the recording")
     parser.add_argument("--seed", type=int, default=1, help="of the order and the noise")
     parser.add_argument("--cache", default=".cache")
@@ -95,10 +94,10 @@ def main() -> int:
         took = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            raise UserError(f"transcribe.py ended with exit code {process.returncode}; what it said stands above.")
+            raise UserError(f"transcribe.py failed with exit code {process.returncode}: see its message above.")
         hypothesis = folder / f"{RECORDING}.ctm"
         rules = ScoringRules.read(folder / f"{RECORDING}.stm", None)
-        score = summarize(rules.score_words(read_ctm(hypothesis), hypothesis).utterances)
+        score = summarize(rules.score_words(read_ctm(hypothesis), str(hypothesis)).utterances)
     # Linux counts kibibytes, macOS bytes
     memory = used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     print(

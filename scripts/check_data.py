@@ -1,4 +1,4 @@
-"""Checks a corpus before anything is trained on it: python scripts/check_data.py corpus=folder corpus.path=~/speech"""
+"""Checks a corpus before training: python scripts/check_data.py corpus=folder corpus.path=~/speech"""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from asr.cli.command import command  # noqa: E402
 
 @command("check_data")
 def check_data(config) -> None:
-    """Checks a corpus: leaks between its splits, odd utterances, units, enough frames for them, damaged audio.
+    """Checks a corpus: leaks between splits, odd utterances, units, enough frames for them, damaged audio.
 
     python scripts/check_data.py corpus=folder corpus.path=~/speech
 
-    Writes report.html, report.md and findings.json into `output`. Exit code 0: good; 1: not good; 2: a mistake was made.
+    Writes report.html, report.md and findings.json into `output`. The exit code is 0 for a good corpus, 1 for
+    problems, 2 for invalid settings.
     """
-    from omegaconf import OmegaConf
-
+    from asr.config.settings import plain
     from asr.data.corpora import corpora
     from asr.data.health.check import check_corpus
     from asr.data.health.text import Lengths
@@ -31,11 +31,8 @@ def check_data(config) -> None:
 
     output = Path(config.output or f"runs/check_data/{config.corpus.name}").expanduser()
     refuse_unwritable(output, "output")
-    parts = {
-        part: OmegaConf.to_container(config[part], resolve=True)
-        for part in ("corpus", "features", "encoder", "units", "head")
-    }
-    Lengths.of(parts, 16000)  # what cannot be built is said now, not after minutes of preparing a corpus
+    parts = {part: plain(config[part]) for part in ("corpus", "features", "encoder", "units", "head")}
+    Lengths.of(parts, 16000)  # reports mistakes now, not after minutes of preparing a corpus
     workers = processors() if config.workers == "auto" else config.workers
     corpus = corpora.create(parts["corpus"]).load(Path(config.cache), workers)
     lengths = Lengths.of(parts, corpus.sample_rate)

@@ -1,15 +1,15 @@
 """Compares two evaluations of the same utterances: python scripts/compare.py A B [SETTING=VALUE ...]
 
-A and B are evaluations' folders, or runs' folders: those mean the test split with the run's own attention. Prints both error
+A and B are folders of evaluations, or of runs, which stand for the test split with the run's own attention. Prints both error
 rates, their difference (B minus A) with its 95 % interval, the probability of improvement and the p-value of a paired
-bootstrap test (Bisani and Ney 2004), and the utterances that changed the most.
+bootstrap test (Bisani and Ney 2004), and the utterances that changed most.
 
-    split=test        the split, where A or B is a run's folder
-    metric=auto       as they were scored; wer or cer counts texts again in words or characters
-    unit=auto         what is resampled: utterances, speakers, or auto (speakers if there are 10 or more)
-    resamples=10000   samples behind the interval and the p-value
-    seed=0            of what is drawn
-    changed=10        how many of the utterances that changed are shown
+    split=test        the split, if A or B is the folder of a run
+    metric=auto       as scored; wer or cer recounts texts in words or characters
+    unit=auto         what to resample: utterances, speakers, or auto (speakers if there are 10 or more)
+    resamples=10000   samples for the interval and the p-value
+    seed=0            of the resampling
+    changed=10        how many changed utterances to show
     output=           a folder for comparison.md and comparison.html; by default nothing is written
 """
 
@@ -55,7 +55,7 @@ def parse_arguments(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
         else:
             settings[key] = int(text)
     if len(folders) != 2:
-        raise UserError(f"Two folders are compared, but {len(folders)} are named: python scripts/compare.py A B")
+        raise UserError(f"Two folders are needed, but {len(folders)} are named: python scripts/compare.py A B")
     return folders, settings
 
 
@@ -92,7 +92,7 @@ def show(comparison, a, b, changed: int) -> None:
     console.print(results)
     rows = change_rows(comparison, changed)
     if rows:
-        changes = Table(title="the utterances that changed the most")
+        changes = Table(title="the utterances that changed most")
         for number, header in enumerate(CHANGE_HEADERS):
             changes.add_column(header, justify="left" if number < 2 else "right", overflow="fold")
         for row in rows:

@@ -1,6 +1,6 @@
-"""Programs that are timed in turns: each a process of its own, asked over its standard input, one line of JSON at a time.
+"""Programs to be timed in turns: each is a process that gets questions on standard input, one line of JSON each.
 
-Nothing here needs more than Python, so that a contestant may run in an environment of its own.
+This file needs nothing but Python, so that a contestant can run in another environment.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SECONDS_BETWEEN_SAMPLES = 0.05
 
 
 class Contestant:
-    """A process that answers questions. What it prints goes to the file `log`."""
+    """A process that answers questions. log: the file for its standard error."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path, threads: int):
         self.name, self.log = name, log
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        # in its own session, so that Ctrl-C reaches it through its closed input only
+        # in its own session, so that Ctrl-C ends it only by closing its input
         with open(log, "wb") as said:
             try:
                 self.process = subprocess.Popen(
@@ -38,10 +38,10 @@ class Contestant:
                     text=True, start_new_session=True,
                 )  # fmt: skip
             except OSError as error:
-                raise UserError(f"{name}: {command[0]} cannot be run: {error.strerror}.") from None
+                raise UserError(f"{name}: {command[0]} cannot be run: {error.strerror}. Name another Python.") from None
 
     def ask(self, question: str, **more: Any) -> dict[str, Any]:
-        """The answer. Raises UserError with the contestant's own sentence if it has none."""
+        """The answer. Raises UserError, with the contestant's own message, if it fails."""
         try:
             self.process.stdin.write(json.dumps({"question": question, **more}) + "\n")
             self.process.stdin.flush()
@@ -50,14 +50,14 @@ class Contestant:
             line = ""
         if not line:
             said = self.log.read_text(encoding="utf8", errors="replace").strip().splitlines()
-            raise UserError(f"{self.name} broke down: {said[-1] if said else 'it ended without a word'}.")
+            raise UserError(f"{self.name} ended unexpectedly: {said[-1] if said else 'it printed nothing'}.")
         answer = json.loads(line)
         if "error" in answer:
             raise UserError(answer["error"])
         return answer
 
     def ask_for_memory(self, question: str, **more: Any) -> tuple[dict[str, Any], int | None]:
-        """The answer, and the most memory (bytes) that the process and those that it started held together meanwhile."""
+        """The answer, and the peak memory in bytes of the process and all its descendants meanwhile."""
         with PeakOfProcesses(self.process.pid) as peak:
             answer = self.ask(question, **more)
         return answer, peak.bytes
@@ -70,7 +70,7 @@ class Contestant:
         try:
             self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            # in the middle of something, with processes of its own
+            # busy, perhaps with child processes
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         self.process.stdout.close()
@@ -79,7 +79,7 @@ class Contestant:
 def serve(make: Callable[[], Mapping[str, Callable[..., dict[str, Any]]]]) -> None:
     """Answers questions until the input ends. make: builds the functions that answer, by question.
 
-    Only answers go to standard output: whatever a library prints there goes to standard error.
+    Only answers go to standard output; what libraries print there is redirected to standard error.
     """
     answers = os.fdopen(os.dup(1), "w", encoding="utf8")
     os.dup2(2, 1)
@@ -99,9 +99,9 @@ def serve(make: Callable[[], Mapping[str, Callable[..., dict[str, Any]]]]) -> No
 
 
 class PeakOfProcesses:
-    """Samples the proportional memory (proc(5): Pss) of a process and all below it inside a `with` block.
+    """Samples the proportional memory (proc(5): Pss) of a process and its descendants inside a `with` block.
 
-    `bytes` is their peak, pages that several share counted once; None where the kernel does not tell.
+    `bytes` is the peak of their sum, with shared pages counted once; None if the kernel does not tell.
     """
 
     def __init__(self, pid: int):
@@ -127,7 +127,7 @@ class PeakOfProcesses:
 
 
 def below(pid: int) -> list[int]:
-    """A process and all that it started."""
+    """A process and its descendants."""
     found, waiting = [], [pid]
     while waiting:
         process = waiting.pop()
@@ -141,7 +141,7 @@ def below(pid: int) -> list[int]:
 
 
 def held_by(pid: int) -> int | None:
-    """Bytes, or None for a process that has ended or where the kernel does not tell."""
+    """Bytes, or None if the process has ended or the kernel does not tell."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -162,7 +162,7 @@ def timed(function: Callable[[Any], object], items: Sequence[Any], synchronize: 
 
 
 def drained(loader: Iterable, audio: Sequence[float]) -> dict[str, float]:
-    """What it takes to have all batches of a loader after the first. audio: seconds of speech in each."""
+    """Times all batches of a loader after the first. audio: seconds of speech in each."""
     batches = iter(loader)
     next(batches)
     start = time.perf_counter()

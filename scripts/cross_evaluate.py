@@ -20,11 +20,11 @@ from asr.errors import UserError  # noqa: E402
 
 @command("cross_evaluate", aliases={"attention": "attentions"})
 def cross_evaluate(config) -> None:
-    """Scores every checkpoint under every attention: one row an attention, one column a checkpoint.
+    """Scores every checkpoint under every attention: one row per attention, one column per checkpoint.
 
     python scripts/cross_evaluate.py checkpoints=[a,b] attention=[full,clustered-100,i_clustered-100,oracle_top]
 
-    A pair whose scores stand in the output folder already is not computed again, so that a stopped run goes on.
+    Pairs whose scores are in the output folder already are not computed again, so an interrupted run continues.
     """
     from asr.model.attention import parse_label
     from asr.model.checkpoint import open_checkpoint
@@ -34,7 +34,9 @@ def cross_evaluate(config) -> None:
     opened = {path: open_checkpoint(path) for path in checkpoints}
     metrics = {checkpoint.units.metric for checkpoint in opened.values()}
     if len(metrics) > 1:
-        raise UserError("One table cannot hold phoneme and word error rates: name checkpoints of one kind of units.")
+        raise UserError(
+            "One table cannot hold both phoneme and word error rates: name checkpoints with the same kind of units."
+        )
     columns = column_names(opened)
     table = Table(columns, Path(config.output))
     for path, checkpoint in opened.items():
@@ -45,7 +47,7 @@ def cross_evaluate(config) -> None:
     corpora = {(scores["corpus"], scores["split"]) for scores in table.scores.values()}
     if len(corpora) > 1:
         raise UserError(
-            f"These checkpoints were trained on different corpora {sorted(corpora)}: name one with corpus=…"
+            f"The checkpoints were trained on different corpora {sorted(corpora)}: choose one with corpus=NAME."
         )
     table.write()
     table.show()
@@ -60,14 +62,14 @@ def names(config, key: str, example: str) -> list[str]:
 
 
 def column_names(opened) -> dict[str, str]:
-    """What each checkpoint is called: the attention it was trained with, and its folder where two would be called the same."""
+    """Each checkpoint's name: the attention it was trained with, and its folder if two share it."""
     labels = {path: checkpoint.model.attention_label() for path, checkpoint in opened.items()}
     twice = {label for label in labels.values() if list(labels.values()).count(label) > 1}
     return {path: f"{label} ({path})" if label in twice else label for path, label in labels.items()}
 
 
 def evaluate_column(config, table: Table, column: str, path: str, checkpoint, attentions) -> None:
-    """Scores one checkpoint under every attention; the corpus is read once."""
+    """Scores one checkpoint under every attention; reads the corpus once."""
     from asr.config.settings import plain
     from asr.evaluation.evaluate import score_checkpoint
     from asr.evaluation.request import Request, load_split
@@ -81,7 +83,7 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
     corpus = plain(config.corpus) if config.get("corpus") else trained_on
     data = None
     for settings in attentions:
-        # knobs that the label does not name are those that the weights were trained with, where they have them
+        # knobs that the label does not name default to those of training
         settings = {**(own if settings["name"] == own["name"] else {}), **settings}
         label = label_of(settings)
         request = Request(
@@ -117,7 +119,7 @@ def evaluate_column(config, table: Table, column: str, path: str, checkpoint, at
 
 
 class Table:
-    """The scores of all pairs, with reasons for the pairs that cannot be."""
+    """The scores of all pairs, or the reasons why a pair is impossible."""
 
     def __init__(self, columns: dict[str, str], output: Path):
         self.columns, self.output = list(columns.values()), output
@@ -130,7 +132,7 @@ class Table:
         return self.output / safe / label
 
     def known(self, label: str, column: str, asked: dict) -> dict | None:
-        """The scores of a pair, if they were computed before for the same weights, data and settings."""
+        """The scores of a pair, if computed before with the same weights, data and settings."""
         folder = self.folder(label, column)
         try:
             if json.loads((folder / "asked.json").read_text(encoding="utf8")) == asked:
@@ -167,7 +169,7 @@ class Table:
 
     @property
     def others(self) -> list[str]:
-        """The rates beside the main one that some pair has, by name: characters beside words."""
+        """The names of further error rates that some pair has, such as characters besides words."""
         from asr.scoring.metric import rates_beside
 
         return sorted({name for scores in self.scores.values() for name in rates_beside(scores)})

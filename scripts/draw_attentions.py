@@ -3,7 +3,7 @@
     python scripts/draw_attentions.py                            # docs/attentions/*.png from projections.safetensors there
     python scripts/draw_attentions.py checkpoint=RUN split=test  # captures new queries and keys from a trained model first
 
-A matrix is read off the attention's own arithmetic (asr.model.attention.matrices). The same file gives the same pictures.
+The attention itself computes its matrix (asr.model.attention.matrices). The same file gives the same pictures.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from asr.model.attention.matrices import attention_matrix  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs/attentions"
 PROJECTIONS = FOLDER / "projections.safetensors"
-# fewer clusters and keys than usual, so that one sees what they do on a hundred steps
+# fewer clusters and keys than usual, so that their effect shows on a hundred steps
 KNOBS = {"clusters": 12, "topk": 8, "rounds": 2, "chunk": 16}
 LAYER = 2  # counted from 1
 LONGEST_SECONDS = 5.0
-NOT_DRAWN = ("auto",)  # it is full or i_clustered, whichever is faster on the machine that draws
+NOT_DRAWN = ("auto",)  # it is either full or i_clustered, depending on the machine
 
 
 def capture(checkpoint: str, split: str, cache: str) -> None:
-    """Keeps one layer's queries and keys for the first utterance of the split that is short enough."""
-    from asr.data.batches import load_waveform
+    """Saves one layer's queries and keys for the first utterance of the split that is short enough."""
+    from asr.audio.cuts import load_waveform
     from asr.data.corpora import corpora
     from asr.model.checkpoint import open_checkpoint
 
@@ -48,7 +48,7 @@ def capture(checkpoint: str, split: str, cache: str) -> None:
 
 
 def matrices() -> dict[str, torch.Tensor]:
-    """The matrix (heads, time, time) of every attention, by its label. Those of one projection get the queries for keys."""
+    """The matrix (heads, time, time) of every attention, by label. Attentions that share them get the queries as keys."""
     tensors = {name: x.float() for name, x in load_file(PROJECTIONS).items()}
     result = {}
     for name in attentions.names():
@@ -66,7 +66,7 @@ def settings_of(name: str) -> dict[str, Any]:
 
 
 def draw(matrix: torch.Tensor, high: float) -> Any:
-    """A matrix (queries, keys) in steps of the encoder, brighter where there is more weight, up to `high`."""
+    """Draws a matrix (queries, keys), in steps of the encoder; brighter is more weight, up to `high`."""
     from matplotlib.colors import PowerNorm
 
     figure = new_figure(3.2, 3.0)
@@ -77,7 +77,7 @@ def draw(matrix: torch.Tensor, high: float) -> Any:
 
 
 def clearest_head(matrix: torch.Tensor) -> int:
-    """The head whose weights lie on the fewest keys: a figure of it shows most."""
+    """The head whose weights concentrate on the fewest keys, which makes the clearest figure."""
     return int(matrix.square().sum(-1).mean(-1).argmax())
 
 

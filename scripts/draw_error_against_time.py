@@ -1,7 +1,7 @@
 """Draws docs/images/error_against_time.png from the numbers in results/: python scripts/draw_error_against_time.py
 
-One model, trained with full attention, scored under others: the table that `scripts/cross_evaluate.py` wrote. The last row,
-uniform attention, stands too far above the rest to be drawn beside them.
+One model, trained with full attention, scored under others, from the table of `scripts/cross_evaluate.py`. The last row, uniform
+attention, is left out: its error rate is too far above the rest.
 """
 
 from __future__ import annotations

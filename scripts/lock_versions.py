@@ -4,8 +4,8 @@
     python scripts/lock_versions.py --oldest                       # constraints-oldest.txt: the oldest that it allows
     python scripts/lock_versions.py --pythons python3.12 python3.13     # installs them there too, and runs the smoke tests
 
-Run it with the oldest supported Python. Libraries that only a newer Python needs, such as modules dropped from the standard
-library, get a marker. Exit code: 0 if the file was written; 2 if something did not install or pass.
+Run it with the oldest supported Python. Libraries that only newer Pythons need, such as modules dropped from the standard
+library, get a marker. The exit code is 0 if the file was written, and 2 if an installation or a test failed.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ sys.path.insert(0, str(ROOT))
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
 from asr.errors import UserError  # noqa: E402
 
-# pip comes with the environment; asr is what the versions are for.
+# pip comes with the environment, and asr is what gets locked
 NOT_LOCKED = {"pip", "asr"}
 SMOKE = ["-m", "smoke"]
 
 
 def requirements() -> list[Requirement]:
-    """What pyproject.toml asks for, with all extras."""
+    """The requirements in pyproject.toml, with all extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["project"]
     lines = [*project["dependencies"], *(line for extra in project["optional-dependencies"].values() for line in extra)]
     return [Requirement(line) for line in lines]
 
 
 def extras() -> str:
-    """All of pyproject.toml's extras, as pip takes them: "spoken,decoding,…"."""
+    """All extras of pyproject.toml in pip's form: "spoken,decoding,…"."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["project"]
     return ",".join(project["optional-dependencies"])
 
@@ -56,10 +56,10 @@ def lowest(requirement: Requirement) -> str:
 
 
 def install(folder: Path, python: str, constraints: list[str]) -> Path:
-    """Makes an environment in `folder` with this checkout and all extras; returns its Python. Raises UserError if pip fails."""
+    """Creates an environment in `folder` with this checkout and all extras; returns its Python. Raises UserError if pip fails."""
     run([python, "-m", "venv", str(folder)])
     inside = folder / "bin" / "python"
-    # only the environments of older Pythons come with it
+    # only environments of older Pythons come with setuptools
     run([str(inside), "-m", "pip", "uninstall", "-q", "-y", "setuptools"])
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(constraints))
@@ -79,7 +79,7 @@ def locked(versions: Mapping[str, str]) -> dict[str, str]:
 
 
 def merged(versions: Mapping[str, str], newer: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """The lines of a constraints file. newer: by Python ("3.12"), what is installed there under `versions`."""
+    """The lines of a constraints file. newer: by Python ("3.12"), what `versions` resolved to there."""
     lines = {name: f"{name}=={version}" for name, version in versions.items()}
     for python in sorted(newer, key=lambda python: tuple(map(int, python.split(".")))):
         for name, version in newer[python].items():
@@ -98,7 +98,7 @@ def tested(python: Path, arguments: list[str]) -> str:
 
 
 def run(command: list[str]) -> str:
-    """What a command prints. Raises UserError with the end of what it says when it fails."""
+    """The output of a command. Raises UserError with the end of its errors if it fails."""
     print(f"+ {' '.join(command)}", file=sys.stderr, flush=True)
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
@@ -114,7 +114,7 @@ def version_of(python: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--oldest", action="store_true", help="lock the lower bounds instead of the newest versions")
-    parser.add_argument("--pythons", nargs="*", default=[], help="newer interpreters that must find a solution too")
+    parser.add_argument("--pythons", nargs="*", default=[], help="newer interpreters that must resolve too")
     parser.add_argument(
         "--tests", default="-n 2", help="arguments for pytest, as in --tests='-n 2 -m smoke' (default: -n 2)"
     )

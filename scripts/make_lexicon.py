@@ -1,15 +1,14 @@
 """Makes a lexicon for decoding: python scripts/make_lexicon.py words=lm.arpa output=lexiconp.txt [corpus=spoken]
 
-Every word gets pronunciations with probabilities, as Kaldi's lexiconp.txt has them: those heard in a corpus's training split,
-where it comes with the times of words and phonemes; else those of cmudict, of the parts of a word with hyphens, or eSpeak's.
+Each word gets pronunciations with probabilities, in the format of Kaldi's lexiconp.txt: those observed in a corpus's training
+split, if it comes with times of words and phonemes; else those of cmudict, of the parts of a hyphenated word, or eSpeak's.
 
-    words=         the words: of a language model (ARPA), or of a file with one a line; by default all that were heard
-    corpus=        a corpus whose training split is listened to; its settings are corpus.KEY=VALUE, cache=.cache and workers=2
-    least=0.05     of the pronunciations heard, those that are so frequent beside the most frequent one are kept
-    accents=       eSpeak's accents, such as en-us,en-gb-scotland: how it says a word that was heard in the corpus counts as heard
-                   once more
-    most=6         pronunciations of a word at most
-    output=        lexiconp.txt; beside it, lexiconp.sources.tsv says where each word's pronunciations come from
+    words=         words of a language model (ARPA), or a file with one per line; by default all observed words
+    corpus=        a corpus to count pronunciations in; its settings are corpus.KEY=VALUE, cache=.cache and workers=2
+    least=0.05     keeps pronunciations that are at least this frequent relative to the word's most frequent one
+    accents=       eSpeak's accents, such as en-us,en-gb-scotland: each adds one count for its pronunciation of an observed word
+    most=6         most pronunciations per word
+    output=        lexiconp.txt; lexiconp.sources.tsv beside it lists the source of each word's pronunciations
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ SETTINGS = {
     "output": (str | None, None),
 }
 
-# eSpeak's, of one process: 200 to 250 were measured
+# eSpeak's speed in one process; 200 to 250 were measured
 WORDS_PER_SECOND = 150
 
 
@@ -60,16 +59,16 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     if settings["output"] is None:
         raise UserError("output=FILE is missing: python scripts/make_lexicon.py words=lm.arpa output=lexiconp.txt")
     if settings["words"] is None and settings["corpus"] is None:
-        raise UserError("There are no words: add words=lm.arpa, or corpus=NAME for those that are heard in it.")
+        raise UserError("There are no words: add words=lm.arpa, or corpus=NAME for the words observed in it.")
     settings["accents"] = [accent for accent in settings["accents"].split(",") if accent]
     if settings["accents"] and settings["corpus"] is None:
         raise UserError(
-            f"accents={','.join(settings['accents'])} counts only for the words heard in a corpus, and none is named: add "
+            f"accents={','.join(settings['accents'])} only applies to words observed in a corpus, and none is named: add "
             "corpus=NAME, or leave accents=... out."
         )
     if not 0 < settings["least"] <= 1 or settings["most"] < 1:
         raise UserError(
-            f"least={settings['least']} is a share up to 1, and most={settings['most']} a number from 1 on."
+            f"least={settings['least']} must be above 0 and at most 1, and most={settings['most']} at least 1."
         )
     settings["corpus_settings"] = parse_corpus(settings["corpus"], of_corpus)
     return settings
@@ -80,7 +79,7 @@ def counted(count: int, what: str) -> str:
 
 
 def about(seconds: float) -> str:
-    """A duration for somebody who waits."""
+    """A rough duration in words."""
     return "less than a minute" if seconds < 45 else f"about {counted(max(1, round(seconds / 60)), 'minute')}"
 
 
@@ -116,8 +115,8 @@ def run(arguments: list[str]) -> None:
         heard = heard_in((cut.supervisions[0] for cut in corpus.splits["train"]), normalizer)
         if not heard:
             raise UserError(
-                f"The corpus {corpus.name} does not come with the times of words and phonemes, so that nothing can be heard in "
-                "it: leave corpus=... out, and name the words by words=..."
+                f"The corpus {corpus.name} has no times of words and phonemes to count pronunciations with: leave corpus=... "
+                "out, and give the words with words=..."
             )
         wanted = heard if words is None else heard.keys() & set(words)
         accents, workers = settings["accents"], settings["workers"]
@@ -138,13 +137,13 @@ def run(arguments: list[str]) -> None:
     lexicon |= others
     sources |= found
     if not lexicon:
-        raise UserError("Not one word has a pronunciation: nothing was written.")
+        raise UserError("No word has a pronunciation, so nothing was written: check words=... and its language.")
     lines = [f"{word}\t{source}\n" for source, members in sources.items() for word in members]
     try:
         write_whole(output, lexicon_lines(lexicon).encode("utf8"))
         write_whole(output.with_suffix(".sources.tsv"), "".join(["word\tsource\n", *sorted(lines)]).encode("utf8"))
     except OSError as error:
-        raise UserError(f"{output} cannot be written: {error.strerror}.") from None
+        raise UserError(f"{output} cannot be written: {error.strerror}. Choose another output=...") from None
     table = Table(title=f"{len(lexicon):,} words with {sum(map(len, lexicon.values())):,} pronunciations")
     for column in ("where from", "words", "such as"):
         table.add_column(column, justify="right" if column == "words" else "left", overflow="fold")

@@ -1,19 +1,19 @@
 """Estimates an n-gram language model: python scripts/make_lm.py text=FILE order=3 output=lm.arpa [dev=FILE] [prune=1e-8]
 
-Interpolated modified Kneser-Ney, the same to six digits as KenLM's lmplz, written as ARPA. Texts are UTF-8 with one sentence per
-line and words separated by spaces, plain or compressed.
+Uses interpolated modified Kneser-Ney smoothing, equal to KenLM's lmplz to six digits, and writes ARPA. Texts are UTF-8 with one
+sentence per line and words separated by spaces, plain or compressed.
 
     text=          a text to estimate from; may be given several times; - is standard input
-    corpus=        a corpus whose training split is taken for it, normalized as its units normalize it; its settings are
+    corpus=        a corpus to estimate from its training split, normalized as its units do; its settings are
                    corpus.KEY=VALUE (python scripts/prepare.py lists them), cache=.cache and workers=2
-    lm=            instead of these: a model that is there, ARPA (plain or compressed) or a KenLM binary
-    order=3        the longest n-grams
-    cutoffs=       0,0,1 leaves out trigrams that occur once: for each order from 1 on, what occurs so often or less; by default 0
-    prune=         entropy pruning: leaves out the n-grams of which each changes the perplexity by less, such as 1e-8
-    normalizer=    none, words or speech (words-tr for Turkish: a corpus's language is known); auto is none for texts and for
+    lm=            an existing model instead, ARPA (plain or compressed) or a KenLM binary
+    order=3        length of the longest n-grams
+    cutoffs=       per order from 1: drops n-grams that occur at most this often; 0,0,1 drops trigrams that occur once; default 0
+    prune=         entropy pruning: drops n-grams that each change the perplexity by less than this, such as 1e-8
+    normalizer=    none, words or speech (words-tr for Turkish; a corpus knows its language); auto is none for texts and for
                    corpora with a lexicon of their own, else words
-    words=         further words that may be said: cmudict, or a file with one a line; what was never seen is shared among them
-    dev=           a text to take the perplexity of; with corpus=, its dev split by default
+    words=         more words to allow: cmudict, or a file with one per line; they share the probability of unseen words
+    dev=           a text to compute the perplexity of; with corpus=, its dev split by default
     output=        lm.arpa or, compressed, lm.arpa.gz
 """
 
@@ -54,11 +54,11 @@ ESTIMATING = ("text", "corpus", "order", "cutoffs", "words")
 
 
 def parse_arguments(arguments: list[str]) -> dict[str, Any]:
-    """Every setting; `text` is a list, `cutoffs` a list of numbers, and `corpus_settings` those of the corpus.
+    """All settings; `text` is a list, `cutoffs` a list of numbers, and `corpus_settings` has those of the corpus.
 
-    Raises UserError for what is no setting, for values that are of another kind, and for settings that do not go together.
+    Raises UserError for unknown settings, for values of the wrong kind, and for settings that do not fit together.
     """
-    settings = {key: default for key, (_, default) in SETTINGS.items()} | {"text": []}
+    settings: dict[str, Any] = {key: default for key, (_, default) in SETTINGS.items()} | {"text": []}
     typed, of_corpus = set(), {}
     for argument in arguments:
         key, equals, text = parted(argument)
@@ -75,21 +75,23 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     try:
         settings["cutoffs"] = [int(part) for part in settings["cutoffs"].split(",") if settings["cutoffs"]]
     except ValueError:
-        raise UserError(f"cutoffs={settings['cutoffs']} are not whole numbers with commas, such as 0,0,1.") from None
+        raise UserError(
+            f"cutoffs={settings['cutoffs']} is not a list of whole numbers: separate them by commas, as in 0,0,1."
+        ) from None
     if settings["lm"] is not None and (both := [key for key in ESTIMATING if key in typed]):
         raise UserError(
-            f"lm={settings['lm']} is a model that is there; {both[0]}=... is for estimating one. Leave one out."
+            f"lm={settings['lm']} names an existing model, and {both[0]}=... is for estimating one. Leave one out."
         )
     if settings["lm"] is None and not settings["text"] and settings["corpus"] is None:
         raise UserError("text=FILE is missing (or corpus=NAME, or lm=FILE): python scripts/make_lm.py --help")
     if settings["output"] is None and settings["dev"] is None and settings["corpus"] is None:
-        raise UserError("Nothing would come of it: add output=lm.arpa, or dev=FILE for a perplexity.")
+        raise UserError("The model would go nowhere: add output=lm.arpa, or dev=FILE for a perplexity.")
     settings["corpus_settings"] = parse_corpus(settings["corpus"], of_corpus)
     return settings
 
 
 class CorpusText:
-    """The sentences of a corpus's split, like `asr.text.ngrams.TextFile`. normalizer: as in `asr.text.normalization`."""
+    """The sentences of a split of a corpus, like `asr.text.ngrams.TextFile`. normalizer: as in `asr.text.normalization`."""
 
     def __init__(self, corpus, split: str, normalizer: str):
         self.path, self.corpus, self.split, self.normalizer = f"{corpus.name} {split}", corpus, split, normalizer
@@ -124,7 +126,7 @@ def run(arguments: list[str]) -> None:
         refuse_unwritable(output)
     for path in (*settings["text"], settings["dev"]):
         if path not in (None, "-") and not Path(path).expanduser().is_file():
-            raise UserError(f"There is no file {path}.")
+            raise UserError(f"There is no file {path}: give text= and dev= files that exist.")
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     corpus, normalizer = None, settings["normalizer"].replace("auto", "none")
     if settings["corpus"] is not None:
@@ -150,9 +152,9 @@ def run(arguments: list[str]) -> None:
 
 def refuse_unwritable(output: Path) -> None:
     if not output.parent.is_dir():
-        raise UserError(f"output={output}: there is no folder {output.parent}.")
+        raise UserError(f"output={output}: there is no folder {output.parent}. Create it first.")
     if output.exists() and not output.is_file():
-        raise UserError(f"output={output} is no file that could be written.")
+        raise UserError(f"output={output} is not a file: name a file to write.")
 
 
 def make(settings: dict[str, Any], texts: list[Any]):
@@ -163,7 +165,7 @@ def make(settings: dict[str, Any], texts: list[Any]):
 
 
 def vocabulary(source: str) -> list[str]:
-    """The words of cmudict in plain letters, or those of a file with one a line."""
+    """The words of cmudict in plain letters, or those of a file with one per line."""
     from asr.text.lexicon.dictionary import cmudict_lexicon
     from asr.text.lexicon.estimation import words_of
 
@@ -176,16 +178,18 @@ def read_each(texts: list[Any]) -> Iterable[list[str]]:
     for text in texts:
         yield from text
         if not text.sentences:
-            raise UserError(f"There is no word in {text.path}.")
+            raise UserError(f"There is no word in {text.path}. Leave it out.")
 
 
 def read(settings: dict[str, Any]):
     from asr.text.ngrams import NgramModel, prune, read_model
 
     model = read_model(settings["lm"])
-    if (settings["prune"] or settings["output"]) and not isinstance(model, NgramModel):
+    if not settings["prune"] and not settings["output"]:
+        return model
+    if not isinstance(model, NgramModel):
         raise UserError(
-            f"{settings['lm']} is a KenLM binary, which can be asked but not written or pruned: give its ARPA file."
+            f"{settings['lm']} is a KenLM binary, which can be queried but not written or pruned: give its ARPA file."
         )
     return prune(model, settings["prune"]) if settings["prune"] else model
 
@@ -219,24 +223,24 @@ def show_model(console, model, settings: dict[str, Any], texts: list[Any]) -> No
 def notes_on(model, settings: dict[str, Any], texts: list[Any]) -> list[str]:
     notes = []
     if any(not discount.estimated for discount in model.discounts):
-        notes.append("* fixed: the text is too small or too regular for estimates (counts of counts of 1 to 3).")
+        notes.append("* fixed: the text is too small or too regular to estimate discounts from its counts of counts.")
     if model.discounts and len(model.discounts) < settings["order"]:
         longest = len(model.discounts)
-        notes.append(f"No sentence is long enough for an n-gram of more than {longest} words: the order is {longest}.")
+        notes.append(f"No sentence is long enough for n-grams of more than {longest} words: the order is {longest}.")
     if model.discounts and model.order < len(model.discounts):
-        notes.append(f"Nothing is left of the orders above {model.order}: the order is {model.order}.")
+        notes.append(f"No n-grams are left above order {model.order}: the order is {model.order}.")
     if model.added:
         notes.append(
-            "n-grams added that others need as contexts or to back off to, with the probability that they have anyway: "
+            "n-grams added because others need them as contexts or to back off to, with unchanged probabilities: "
             f"{model.added}"
         )
     for text in texts:
         if text.blank:
             notes.append(f"{text.path}: blank lines left out: {text.blank}")
         if text.marked:
-            notes.append(f"{text.path}: lines from which <s> and </s> are taken off: {text.marked}")
+            notes.append(f"{text.path}: lines from which <s> and </s> were removed: {text.marked}")
         if text.unknown:
-            notes.append(f"{text.path}: <unk>, counted like a word: {text.unknown}")
+            notes.append(f"{text.path}: <unk>, counted as a word: {text.unknown}")
     return notes
 
 
@@ -254,7 +258,7 @@ def show_perplexity(console, model, dev) -> None:
         "unknown words": f"{found.unknown:,} ({found.unknown / found.words:.2%})",
     }
     for order, hits in enumerate(found.hits, start=1):
-        rows[f"foretold by {order}-grams"] = f"{hits:,} ({hits / found.tokens:.1%})"
+        rows[f"predicted by {order}-grams"] = f"{hits:,} ({hits / found.tokens:.1%})"
     for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)

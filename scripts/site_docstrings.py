@@ -10,7 +10,7 @@ STARTS = re.compile(r"^(?:[a-z_]\w*)(?:(?:, | and )[a-z_]\w*)*: ")
 
 
 class ArgumentLists(griffe.Extension):
-    """Our docstrings are prose; Markdown would run a paragraph of such lines together."""
+    """Our docstrings are prose, and Markdown would join such lines into one paragraph."""
 
     def on_instance(self, *, obj: griffe.Object, **_: object) -> None:
         if obj.docstring is not None:
@@ -18,7 +18,7 @@ class ArgumentLists(griffe.Extension):
 
 
 def with_lists(docstring: str) -> str:
-    """The docstring with each line that opens by the name of an argument as an item of a list."""
+    """The docstring, with lines that begin with the name of an argument turned into list items."""
     result: list[str] = []
     in_list = False
     for line in docstring.splitlines():

@@ -1,8 +1,8 @@
-"""MkDocs hooks: pages of the site that are made from files elsewhere in the repository, so that there is one copy of each.
+"""MkDocs hooks: builds pages from files elsewhere in the repository, so that there is one copy of each.
 
-README.md becomes the first page, `results/` comes with its raw output, the reference of settings is generated from `conf/`.
-Links in every page are written for the repository (`../results/README.md`, `../LICENSE`), where readers of the files follow
-them; here they are turned to the page that stands for the file in the site.
+README.md becomes the first page, `results/` comes with its raw output, and the reference of settings is generated from `conf/`.
+Links are written for readers of the repository (`../results/README.md`, `../LICENSE`); here they are redirected to the site's
+page of that file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LINK = re.compile(r"(\[(?:[^\[\]]|\[[^\]]*\])*\]\(|<img [^>]*?src=\"|<a href=\")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Adds the pages that do not lie in docs/."""
+    """Adds the pages that are not in docs/."""
     from mkdocs.structure.files import File
 
     def add(page: str, content: str | bytes) -> None:
@@ -48,7 +48,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Turns links between files of the repository to links between pages."""
+    """Turns links between files of the repository into links between pages."""
     here = page.file.src_uri
     source = source_of(here)
 
@@ -60,7 +60,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         linked = os.path.normpath(os.path.join(os.path.dirname(source), path))
         there = page_of(linked)
         if there is None or files.get_file_from_path(there) is None:
-            # what the site does not hold, such as a folder or a source file, stays as text
+            # targets that the site does not have, such as folders and source files, become text
             return f"{start[1:-2]}" if start.startswith("[") else match[0]
         relative = os.path.relpath(there, os.path.dirname(here) or ".")
         return f"{start}{relative}{'#' + anchor if anchor else ''}{end}"
@@ -69,14 +69,14 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def source_of(page: str) -> str:
-    """The file of the repository that a page of the site stands for."""
+    """The file of the repository behind a page of the site."""
     if page.startswith("results/") and page != "results/index.md":
         return page
     return next((source for source, its_page in INCLUDED.items() if its_page == page), f"docs/{page}")
 
 
 def page_of(source: str) -> str | None:
-    """The page of the site that stands for a file of the repository, or None."""
+    """The site's page of a file of the repository, or None."""
     if source in INCLUDED:
         return INCLUDED[source]
     if source.startswith("docs/"):

@@ -1,7 +1,7 @@
-"""Kills real trainings again and again and resumes them: python scripts/soak_resume.py --kills 20
+"""Kills and resumes a real training many times: python scripts/soak_resume.py --kills 20
 
-One training runs to its end undisturbed. A second, with the same settings, is killed at random steps and resumed until it ends.
-Every loss, gradient norm, learning rate and error rate that both logged must be equal to the last digit, and so must the weights.
+One training runs undisturbed. A second, with the same settings, is killed at random steps and resumed until it ends. All losses,
+gradient norms, learning rates and error rates that they log must agree to the last digit, and so must the weights.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# a training of seconds, with everything in it that a resumed one must bring back
+# a training of a few seconds, with every kind of state that resuming must restore
 SMALL = [
     "corpus.hours=0.01", "corpus.shape=short", "corpus.dev_minutes=0.2", "corpus.test_minutes=0.2", "encoder.layers=1",
     "encoder.heads=2", "encoder.head_dim=16", "encoder.feed_forward=64", "encoder.dropout=0.1", "max_epochs=12",
     "trainer.validations=4", "data.batch_frames=1500", "checkpoint_steps=2", "moving_average=0.9", "schedule=plateau",
     "logger=none", "report=false",
 ]  # fmt: skip
-# time is not the same twice
+# times always differ
 NOT_COMPARED = ("seconds", "train/waiting")
 
 
@@ -43,7 +43,7 @@ def finish(process: subprocess.Popen) -> str:
 
 
 def wait_for_a_validation(process: subprocess.Popen) -> None:
-    """Reads what a training prints until it has validated once. Raises SystemExit if it ends before."""
+    """Reads a training's output until it has validated once. Raises SystemExit if it ends before."""
     said = []
     for line in process.stdout:
         said.append(line)
@@ -53,7 +53,7 @@ def wait_for_a_validation(process: subprocess.Popen) -> None:
 
 
 def kill_at(process: subprocess.Popen, metrics: Path, row: int, number: signal.Signals) -> bool:
-    """Sends the signal once `metrics` has so many rows; False if the training ended first."""
+    """Sends the signal once `metrics` has `row` rows; False if the training ended first."""
     while process.poll() is None:
         if metrics.exists() and metrics.read_bytes().count(b"\n") >= row:
             process.send_signal(number)
@@ -72,7 +72,7 @@ def logged(run: Path) -> list[dict[str, str]]:
 
 
 def differences(undisturbed: Path, killed: Path) -> list[str]:
-    """What is not the same in two runs: rows of metrics, and weights."""
+    """The differences between two runs, in rows of metrics and in weights."""
     from asr.model.checkpoint import read_tensors
 
     first, second = logged(undisturbed), logged(killed)
@@ -85,7 +85,7 @@ def differences(undisturbed: Path, killed: Path) -> list[str]:
 
 
 def soak(folder: Path, kills: int, seed: int, number: signal.Signals, settings: list[str], say=print) -> int:
-    """Kills a training `kills` times; returns how often it was killed. Raises SystemExit if anything differs."""
+    """Kills a training up to `kills` times; returns how often it did. Raises SystemExit if anything differs."""
     settings = [*SMALL, "trainer.log_every_n_steps=1", *settings]
     if not (folder / "undisturbed").exists():
         finish(start(folder, *settings, "run=undisturbed"))
@@ -93,7 +93,7 @@ def soak(folder: Path, kills: int, seed: int, number: signal.Signals, settings: 
     chance, metrics, done = random.Random(seed), folder / "killed" / "metrics.csv", 0
     process = start(folder, *settings, "run=killed")
     while done < kills:
-        # somewhere in the next part of the training, so that all kills find their place in it
+        # in the near future, so that all kills fit into the training
         there = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
         row = min(rows, there + chance.randint(1, max(2, 2 * (rows - there) // (kills - done + 1))))
         if not kill_at(process, metrics, row, number):
@@ -103,7 +103,7 @@ def soak(folder: Path, kills: int, seed: int, number: signal.Signals, settings: 
         checkpoints = sorted(path.name for path in (folder / "killed" / "checkpoints").glob("*"))
         say(f"kill {done}: after row {row} of {rows}; checkpoints: {', '.join(checkpoints) or 'none'}")
         if not (folder / "killed" / "checkpoints" / "last.ckpt").exists():
-            # nothing is kept before the first checkpoint: the run starts again, as its user is told
+            # before the first checkpoint there is nothing to resume: the run starts again, as users are told to
             for path in sorted((folder / "killed").rglob("*"), reverse=True):
                 path.rmdir() if path.is_dir() else path.unlink()
             process = start(folder, *settings, "run=killed")
@@ -112,13 +112,13 @@ def soak(folder: Path, kills: int, seed: int, number: signal.Signals, settings: 
     finish(process)
     found = differences(folder / "undisturbed", folder / "killed")
     if found:
-        raise SystemExit("\n".join(["the resumed training is not the undisturbed one:", *found[:20]]))
+        raise SystemExit("\n".join(["the resumed training differs from the undisturbed one:", *found[:20]]))
     say(f"{done} kills: {rows} rows of metrics and all weights are the same to the last digit")
     return done
 
 
 def find_place(utterances: int) -> None:
-    """Times how long it takes to find the middle of the 50th epoch of a training on so many utterances."""
+    """Times finding the middle of the 50th epoch of a training on this many utterances."""
     import numpy
 
     from asr.data.batches import BatchStream, TrainingPlan
@@ -139,10 +139,10 @@ def find_place(utterances: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="how often the training is killed")
-    parser.add_argument("--seed", type=int, default=1, help="of the steps at which it is killed")
-    parser.add_argument("--signal", default="KILL", choices=["KILL", "TERM", "INT"], help="what it is killed with")
-    parser.add_argument("--find-place", type=int, metavar="N", help="only time finding the place among N utterances")
+    parser.add_argument("--kills", type=int, default=20, help="how often to kill the training")
+    parser.add_argument("--seed", type=int, default=1, help="of the steps to kill it at")
+    parser.add_argument("--signal", default="KILL", choices=["KILL", "TERM", "INT"], help="the signal to kill it with")
+    parser.add_argument("--find-place", type=int, metavar="N", help="only time finding the position among N utterances")
     parser.add_argument("settings", nargs="*", help="settings of train.py, such as data.workers=2 attention=clustered")
     arguments = parser.parse_args()
     if arguments.find_place:

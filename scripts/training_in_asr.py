@@ -1,4 +1,4 @@
-"""Our side of scripts/benchmark_training.py, in a process of its own."""
+"""Our side of scripts/benchmark_training.py, run as a separate process."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from contestant import drained, serve, timed  # noqa: E402
 
 from asr.errors import UserError  # noqa: E402
 
-# utterances of dev that are scored at the end of a loop, which is not timed
+# utterances of dev scored at the end of a loop, untimed
 DEV_UTTERANCES = 8
 
 
 class Ours:
     """Features, model, loss, optimizer and the whole training of `conf/train.yaml` with `overrides`.
 
-    folder: for the runs and for what SpeechBrain's side needs to know. batches: of the training plan that the loop takes;
-    stage_batches: how many of them the single stages are timed on, in memory; warm_up: batches before the loop's clock starts.
+    folder: for the runs, and for the job that SpeechBrain's side reads. batches: of the training plan, for the loop.
+    stage_batches: how many of them, in memory, to time the single stages on. warm_up: batches before the loop's clock starts.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Ours:
 
         torch.set_num_threads(threads)
         self.folder, self.threads, self.warm_up, self.runs = folder, threads, warm_up, 0
-        # a row of metrics at the start and at the end of what is timed, a checkpoint in the middle of it
+        # a row of metrics at the start and end of the timed part, a checkpoint in its middle
         self.config = config = compose(
             "train",
             [
@@ -77,8 +77,8 @@ class Ours:
         self.audio = [samples / corpus.sample_rate for samples in self.audio]
         if len(self.audio) <= warm_up:
             raise UserError(
-                f"{config.corpus.name} has {len(self.audio)} batches of data.batch_frames={config.data.batch_frames}; more than "
-                f"--warm-up {warm_up} are needed."
+                f"{config.corpus.name} has only {len(self.audio)} batches of data.batch_frames={config.data.batch_frames}, and "
+                f"more than --warm-up {warm_up} are needed: lower one of the two."
             )
         self.stage_batches = [
             collate([self.utterances[index] for index in batch]) for batch in self.plan.epoch(0)[:stage_batches]
@@ -117,7 +117,7 @@ class Ours:
         }
 
     def write_job(self) -> Path:
-        """What the same training needs elsewhere, as plain data: utterances, labels, batches and sizes."""
+        """Writes what SpeechBrain needs for the same training, as plain data: utterances, labels, batches and sizes."""
         from asr.config.settings import plain
 
         train = self.splits["train"]
@@ -145,7 +145,7 @@ class Ours:
         return path
 
     def filter_banks(self) -> dict[str, Any]:
-        """Seconds of everyone's filter banks that can be had here, one after another."""
+        """Seconds of all filter banks that are installed here, one after another."""
         from benchmark_features import contestants
 
         taken = {}
@@ -194,7 +194,7 @@ class Ours:
         self.optimizer.zero_grad(set_to_none=True)
 
     def loop(self) -> dict[str, Any]:
-        """A training of its own, as `train.py` runs it; timed by its own file of metrics, from step `warm_up` on."""
+        """A whole training, as `train.py` runs it, timed by its metrics.csv from step `warm_up` on."""
         from rich.console import Console
 
         from asr.config.settings import plain
@@ -226,7 +226,7 @@ class Ours:
 
 
 def first_batches(config, split, number: int):
-    """The training plan's first epoch, cut after so many batches."""
+    """The training plan's first epoch, cut after `number` batches."""
     from asr.data.batches import TrainingPlan
     from asr.data.plan import Bounds
 
@@ -248,12 +248,13 @@ def make_optimizer(config, model):
 
 
 def audio_of(cut) -> dict[str, Any]:
-    """Where a cut's samples lie. Raises UserError for one that is more than a stretch of a file."""
+    """The file and samples of a cut. Raises UserError for a cut that is not one stretch of a file."""
     from lhotse import MonoCut
 
     if not isinstance(cut, MonoCut) or cut.recording.transforms or len(cut.recording.sources) != 1:
         raise UserError(
-            f"The utterance {cut.id} is more than a stretch of one file: SpeechBrain's side cannot read it."
+            f"The utterance {cut.id} is not one stretch of one file, which SpeechBrain's side cannot read: use another "
+            "corpus=..."
         )
     start = round(cut.start * cut.sampling_rate)
     return {
@@ -263,9 +264,9 @@ def audio_of(cut) -> dict[str, Any]:
 
 
 def between(rows: list[dict[str, str]], audio: list[float]) -> dict[str, Any]:
-    """Speech and seconds between the first and the last logged step of a training, and the share of them spent waiting.
+    """Speech and seconds between the first and the last logged step of a training, and the share of time spent waiting for data.
 
-    rows: of metrics.csv; audio: seconds of speech in each of its batches.
+    rows: of metrics.csv. audio: seconds of speech in each batch.
     """
     logged = [row for row in rows if row["train/loss"]]
     first, last = logged[0], logged[-1]

@@ -1,8 +1,8 @@
-"""SpeechBrain's side of scripts/benchmark_training.py, in a process of its own, which needs nothing but SpeechBrain.
+"""SpeechBrain's side of scripts/benchmark_training.py, run as a separate process that needs nothing but SpeechBrain.
 
-Three ways: `same` is our model of SpeechBrain's own parts (frames side by side, sines and cosines, its default attention) on
-our batches; `rope` is `same` with the attention of its newest recipes, over PyTorch's fused kernels; `recipe` is its recipe
-LibriSpeech/ASR/transformer: a convolutional front end that makes four frames one, and its own dynamic batches.
+Three ways: `same` is our model built from SpeechBrain's parts (stacked frames, sinusoidal positions, its default attention) on
+our batches; `rope` is `same` with the attention of its newest recipes, on PyTorch's fused kernels; `recipe` is its recipe
+LibriSpeech/ASR/transformer, with a convolutional front end that subsamples by four, and its own dynamic batches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PRECISIONS = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16"}
 
 
 class SpeechBrain:
-    """job: what `training_in_asr.Ours.write_job` wrote. way: one of WAYS. folder: for checkpoints and logs."""
+    """job: the file from `training_in_asr.Ours.write_job`. way: one of WAYS. folder: for checkpoints and logs."""
 
     def __init__(self, job: Path, way: str, folder: Path):
         try:
@@ -105,7 +105,7 @@ class SpeechBrain:
         return list(sampler)[: len(self.job["batches"])]
 
     def make_brain(self, folder: Path | None):
-        """A model and its optimizer with fresh weights. folder: for its checkpoints, None for none."""
+        """A model with fresh weights and its optimizer. folder: for checkpoints; None for none."""
         from speechbrain.nnet.schedulers import NoamScheduler
         from speechbrain.utils.checkpoints import Checkpointer
 
@@ -158,7 +158,7 @@ class SpeechBrain:
         self.brain.fit_batch(batch)
 
     def loop(self) -> dict[str, Any]:
-        """A training of its own by `Brain.fit`, with a checkpoint in its middle, timed from step `warm_up` on."""
+        """A whole training by `Brain.fit`, with a checkpoint in its middle, timed from step `warm_up` on."""
         from speechbrain.utils.epoch_loop import EpochCounter
 
         brain = self.make_brain(self.folder / f"loop-{time.monotonic_ns()}")
@@ -170,7 +170,7 @@ class SpeechBrain:
 
 
 def make_modules(job: dict[str, Any], way: str) -> dict[str, Any]:
-    """SpeechBrain's parts in the sizes of our description."""
+    """SpeechBrain's modules in the sizes of our description."""
     import speechbrain.augment.freq_domain
     import torch
     from speechbrain.lobes.features import Fbank
@@ -183,7 +183,7 @@ def make_modules(job: dict[str, Any], way: str) -> dict[str, Any]:
     rate, mels, dim = features["sample_rate"], features["mels"], encoder["heads"] * encoder["head_dim"]
     window, hop = 1000 * features["window_seconds"], 1000 * features["hop_seconds"]
     modules = {
-        # no larger a transform than the window needs: its own default at 16 kHz
+        # the smallest transform for the window, which is its default at 16 kHz
         "filter_bank": Fbank(
             sample_rate=rate, n_mels=mels, win_length=window, hop_length=hop, n_fft=round(rate * window / 1000)
         ),
@@ -194,7 +194,7 @@ def make_modules(job: dict[str, Any], way: str) -> dict[str, Any]:
         drop = speechbrain.augment.freq_domain.SpectrogramDrop
         for name, count, high, dimension in (
             ("mask_mels", masks["frequency_masks"], masks["frequency_width"] + 1, 2),
-            # SpeechBrain's masks in time are of a fixed size: the share of an utterance of 8 s
+            # SpeechBrain's time masks have a fixed size: our share of an utterance of 8 s
             ("mask_times", masks["time_masks"], max(1, round(masks["time_share"] * 8 / features["hop_seconds"])), 1),
         ):
             modules[name] = drop(0, high, count, count, dim=dimension)
@@ -238,7 +238,7 @@ def brain_class():
     from speechbrain.nnet.losses import ctc_loss
 
     class Recognizer(Brain):
-        """As in SpeechBrain's CTC recipes. began, ended: when each step of a training did (seconds)."""
+        """As in SpeechBrain's CTC recipes. began, ended: of each training step, in seconds."""
 
         began: list[float]
         ended: list[float]

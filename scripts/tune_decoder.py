@@ -1,4 +1,4 @@
-"""Finds a decoder's weights on dev: python scripts/tune_decoder.py checkpoint=RUN decoder.lm=lm.arpa"""
+"""Tunes a decoder's weights on dev: python scripts/tune_decoder.py checkpoint=RUN decoder.lm=lm.arpa"""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from asr.errors import UserError  # noqa: E402
 
 @command("tune_decoder")
 def tune_decoder(config) -> None:
-    """Searches the language model's weight and the score of a word on dev, and keeps the best in the run's folder.
+    """Tunes the weight of the language model and the score of a word on dev, and saves the best in the run's folder.
 
-    python scripts/tune_decoder.py checkpoint=RUN decoder.lm=lm.arpa      # of the decoder wfst
-    python evaluate.py checkpoint=RUN decoder=wfst           # finds language model and weights there
+    python scripts/tune_decoder.py checkpoint=RUN decoder.lm=lm.arpa      # for the decoder wfst
+    python evaluate.py checkpoint=RUN decoder=wfst           # uses the saved language model and weights
 
-    Emissions are computed once and kept in the cache. The test split is never looked at.
+    Emissions are computed once and cached. The test split is never used.
     """
     from asr.evaluation.emissions import Batching, cached_emissions
     from asr.evaluation.request import load_split
-    from asr.evaluation.tuning import DevSet, replaced, thinned, write_tuned
+    from asr.evaluation.tuning import DevSet, replaced, sample, write_tuned
     from asr.inference.tuned import tuned_file
     from asr.model.checkpoint import open_checkpoint
     from asr.runtime.provenance import command_line
@@ -32,16 +32,18 @@ def tune_decoder(config) -> None:
     checkpoint, settings = open_checkpoint(str(config.checkpoint)), decoder_settings(config)
     decoder = tunable(settings, checkpoint.units, checkpoint.model.topology)
     if not decoder.gives_words:
-        # units have no score of their own
+        # units have no score to tune
         grid["word_scores"] = [0.0]
     model = model_to_tune(config, checkpoint)
     split, corpus, _ = load_split(checkpoint, dev_of(config))
-    split = thinned(split, 60 * config.minutes)
+    split = sample(split, 60 * config.minutes)
     batching = Batching(config.device, config.batch_frames)
     emissions, kept = cached_emissions(model, split, batching, corpus.name, Path(config.cache))
     dev = DevSet.of(split, emissions, decoder, checkpoint.units, config.metric)
     if dev.reference_length == 0:
-        raise UserError(f"The dev split of {corpus.name} has no words to tune on.")
+        raise UserError(
+            f"The dev split of {corpus.name} has no words to tune on: choose another corpus with corpus=NAME."
+        )
     where = f"; emissions in {kept}" if kept else ""
     print(f"{len(split.cuts)} utterances of dev, {split.seconds / 60:.1f} minutes{where}", flush=True)
     points, seconds = searched(dev, grid, config.refinements)
@@ -64,7 +66,7 @@ def tune_decoder(config) -> None:
 
 
 def decoder_settings(config) -> dict:
-    """The settings of the decoder, with absolute paths: they must hold wherever evaluate.py is started."""
+    """The settings of the decoder, with absolute paths, so that they are valid wherever evaluate.py runs."""
     from asr.config.settings import plain
     from asr.inference.tuned import FILES
 
@@ -80,14 +82,14 @@ def tunable(settings: dict, units, topology):
     from asr.inference.decoders import decoders
 
     decoder = decoders.create(settings).bind_to(units, topology)
-    decoder.with_weights(1.0, 0.0)  # raises if it has none
+    decoder.with_weights(1.0, 0.0)  # raises UserError if it has none
     if settings.get("lm") is None and not decoder.gives_words:
-        raise UserError(f"decoder={settings['name']} has no language model to weigh: add decoder.lm=FILE.")
+        raise UserError(f"decoder={settings['name']} has no language model to weight: add decoder.lm=FILE.")
     return decoder
 
 
 def model_to_tune(config, checkpoint):
-    """The checkpoint's model, with the attention that the user asks for."""
+    """The checkpoint's model, with the requested attention."""
     from asr.cli.command import typed_knobs
     from asr.config.settings import plain
     from asr.model.checkpoint import choose_attention
@@ -113,7 +115,7 @@ def dev_of(config):
 
 
 def searched(dev, grid: dict[str, list[float]], refinements: int) -> tuple[list, float]:
-    """(the points that were tried, seconds that took), behind a bar of progress."""
+    """(the points tried, seconds taken), with a progress bar."""
     import time
 
     from rich.console import Console
@@ -123,7 +125,7 @@ def searched(dev, grid: dict[str, list[float]], refinements: int) -> tuple[list,
 
     console, started = Console(stderr=True), time.perf_counter()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        # a refinement tries eight new neighbours of the best pair at most
+        # a refinement tries at most eight new neighbours of the best pair
         most = len(grid["lm_weights"]) * len(grid["word_scores"]) + 8 * refinements
         task = progress.add_task("decoding dev", total=most)
         points = search(
@@ -148,7 +150,7 @@ def scores_of(dev, points: list) -> dict:
 
 
 def show(dev, points: list, facts: dict) -> None:
-    from asr.evaluation.tuning import best_of, beyond
+    from asr.evaluation.tuning import best_of, warnings_of_edges
 
     best = best_of(points)
     print(
@@ -156,12 +158,12 @@ def show(dev, points: list, facts: dict) -> None:
         f"dev {dev.metric.name.upper()} {facts['error_rate']:.2%} of {dev.reference_length} {dev.metric.tokens}; "
         f"decoded {facts['times_real_time']:.0f} times as fast as real time"
     )
-    for sentence in beyond(points, best):
+    for sentence in warnings_of_edges(points, best):
         print(sentence)
 
 
 def show_files(written: list[Path], earlier: str | None, evaluation: list[str]) -> None:
-    """earlier: a sentence on what an earlier tuning found, if any. evaluation: the command that uses the weights."""
+    """earlier: a line about an earlier tuning, if any. evaluation: the command that uses the weights."""
     import shlex
 
     from asr.runtime.called import as_called
@@ -173,7 +175,7 @@ def show_files(written: list[Path], earlier: str | None, evaluation: list[str]) 
 
 
 def numbers(config, key: str) -> list[float]:
-    """A list of numbers in the configuration. Raises UserError for anything else."""
+    """A list of numbers from the configuration. Raises UserError for anything else."""
     values = config[key]
     values = [values] if isinstance(values, (int, float)) else values
     if (
@@ -181,7 +183,7 @@ def numbers(config, key: str) -> list[float]:
         or not list(values)
         or not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     ):
-        raise UserError(f"{key}={values} is no list of numbers, such as {key}=[0,1,2].")
+        raise UserError(f"{key}={values} is not a list of numbers: write one, such as {key}=[0,1,2].")
     return [float(value) for value in values]
 
 

@@ -1,1 +1,1 @@
-"""Scoring a recognizer, and the pages that show it."""
+"""Scoring of recognizers, and reports on it."""

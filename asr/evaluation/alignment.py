@@ -1,5 +1,5 @@
-"""Aligning a split: the words and units of its references, or of what is recognized, as CTM and TextGrid files, scored where the
-corpus has gold times."""
+"""Aligns a split: words and units of references or hypotheses, as CTM and TextGrid files, scored against gold times if the
+corpus has them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from asr.text.units import Units, UnknownUnit
 
 @dataclasses.dataclass
 class Tiers:
-    """One utterance with its times. units: all of them, phonemes, characters or pieces; words: None where nothing tells them."""
+    """One utterance with its times. units: phonemes, characters or pieces. words: None if nothing defines them."""
 
     units: list[Timed]
     words: list[Timed] | None
@@ -43,9 +43,9 @@ class Tiers:
 
 @dataclasses.dataclass
 class Aligned:
-    """What came of an utterance. reference and hypothesis: None where not asked for, or for the reason in `problem`.
+    """The result for an utterance. reference, hypothesis: None if not requested, or for the reason in `problem`.
 
-    rated: each word of the hypothesis, by its confidence and whether it is right; None where it has no words.
+    rated: the confidence of each word of the hypothesis, and whether it is right; None if it has no words.
     """
 
     cut: Any
@@ -58,15 +58,15 @@ class Aligned:
 def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool) -> dict[str, Any]:
     """Aligns a split, writes the files, and returns the content of `times.json` with its `folder`.
 
-    hypotheses: whether to align what is recognized, too. gold: whether reference phonemes are the corpus's gold ones, if the
-    model was trained on those, and not the words' pronunciations. textgrids: whether to write a TextGrid for each utterance.
+    hypotheses: whether to align hypotheses too. gold: whether to align the corpus's gold phonemes, if the model was trained on
+    them, instead of the words' pronunciations. textgrids: whether to write a TextGrid for each utterance.
 
-    For hypotheses with words, `confidence` says how well confidences tell right words from wrong ones (`confidence_scores`), and
-    their kind: `posterior` from a decoder that finds words, else `acoustic`.
+    For hypotheses with words, `confidence` holds `confidence_scores` and the kind of confidence: `posterior` from a decoder that
+    finds words, else `acoustic`.
 
     Writes `reference.ctm` and `reference_units.ctm` (and `hypothesis…`), `textgrid/<utterance>.TextGrid`, `not_aligned.tsv` and
     `times.json` into request.output; by default `alignments/<split>` in the run's folder, or beside the model. Raises UserError
-    as `asr.evaluation.request.load_split` does, and if not one utterance can be aligned.
+    as `asr.evaluation.request.load_split` does, and if no utterance at all can be aligned.
     """
     checkpoint = open_checkpoint(request.checkpoint)
     attention = choose_attention(checkpoint.model, request.attention, request.knobs)
@@ -81,7 +81,10 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
     folder = Path(request.output) if request.output else checkpoint.home / "alignments" / place
     aligned = list(align_utterances(checkpoint, split, decoder, gold, request))
     if all(one.reference is None for one in aligned):
-        raise UserError(f"No utterance of the {request.split} split can be aligned. The first: {aligned[0].problem}.")
+        raise UserError(
+            f"No utterance of the {request.split} split can be aligned. The first, {aligned[0].cut.id}, is {aligned[0].problem}. "
+            "Choose a checkpoint that fits this corpus."
+        )
     kinds = ["reference", *(["hypothesis"] if hypotheses else [])]
     result = {
         "corpus": corpus.name,
@@ -96,7 +99,7 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
         "command": command_line(),
         **{kind: score(aligned, kind) for kind in kinds},
     }
-    if any(one.rated is not None for one in aligned):
+    if decoder is not None and any(one.rated is not None for one in aligned):
         every = [each for one in aligned for each in one.rated or []]
         result["confidence"] = {"kind": "posterior" if decoder.gives_words else "acoustic", **confidence_scores(every)}
     try:
@@ -109,10 +112,10 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
 def align_utterances(
     checkpoint: Checkpoint, split: CheckedSplit, decoder: Decoder | None, gold: bool, request: Request
 ) -> Iterator[Aligned]:
-    """The utterances of a split, the longest first."""
+    """The aligned utterances of a split, longest first."""
     model, units, timing = checkpoint.model, checkpoint.units, Timing.of(checkpoint.model)
     for batch in batches_of_emissions(model, split, request.batching):
-        decoded = None if decoder is None else decoder(batch.emissions, batch.lengths)
+        decoded = [] if decoder is None else decoder(batch.emissions, batch.lengths)
         for row, (index, emissions) in enumerate(batch.rows()):
             one = Aligned(split.cuts[index])
             try:
@@ -122,7 +125,7 @@ def align_utterances(
             if decoder is not None:
                 one.hypothesis = align_hypothesis(decoded[row][0], emissions, one.cut, units, timing)
                 if one.hypothesis.words is not None:
-                    # noises are no words
+                    # noises do not count as words
                     spoken = [word for word in one.hypothesis.words if without_marks([word.text])]
                     one.rated = rated(spoken, reference_of(split, index, decoder, units))
             yield one
@@ -147,7 +150,7 @@ def align_reference(emissions: torch.Tensor, cut, units: Units, timing: Timing, 
 
 
 def score(aligned: list[Aligned], kind: str) -> dict[str, Any]:
-    """The errors of the times of units and words, where there are gold ones."""
+    """Errors of the times of words and units that have gold times."""
     result = {}
     for name, tier in (("words", "word"), ("units", "phoneme")):
         pairs, of = [], 0

@@ -1,4 +1,4 @@
-"""Scoring confidences: how well they tell the right words of a hypothesis from the wrong ones."""
+"""Scores confidences: how well they separate the right words of a hypothesis from the wrong ones."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from asr.inference.alignment import Timed
 from asr.scoring.alignment import equal_runs
 
-# As in a CTM.
+# as in a CTM
 DECIMALS = 4
-# A wrong word of confidence 1 would cost infinitely much: sclite keeps them so far away from 0 and 1.
+# a wrong word with confidence 1 would cost infinity, so sclite keeps confidences this far from 0 and 1
 LEAST = 1e-7
 
 
 def rated(items: Sequence[Timed], reference: Sequence[str]) -> list[tuple[float, bool]]:
-    """(confidence, whether it is right) of each word, by an alignment with the fewest edits."""
+    """(confidence, whether the word is right) for each word, by an alignment with the fewest edits."""
     right = [False] * len(items)
     for start, _, length in equal_runs([[item.text for item in items]], [reference])[0]:
         right[start : start + length] = [True] * length
@@ -24,9 +24,9 @@ def rated(items: Sequence[Timed], reference: Sequence[str]) -> list[tuple[float,
 
 
 def confidence_scores(rated: Sequence[tuple[float, bool]]) -> dict[str, Any]:
-    """words, wrong: how many there are. area_under_curve: the probability that a right word has a higher confidence than a wrong
-    one, ties for a half; 0.5 is chance. normalized_cross_entropy: 1 for certainty without error, 0 for confidences that say no
-    more than the share of right words, below 0 for what misleads. Both None where all words are right, or none.
+    """words, wrong: their number. area_under_curve: the probability that a right word has a higher confidence than a wrong one,
+    with ties counted half; 0.5 is chance. normalized_cross_entropy: 1 for perfect confidences, 0 for those that say no more than
+    the share of right words, below 0 for misleading ones. Both None if all words are right, or none.
 
     Normalized cross entropy is NIST's (sclite's manual, "Confidence measures": (H_max + Σ_right log₂ p + Σ_wrong log₂ (1 - p)) /
     H_max, where H_max is the entropy of the share of right words), as sclite prints it for a CTM of the words.
@@ -53,10 +53,10 @@ def confidence_scores(rated: Sequence[tuple[float, bool]]) -> dict[str, Any]:
 
 
 def show_confidence(scored: dict[str, Any]) -> str:
-    """The scores as a line of text."""
+    """The scores in one line."""
     words = f"confidence ({scored['kind']}) of {scored['words']} hypothesis words, {scored['wrong']} of them wrong"
     if scored["area_under_curve"] is None:
-        return f"{words}: right and wrong ones cannot be compared"
+        return f"{words}: nothing to compare"
     return (
         f"{words}: area under the curve {scored['area_under_curve']:.3f} (0.5 is chance), "
         f"normalized cross entropy {scored['normalized_cross_entropy']:.3f}"

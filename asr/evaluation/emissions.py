@@ -1,4 +1,4 @@
-"""From a split to emissions: the one loop behind scoring, aligning and tuning, and the cache that tuning keeps them in."""
+"""From a split to emissions: the loop behind scoring, aligning and tuning, and the cache for tuning."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from asr.runtime.devices import choose_device, synchronize
 from asr.runtime.processes import ProcessGroup, SingleProcess
 from asr.runtime.user_cache import keep
 
-# utterances that are decoded at once
+# utterances decoded at once
 BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Batching:
-    """How a split goes through a model: on which device, and in what batches.
+    """Device and batches for running a model over a split.
 
-    device: auto, cpu or cuda. frames: feature frames in a batch, padding included. utterances: the most in a batch; None: any.
+    device: auto, cpu or cuda. frames: feature frames per batch, padding included. utterances: most per batch; None for any.
     """
 
     device: str = "auto"
@@ -45,12 +45,12 @@ class Batching:
 
 
 class BatchEmissions(NamedTuple):
-    """What a model makes of a batch.
+    """A model's output for a batch.
 
-    indices: which utterance of the split each row is.
+    indices: the position in the split of each row's utterance.
     emissions: (batch, time, units) float32 log-probabilities, on the model's device.
-    lengths: (batch,) int64, emissions of each utterance.
-    seconds: duration of the forward pass.
+    lengths: (batch,) int64, valid emissions of each utterance.
+    seconds: time of the forward pass.
     """
 
     indices: list[int]
@@ -71,11 +71,11 @@ def batches_of_emissions(
     group: ProcessGroup | None = None,
     warm_up: bool = False,
 ) -> Iterator[BatchEmissions]:
-    """The emissions of a split, batch by batch, the longest utterances first; moves the model to the device at once.
+    """The emissions of a split, batch by batch, longest utterances first; moves the model to the device.
 
-    group: processes that share the work, each of which gets its own batches. warm_up: whether the first utterance runs once
-    beforehand, so that no batch's `seconds` include what first calls cost. Raises UserError for a device that is not there, and
-    for audio that cannot be read.
+    group: processes that share the work; each gets its own batches. warm_up: whether to run the first utterance once
+    beforehand, so that no batch's `seconds` include the cost of first calls. Raises UserError for a device that does not exist,
+    and for audio that cannot be read.
     """
     device = choose_device(batching.device)
     model = model.to(device).eval()
@@ -96,7 +96,7 @@ def _forward(model: Model, loader: Iterable[Batch], device: torch.device, warm_u
         waveforms, samples = batch.waveforms.to(device), batch.samples.to(device)
         with torch.inference_mode():
             if warm_up and step == 0:
-                # the first call chooses algorithms and fills caches
+                # the first call selects algorithms and fills caches
                 model(waveforms[:1], samples[:1])
             synchronize(device)
             started = time.perf_counter()
@@ -117,12 +117,11 @@ def emissions_of(model: Model, split: CheckedSplit, batching: Batching) -> list[
 def cached_emissions(
     model: Model, split: CheckedSplit, batching: Batching, corpus: str, cache: Path
 ) -> tuple[list[Tensor], Path | None]:
-    """`emissions_of`, and the file below `cache` that keeps them; None, with a warning, where it cannot be written.
+    """`emissions_of`, and the file below `cache` with them; None, with a warning, if it cannot be written.
 
-    The file is named for the weights, the attention and the utterances; audio whose file changed its size or its modification
-    time is another utterance. Raises UserError for audio that is missing.
+    The file is named after a digest of weights, attention and utterances; an audio file counts with its size and modification
+    time. Raises UserError for missing audio.
     """
-
     digest = hashlib.sha256((json.dumps(model.description, sort_keys=True) + weights_digest(model)).encode())
     for cut in split.cuts:
         digest.update(f"{cut.id} {cut.start} {cut.duration} {cut.recording.id} {cut.channel}\n".encode())
@@ -137,13 +136,15 @@ def cached_emissions(
     def write(path: Path) -> None:
         path.write_bytes(save({str(index): tensor for index, tensor in enumerate(emissions)}))
 
-    written = keep(file, write, "The emissions", "They are computed again next time; cache=FOLDER names another place.")
+    written = keep(
+        file, write, "The emissions", "They are computed again next time; cache=FOLDER chooses another folder."
+    )
     return emissions, file if written else None
 
 
 def audio_stamps(split: CheckedSplit) -> Iterator[bytes]:
-    """What identifies the audio of a split, once for each source: size and modification time of a file, a digest of audio in
-    memory. Raises UserError for a file that is missing."""
+    """Identifies the audio of a split, once per source: a file by its size and modification time, audio in memory by a digest.
+    Raises UserError for a missing file."""
     seen = set()
     for cut in split.cuts:
         for source in cut.recording.sources:
@@ -154,7 +155,10 @@ def audio_stamps(split: CheckedSplit) -> Iterator[bytes]:
                 try:
                     status = Path(source.source).stat()
                 except OSError as error:
-                    raise UserError(f"{source.source}, audio of {cut.id}, cannot be read: {error.strerror}.") from None
+                    raise UserError(
+                        f"{source.source}, the audio of {cut.id}, cannot be read: {error.strerror}. Put it back, or give the "
+                        "corpus its new path."
+                    ) from None
                 yield os.fsencode(f"{source.source} {status.st_size} {status.st_mtime_ns}\n")
             else:
                 content = source.source if isinstance(source.source, bytes) else str(source.source).encode()
@@ -162,7 +166,7 @@ def audio_stamps(split: CheckedSplit) -> Iterator[bytes]:
 
 
 def decode_all(decoder: Decoder, emissions: Sequence[Tensor]) -> list[Hypothesis]:
-    """The best hypothesis of each utterance, in order; utterances of similar length share a batch."""
+    """The best hypothesis of each utterance, in order; batches hold utterances of similar length."""
     order = sorted(range(len(emissions)), key=lambda index: len(emissions[index]))
     best: dict[int, Hypothesis] = {}
     for start in range(0, len(order), BATCH):

@@ -1,4 +1,4 @@
-"""Scoring a trained recognizer on a split, with its own attention or with another."""
+"""Scores a trained recognizer on a split, with its own attention or another one."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from asr.scoring.nist.rules import ScoringRules
 from asr.scoring.subsets import subsets_as_data, totals
 from asr.text.units import Units
 
-# What Kaldi's recipes for Switchboard take out of a hypothesis before it is scored (local/score_sclite.sh).
+# what Kaldi's Switchboard recipes remove from a hypothesis before scoring (local/score_sclite.sh)
 HESITATIONS = frozenset("UH UM EH MM HM AH HUH HA ER OOF HEE ACH EEE EW".split())
 
 
 def evaluate(request: Request, group: ProcessGroup | None = None) -> dict[str, Any]:
-    """Scores a checkpoint, writes the tables, and returns the content of `scores.json` with `folder`, `tokens` and `report` (its
-    path or None) beside it, and `attention_page` where matrices were drawn.
+    """Scores a checkpoint, writes the tables, and returns the content of `scores.json`, plus `folder`, `tokens` and `report` (its
+    path or None), and `attention_page` if matrices were drawn.
 
     group: the processes that share the work, if there are several; only rank 0 writes.
 
-    Raises UserError if the checkpoint, the attention or the corpus cannot be had; nothing is written then.
+    Raises UserError, before anything is written, if the checkpoint or the corpus cannot be loaded, or the attention does not fit.
     """
     group = group or SingleProcess()
     checkpoint = open_checkpoint(request.checkpoint)
@@ -78,7 +78,7 @@ class Evaluation:
 
     @property
     def folder(self) -> Path:
-        """Where the tables go."""
+        """The folder for the tables."""
         if self.request.output:
             return Path(self.request.output)
         corpus, split, label = self.data.corpus.name, self.request.split, self.model.attention_label()
@@ -89,7 +89,7 @@ class Evaluation:
     def facts(
         self, recognition: Recognition, utterances: list[UtteranceScore], more: dict[str, Any]
     ) -> EvaluationFacts:
-        """What `scores.json` says beside the errors. more: further keys."""
+        """What `scores.json` holds besides the errors. more: further keys."""
         (split, corpus, _), known = self.data, getattr(self.decoder, "spellings", None)
         return EvaluationFacts(
             corpus=corpus.name,
@@ -123,7 +123,7 @@ class Evaluation:
 def score_checkpoint(
     request: Request, checkpoint: Checkpoint, data: Data, group: ProcessGroup | None = None
 ) -> dict[str, Any]:
-    """`evaluate` for a checkpoint that is open and data that are loaded."""
+    """`evaluate` for an open checkpoint and loaded data."""
     group = group or SingleProcess()
     evaluation = Evaluation(request, checkpoint, data)
     model, metric, rank = evaluation.model, evaluation.metric, group.rank
@@ -184,21 +184,20 @@ def official_scores(
 
 
 def without_hesitations(words: list[str]) -> list[str]:
-    """A hypothesis without hesitations and words broken off, as Kaldi's recipes for Switchboard filter it before they score.
-
-    Its published error rates are to be compared with these (egs/swbd/s5c, local/score_sclite.sh).
+    """A hypothesis without hesitations and broken-off words, filtered as in Kaldi's Switchboard recipes (egs/swbd/s5c,
+    local/score_sclite.sh): published error rates compare with the result.
     """
     return [word for word in words if word.upper() not in HESITATIONS and not word.endswith("-")]
 
 
 def normalizer_name(corpus: Corpus, units: Units) -> str:
-    """What the texts of a corpus went through: its own normalization, if it has one, and that of the units."""
+    """The normalizations of a corpus's texts: its own, if any, and the units'."""
     names = [corpus.normalization["name"]] if corpus.normalization else []
     return " + ".join(names + [units.normalizer] * (not names or units.normalizer != "none"))
 
 
 def removed_by_normalizer(split: CheckedSplit, units: Units) -> dict[str, int]:
-    """What the text normalizer removed from the references of a split, with counts."""
+    """Characters that the text normalizer removed from the references of a split, with counts."""
     removed: Counter = Counter()
     for cut in split.cuts:
         removed.update(units.normalize(cut.supervisions[0])[1])
@@ -206,11 +205,11 @@ def removed_by_normalizer(split: CheckedSplit, units: Units) -> dict[str, int]:
 
 
 def model_folder_of(checkpoint: Checkpoint) -> Path | None:
-    """The model folder whose card shows the evaluations of a checkpoint; None for a file that lies in no such folder."""
+    """The model folder whose card lists the evaluations of a checkpoint; None for a checkpoint outside of one."""
     folders = [checkpoint.run / "model"] if checkpoint.run is not None else [checkpoint.path]
     return next((folder for folder in folders if (folder / WEIGHTS).is_file()), None)
 
 
 def output_folder(checkpoint: Checkpoint) -> Path:
-    """Where the evaluations of a checkpoint are kept."""
+    """The folder for evaluations of a checkpoint."""
     return checkpoint.home / "evaluation"

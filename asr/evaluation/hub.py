@@ -1,6 +1,6 @@
-"""Model folders on a Hugging Face hub: what is pushed, what is taken when pulling, and a sentence for every failure.
+"""Pushes model folders to a Hugging Face hub and pulls them from it, with a sentence for every failure.
 
-The hub is the one that HF_ENDPOINT names; the token is found by huggingface_hub itself (HF_TOKEN, or `hf auth login`).
+HF_ENDPOINT chooses the hub; huggingface_hub finds the token itself (HF_TOKEN, or `hf auth login`).
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from asr.model.folder import CARD, DESCRIPTION, WEIGHTS, load_model
 from asr.runtime.files import write_whole
 from asr.text.units import UNITS_FILE
 
-# all that a model folder may hold: weights, JSON and text, and sentencepiece's model, which is data too
+# everything that a model folder may hold: weights, JSON, text, and sentencepiece's model, which is data too
 FILES = (WEIGHTS, DESCRIPTION, UNITS_FILE, "lexicon.txt", "bpe.model", CARD)
 EVALUATION = re.compile(rf"evaluation/[^/]+/[^/]+/{re.escape(SCORES)}")
-# what every repository of the hub holds and no model folder needs
+# files of every repository on the hub that no model folder needs
 OF_HUB = (".gitattributes", ".gitignore")
-# modules of the HTTP clients that huggingface_hub has had
+# HTTP clients that versions of huggingface_hub use
 CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
 
 
 def belongs(name: str) -> bool:
-    """Whether a file of a repository, named by its path in it, belongs to a model folder."""
+    """Whether a file belongs to a model folder. name: its path in the repository."""
     return name in FILES or EVALUATION.fullmatch(name) is not None and ".." not in name.split("/")
 
 
 @dataclasses.dataclass
 class Push:
-    """How to push. private: of a new repository. update: whether the repository may exist. replace_card: whether lines that
-    somebody wrote into its card on the hub may be lost. license: written into the folder's own card first.
+    """Options of a push. private: for a new repository. update: allows the repository to exist. replace_card: allows the loss of
+    lines that somebody wrote into its card on the hub. license: written into the folder's own card first.
     """
 
     private: bool = False
@@ -52,9 +52,9 @@ class Push:
 
 
 def push(source: str, repo: str, how: Push) -> tuple[str, list[str]]:
-    """Pushes the model folder of a run to the hub in one commit: (its URL, remarks for the user).
+    """Pushes the model folder of a run to the hub in one commit; returns (its URL, remarks for the user).
 
-    A repository made for a push that then fails is removed. Raises UserError.
+    If the push fails, a repository created for it is deleted. Raises UserError.
     """
     checkpoint = open_checkpoint(source)
     folder = model_folder_of(checkpoint)
@@ -81,7 +81,7 @@ def push(source: str, repo: str, how: Push) -> tuple[str, list[str]]:
 
 
 def refuse_lost_lines(api: Any, repo: str, card: str) -> None:
-    """Raises UserError if the card on the hub has lines of somebody's own that `card` lacks."""
+    """Raises UserError if somebody wrote lines into the card on the hub that `card` lacks."""
     from huggingface_hub.errors import EntryNotFoundError
 
     with tempfile.TemporaryDirectory() as aside:
@@ -98,7 +98,7 @@ def refuse_lost_lines(api: Any, repo: str, card: str) -> None:
 
 
 def stage(folder: Path, checkpoint: Checkpoint, staged: Path, license: str | None) -> list[str]:
-    """Copies what may leave this machine into `staged`; returns what the user should know about it."""
+    """Copies everything that may be published into `staged`; returns remarks for the user."""
     evaluations = output_folder(checkpoint)
     card = folder / CARD
     there = card.read_text(encoding="utf8") if card.is_file() else None
@@ -129,9 +129,9 @@ def stage(folder: Path, checkpoint: Checkpoint, staged: Path, license: str | Non
 
 
 def pull(repo: str, folder: Path, revision: str | None = None) -> tuple[str, list[str]]:
-    """Fetches a model folder from the hub and checks it: (the commit, the names of files that were left out).
+    """Downloads a model folder from the hub and checks it; returns (the commit, the names of files left out).
 
-    The folder appears whole, once its model has loaded, or not at all. Raises UserError.
+    The folder appears complete, once its model has loaded, or not at all. Raises UserError.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not empty. Name a new folder for the model.")
@@ -186,14 +186,14 @@ def hub() -> Any:
         if error.name != "huggingface_hub":
             raise
         raise UserError(
-            "huggingface_hub is not installed, which talks to the hub. Install it: pip install -c constraints.txt -e '.[hub]'"
+            "huggingface_hub, which talks to the hub, is not installed. Install it: pip install -c constraints.txt -e '.[hub]'"
         ) from None
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None)
 
 
 @contextlib.contextmanager
 def failures_as_sentences(repo: str) -> Iterator[None]:
-    """Turns what goes wrong between here and the hub into a UserError."""
+    """Turns errors of the hub and the network into UserErrors."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
@@ -203,7 +203,7 @@ def failures_as_sentences(repo: str) -> Iterator[None]:
     except HFValidationError as error:
         raise UserError(f"{repo!r} is not the name of a repository: {first_line(error)} Write owner/name.") from None
     except OfflineModeIsEnabled:
-        raise UserError("HF_HUB_OFFLINE is set, so the hub is not asked. Unset it.") from None
+        raise UserError("HF_HUB_OFFLINE is set, so the hub is not used. Unset it.") from None
     except HfHubHTTPError as error:
         raise UserError(refusal(repo, error)) from None
     except OSError as error:
@@ -211,7 +211,7 @@ def failures_as_sentences(repo: str) -> Iterator[None]:
             f"{repo}: {error.filename or 'the transfer'} failed: {error.strerror or first_line(error)}"
         ) from None
     except Exception as error:
-        # the libraries below huggingface_hub raise errors of their own when no connection is made or one breaks
+        # the HTTP clients below huggingface_hub raise their own errors when a connection fails or breaks
         if type(error).__module__.partition(".")[0] not in CLIENTS:
             raise
         raise UserError(

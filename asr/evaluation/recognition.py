@@ -1,4 +1,4 @@
-"""Recognizing a split: every utterance decoded, and scored against its reference."""
+"""Recognizes a split: decodes every utterance and scores it against its reference."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from asr.text.units import Units
 
 @dataclasses.dataclass
 class Recognition:
-    """The scored utterances of a split, and what recognizing them cost.
+    """The scored utterances of a split, and the cost of recognizing them.
 
-    forward_seconds, decoding_seconds: in the model and in the decoder, summed over all processes. peak_memory_bytes: of the
-    process that needed most; None where it cannot be measured.
+    forward_seconds, decoding_seconds: of model and decoder, summed over all processes. peak_memory_bytes: of the process that
+    needed most; None if it cannot be measured.
     """
 
     utterances: list[UtteranceScore]
@@ -44,7 +44,7 @@ def recognize(
 ) -> Recognition:
     """Recognizes every utterance of a split; several processes share its batches and exchange the results.
 
-    The hypotheses do not depend on the batches, except with attention=auto, which looks at the padded length of a batch.
+    Hypotheses do not depend on the batches, except with attention=auto, which chooses by the padded length of a batch.
     """
     batches = batches_of_emissions(model, split, batching, group, warm_up=True)
     utterances, forward, decoding = [], 0.0, 0.0
@@ -69,7 +69,7 @@ def recognize(
 
 
 def gathered(own: Recognition, group: ProcessGroup) -> Recognition:
-    """What all processes recognized, from what this one did."""
+    """The recognition of all processes, gathered from each one's own."""
     ranks = group.size
     if ranks == 1:
         return own
@@ -85,7 +85,7 @@ def gathered(own: Recognition, group: ProcessGroup) -> Recognition:
 
 
 def metric_of(asked: str, split: CheckedSplit, decoder: Decoder, units: Units) -> Metric:
-    """What errors are counted in: `choose_metric` decides, for the decoder's words or else the units' tokens."""
+    """The metric that `choose_metric` picks for the decoder's words, or else the units' tokens."""
     references = (reference_of(split, index, decoder, units) for index in range(len(split.cuts)))
     return choose_metric(asked, "wer" if decoder.gives_words else units.metric, references)
 
@@ -98,10 +98,10 @@ def reference_of(split: CheckedSplit, index: int, decoder: Decoder, units: Units
 
 
 def tokens_of(hypothesis: Hypothesis, units: Units) -> list[str]:
-    """The words of a hypothesis if it has any, else the tokens that its units stand for."""
-    return units.decode(hypothesis.ids) if hypothesis.words is None else without_marks(hypothesis.transcript)
+    """The words of a hypothesis if the decoder gives words, else the tokens that its units decode to."""
+    return units.decode(hypothesis.ids) if hypothesis.transcript is None else without_marks(hypothesis.transcript)
 
 
 def without_marks(words: list[str]) -> list[str]:
-    """Words without noises such as <NOISE> and [laughter], and without <unk>."""
+    """The words without noises such as <NOISE> and [laughter], and without <unk>."""
     return [word for word in words if not MARK.fullmatch(word)]

@@ -1,4 +1,4 @@
-"""What to evaluate, and loading the data for it."""
+"""The settings of an evaluation, and loading of its data."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from asr.runtime.processors import processors
 
 @dataclasses.dataclass
 class Request:
-    """What to evaluate.
+    """The settings of an evaluation.
 
-    attention: settings of another attention than the checkpoint's own; knobs: settings to change in it.
-    corpus: settings of another corpus than the one it was trained on; without a `name`, new paths of that one.
-    longest_seconds: longer utterances are left out. max_dropped: share of unusable utterances above which nothing is scored.
-    output: folder for the tables; by default `evaluation/<split>/<attention>` beside the model. report: whether `report.html`
-    is written beside the tables.
-    plot_attention: the id of an utterance whose attention matrices are drawn; knobs that only these read are allowed then.
-    decoder_typed: settings of the decoder that the user gave; `scripts/tune_decoder.py` may have found the others.
-    sclite: whether NIST's sclite counts the errors too, where it is installed. metric: as in `asr.scoring.metric.choose_metric`.
+    attention: settings of an attention to use instead of the checkpoint's own. knobs: settings to change in it.
+    corpus: settings of a corpus other than the one it was trained on; without a `name`, new paths of that one.
+    longest_seconds: longer utterances are left out. max_dropped: the highest share of unusable utterances that is accepted.
+    output: folder for the tables; by default `evaluation/<split>/<attention>` beside the model. report: whether to write
+    `report.html` too.
+    plot_attention: the id of an utterance whose attention matrices to draw, which allows the knobs of all drawn attentions.
+    decoder_typed: decoder settings given by the user; the others default to what `scripts/tune_decoder.py` found, if anything.
+    sclite: whether NIST's sclite counts errors too, if it is installed. metric: as in `asr.scoring.metric.choose_metric`.
     """
 
     checkpoint: str
@@ -64,10 +64,9 @@ class Data(NamedTuple):
 
 
 def load_split(checkpoint: Checkpoint, request: Request) -> Data:
-    """Loads the split that a request names and checks its utterances.
+    """Loads the split of a request and checks its utterances.
 
-    Settings of a corpus without a name are new paths of the one that the model was trained on. Raises UserError if the corpus
-    cannot be loaded, has no such split, or has too many unusable utterances.
+    Raises UserError if the corpus cannot be loaded, has no such split, or has too many unusable utterances.
     """
     corpus, own = load_corpus(checkpoint, request)
     name = corpus.split_called(request.split)
@@ -99,7 +98,7 @@ def load_corpus(checkpoint: Checkpoint, request: Request) -> tuple[Corpus, bool]
     if "name" in asked:
         return corpora.create(asked).load(cache, workers=workers), False
     if not isinstance(trained_on, dict) or not isinstance(trained_on.get("name"), str):
-        raise UserError(f"{request.checkpoint} does not say what it was trained on: name a corpus with corpus=…")
+        raise UserError(f"{request.checkpoint} does not say what it was trained on: name a corpus with corpus=NAME.")
     settings = with_places(trained_on, asked, request.checkpoint)
     moved = settings != trained_on
     corpus = load_own(settings, cache, workers, compared=moved)

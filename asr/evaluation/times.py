@@ -1,4 +1,4 @@
-"""Scoring times against gold alignments: how far starts and ends are off, in seconds."""
+"""Scores times against gold alignments: the errors of starts and ends, in seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WITHIN = (0.02, 0.04, 0.08)  # seconds
 
 
 def gold_items(supervision: SupervisionSegment, tier: str) -> list[Timed]:
-    """The items of a tier of gold times, without silences; none if there is no such tier."""
+    """The items of a gold tier, without silences; empty if there is no such tier."""
     from asr.text.units.phonemes import SILENCES
 
     items = (supervision.alignment or {}).get(tier, [])
@@ -28,7 +28,7 @@ def gold_items(supervision: SupervisionSegment, tier: str) -> list[Timed]:
 
 
 def paired(found: Sequence[Timed], gold: Sequence[Timed]) -> list[tuple[Timed, Timed]]:
-    """The items that both have, in order: those that are equal in an alignment with the fewest edits."""
+    """Pairs of equal items, in order, by an alignment with the fewest edits."""
     pairs = []
     texts = ([[item.text for item in items]] for items in (found, gold))
     for start, gold_start, length in equal_runs(*texts)[0]:
@@ -37,10 +37,10 @@ def paired(found: Sequence[Timed], gold: Sequence[Timed]) -> list[tuple[Timed, T
 
 
 def scores(pairs: Iterable[tuple[Timed, Timed]], of: int) -> dict[str, Any]:
-    """The errors of the starts and the ends of pairs of a found and a gold item, as plain data.
+    """Errors of start and end over pairs of a found and a gold item, as plain data.
 
-    of: how many gold items there are. `start` and `end` hold, in seconds: median and mean of the absolute error, mean and median
-    of the signed error (positive: too late), and the share of errors within 20, 40 and 80 ms; None where nothing was paired.
+    of: the number of gold items. `start` and `end` hold, in seconds: median and mean of the absolute error, mean and median of
+    the signed error (positive: too late), and the share of errors within 20, 40 and 80 ms; None without pairs.
     """
     pairs = list(pairs)
     return {
@@ -60,7 +60,7 @@ def errors(differences: Sequence[float]) -> dict[str, float] | None:
         "mean": statistics.fmean(sizes),
         "bias_mean": statistics.fmean(differences),
         "bias_median": statistics.median(differences),
-        # a rounding error of the times is no error
+        # the margin absorbs rounding
         **{f"within_{1000 * most:.0f}_ms": sum(size <= most + 1e-9 for size in sizes) / len(sizes) for most in WITHIN},
     }
 

@@ -1,4 +1,4 @@
-"""The weights of a decoder, found on the dev split: emissions are computed once, decoded under many weights."""
+"""Tunes the weights of a decoder on the dev split: computes emissions once and decodes them under many weights."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from asr.data.checks import CheckedSplit
 from asr.errors import UserError
 from asr.evaluation.emissions import decode_all
 from asr.evaluation.recognition import metric_of, reference_of, tokens_of
-from asr.inference.decoders import Decoder, Hypothesis
+from asr.inference.decoders import Decoder
 from asr.runtime.files import write_whole
 from asr.scoring.alignment import count_errors
 from asr.scoring.metric import Metric
 from asr.text.units import Units
 
-# suffix of the file that keeps what an earlier tuning found
+# suffix of the file with the previous tuning
 PREVIOUS = ".previous"
 
 
@@ -38,9 +38,9 @@ class Point:
 
 @dataclasses.dataclass
 class DevSet:
-    """Utterances whose emissions are known, ready to be decoded under any weights.
+    """Utterances with their emissions, to be decoded under any weights.
 
-    emissions: (time, units) of each utterance, on the CPU. references: of each, the tokens that the metric counts.
+    emissions: (time, units) float32 of each utterance, on the CPU. references: its tokens, as the metric counts them.
     """
 
     decoder: Decoder
@@ -51,7 +51,7 @@ class DevSet:
 
     @classmethod
     def of(cls, split: CheckedSplit, emissions: list[Tensor], decoder: Decoder, units: Units, metric: str) -> DevSet:
-        """metric: as in `asr.scoring.metric.choose_metric`, which says what is raised. decoder: bound to the units."""
+        """decoder: bound to the units. metric: as in `asr.scoring.metric.choose_metric`, which raises UserError."""
         dev = cls(decoder, units, metric_of(metric, split, decoder, units), emissions, [])
         dev.references = [dev.counted(reference_of(split, index, decoder, units)) for index in range(len(split.cuts))]
         return dev
@@ -65,12 +65,9 @@ class DevSet:
         return self.metric.characters(tokens) if self.metric.name == "cer" else list(tokens)
 
     def errors(self, lm_weight: float, word_score: float) -> int:
-        """The errors over all utterances when they are decoded under these weights."""
+        """The number of errors over all utterances under these weights."""
         best = decode_all(self.decoder.with_weights(lm_weight, word_score), self.emissions)
-        return count_errors(self.references, [self.heard(hypothesis) for hypothesis in best])
-
-    def heard(self, hypothesis: Hypothesis) -> list[str]:
-        return self.counted(tokens_of(hypothesis, self.units))
+        return count_errors(self.references, [self.counted(tokens_of(hypothesis, self.units)) for hypothesis in best])
 
 
 def search(
@@ -81,14 +78,14 @@ def search(
     seen: Callable[[Point], None] = lambda point: None,
     words: bool = True,
 ) -> list[Point]:
-    """All pairs of a grid, then `rounds` times the neighbours of the best pair at half the distance; in the order tried.
+    """All points of a grid, then `rounds` times the neighbours of the best one at half the spacing; in order of evaluation.
 
-    errors: of (lm_weight, word_score). seen: called with each point. words: whether to search word scores too.
+    errors: of (lm_weight, word_score). seen: called with each point. words: whether to search over word scores too.
     """
     points: dict[tuple[float, float], Point] = {}
 
     def look(weight: float, score: float) -> None:
-        # a negative weight would prefer unlikely sentences
+        # a negative weight would favour unlikely sentences
         pair = (round(max(weight, 0.0), 4), round(score, 4))
         if pair not in points:
             points[pair] = Point(*pair, errors(*pair))
@@ -106,47 +103,50 @@ def search(
 
 
 def spacing(values: Sequence[float]) -> float:
-    """The smallest distance between two of the values; 1 if there is only one."""
+    """The smallest distance between two values; 1 for a single one."""
     ordered = sorted(set(values))
     return min((b - a for a, b in zip(ordered, ordered[1:])), default=1.0)
 
 
 def best_of(points: Sequence[Point]) -> Point:
-    """The point with the fewest errors; of several, the one nearest to their middle, the safest choice."""
+    """The point with the fewest errors; of several, the one nearest their mean, which is the safest."""
     fewest = min(point.errors for point in points)
     best = [point for point in points if point.errors == fewest]
     middle = [sum(getattr(point, axis) for point in best) / len(best) for axis in ("lm_weight", "word_score")]
     return min(best, key=lambda p: ((p.lm_weight - middle[0]) ** 2 + (p.word_score - middle[1]) ** 2, p.lm_weight))
 
 
-def beyond(points: Sequence[Point], best: Point) -> list[str]:
-    """A sentence for each axis on which `best` lies at the edge of the grid: better values may lie further out."""
+def warnings_of_edges(points: Sequence[Point], best: Point) -> list[str]:
+    """A sentence for each axis on which `best` is at the edge of the grid, so that better values may lie outside."""
     sentences = []
     for axis, setting, floor in (("lm_weight", "lm_weights", 0.0), ("word_score", "word_scores", None)):
         value, tried = getattr(best, axis), sorted({getattr(point, axis) for point in points})
         # weights below zero are never searched
         if len(tried) > 1 and value in (tried[0], tried[-1]) and value != floor:
-            which = "least" if value == tried[0] else "greatest"
+            which = "smallest" if value == tried[0] else "largest"
             sentences.append(
-                f"{axis}={value:g} is the {which} that was tried: better ones may lie beyond, {setting}=[…] says which to try."
+                f"{axis}={value:g} is the {which} value tried, so there may be better ones: widen the search with {setting}=[…]."
             )
     return sentences
 
 
-def thinned(split: CheckedSplit, seconds: float) -> CheckedSplit:
-    """Utterances of a split, evenly spread, that hold about `seconds` of speech at most; at least one."""
+def sample(split: CheckedSplit, seconds: float) -> CheckedSplit:
+    """Evenly spaced utterances of a split with about `seconds` of speech at most; at least one."""
     keep = max(1, round(len(split.cuts) * min(1.0, seconds / max(split.seconds, 1e-9))))
     chosen = [index * len(split.cuts) // keep for index in range(keep)]
-    parts = {
-        part: [getattr(split, part)[index] for index in chosen] for part in ("cuts", "labels", "references", "frames")
-    }
-    return dataclasses.replace(split, **parts)
+    return dataclasses.replace(
+        split,
+        cuts=[split.cuts[index] for index in chosen],
+        labels=[split.labels[index] for index in chosen],
+        references=[split.references[index] for index in chosen],
+        frames=[split.frames[index] for index in chosen],
+    )
 
 
 def write_tuned(file: Path, settings: dict[str, Any], points: Sequence[Point], facts: dict[str, Any]) -> list[Path]:
-    """Writes `file` (the settings with the best weights, and `facts`) and, beside it, the surface as .csv and .png.
+    """Writes `file` (the settings with the best weights, and `facts`) and, beside it, the search as .csv and .png.
 
-    An earlier tuning is kept as `<decoder>.previous.json`. Raises UserError if a file cannot be written.
+    Keeps an earlier tuning as `<decoder>.previous.json`. Raises UserError if a file cannot be written.
     """
     best = best_of(points)
     chosen = {**settings, "lm_weight": best.lm_weight, "word_score": best.word_score}
@@ -168,7 +168,7 @@ def write_tuned(file: Path, settings: dict[str, Any], points: Sequence[Point], f
 
 
 def replaced(file: Path) -> str | None:
-    """A sentence on the earlier tuning that the next one replaces; None if there is none."""
+    """A line about the earlier tuning that will be replaced; None if there is none."""
     try:
         content = json.loads(file.read_text(encoding="utf8"))
         settings, rate = content["settings"], content["error_rate"]
@@ -179,7 +179,7 @@ def replaced(file: Path) -> str | None:
 
 
 def draw_surface(points: Sequence[Point], reference_length: int, name: str, png: Path) -> None:
-    """Draws the error rate over both weights; the best pair is marked."""
+    """Plots the error rate over both weights, with the best pair marked."""
     from matplotlib.figure import Figure
 
     from asr.evaluation.report.plots import save

@@ -1,10 +1,10 @@
-"""The Python interface, which `asr` itself offers: `asr.load`, `asr.attention`.
+"""The Python interface, exported by `asr` itself: `asr.load`, `asr.attention`.
 
     recognizer = asr.load("runs/spoken/full/2026-01-31_12-00-00", attention="i_clustered-100", device="cpu")
     transcript = recognizer.transcribe("talk.wav")
     print(transcript.text, [(word.text, word.start, word.end, word.confidence) for word in transcript.words])
 
-It does what `transcribe.py` does, with the same settings and the same results.
+It gives the same results as `transcribe.py`, and takes the same settings.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Audio = str | os.PathLike[str] | numpy.ndarray | torch.Tensor
 
-# keys of conf/transcribe.yaml that are arguments of `load`, or that only the command line has
+# keys of conf/transcribe.yaml that are arguments of `load`, or only for the command line
 NO_SETTINGS = ("checkpoint", "files", "format", "output", "device", "attention", "decoder", "defaults", "hydra")
 
 
@@ -47,7 +47,7 @@ class Recognizer:
     def __init__(self, request: Request):
         """Raises UserError if the checkpoint cannot be opened, or if the settings do not fit it or contradict each other."""
         self._transcriber = Transcriber.of(request)
-        _ = self._transcriber.reader  # what the decoder lacks is said now
+        _ = self._transcriber.reader  # so that the decoder's errors are raised here
 
     @property
     def model(self) -> Model:
@@ -61,7 +61,7 @@ class Recognizer:
 
     @property
     def sample_rate(self) -> int:
-        """In Hz, of the audio that the model hears; everything else is resampled."""
+        """The model's sample rate in Hz; other audio is resampled to it."""
         return self._transcriber.cutting.grid.sample_rate
 
     def __repr__(self) -> str:
@@ -75,24 +75,24 @@ class Recognizer:
     def transcribe(self, audio: Audio, sample_rate: int | None = None) -> Transcript: ...
 
     @overload
-    def transcribe(self, audio: Sequence[Audio], sample_rate: int | None = None) -> list[Transcript]: ...
+    def transcribe(self, audio: list[Any] | tuple[Any, ...], sample_rate: int | None = None) -> list[Transcript]: ...
 
     def transcribe(
-        self, audio: Audio | Sequence[Audio], sample_rate: int | None = None
+        self, audio: Audio | list[Any] | tuple[Any, ...], sample_rate: int | None = None
     ) -> Transcript | list[Transcript]:
-        """What is said in a recording of any length, or in each of a list of recordings.
+        """Transcribes a recording of any length, or each of a list of recordings.
 
         audio: a file of any format, or a numpy array or torch tensor: (time,), (channels, time) or (time, channels), floats
             between -1 and 1 or integers of 8, 16 or 32 bits. A list of these gives a list of transcripts, in its order.
-        sample_rate: of arrays and tensors, in Hz; files know theirs.
+        sample_rate: of arrays and tensors, in Hz; files have their own.
 
         A transcript has `text`; `words`, each with `text`, `start`, `end` (seconds) and `confidence` (0..1); `confidence`,
-        their mean; `seconds`, its length; and `kind`, "phonemes" where neither units nor decoder know words.
-        Recordings that may be recognized poorly, such as channels that cancel each other, are warned of (`warnings`).
+        their mean; `seconds`, its length; and `kind`, which is "phonemes" if neither the units nor the decoder know words.
+        Warns (`warnings`) of recordings that may be recognized poorly, such as channels that cancel each other.
         Raises UserError, naming the recording, for one that cannot be read, is damaged, or holds no sound.
         """
         several = isinstance(audio, (list, tuple))
-        each: Sequence[Any] = audio if several else [audio]
+        each = audio if isinstance(audio, (list, tuple)) else [audio]
         sources = [
             source_of(one, sample_rate, f"array {number}" if several else "the array")
             for number, one in enumerate(each, start=1)
@@ -117,17 +117,17 @@ def load(
     decoder: str | Mapping[str, Any] = "greedy",
     **settings: Any,
 ) -> Recognizer:
-    """Opens a trained model, without running any code that it carries.
+    """Opens a trained model without running any code in it.
 
     checkpoint: a run's folder, a .ckpt file or a model folder.
-    attention: another one than the model was trained with, as tables call it ("full", "i_clustered-100"), or its settings
+    attention: one to use instead of the model's own, by its label ("full", "i_clustered-100") or its settings
         ({"name": "i_clustered", "clusters": 100, "topk": 16}).
     device: "auto" (a GPU if there is one), "cpu" or "cuda".
     decoder: "greedy", "beam", "lexicon" or "wfst", or its settings ({"name": "wfst", "lm": "lm.arpa"}). Weights that
-        `tune_decoder` found for the run are taken up where none are given.
+        `tune_decoder` found for the run are the defaults.
     settings: those of `conf/transcribe.yaml`, such as window_seconds=20, and knobs of the attention, such as clusters=50.
 
-    Raises UserError, in a sentence, for whatever is not there, not known, or does not fit together.
+    Raises UserError, with a sentence, for files that are missing, names that are unknown, and settings that do not fit together.
     """
     knobs = {key: settings.pop(key) for key in list(settings) if key in all_knobs()}
     check_settings({**settings, **knobs})
@@ -150,23 +150,23 @@ def load(
 def attention(name: str, seed: int = 0, **knobs: Any) -> Attention:
     """An attention as a module, for models of any kind: `asr.attention("i_clustered", clusters=100)`.
 
-    name: as in `conf/attention/`, or with its first knob, "i_clustered-100". seed: of what it draws, such as hash planes.
+    name: as in `conf/attention/`, or with its first knob, "i_clustered-100". seed: of its random draws, such as hash planes.
 
-    The module is called with queries, keys (batch, heads, time, dim) and values (batch, heads, time, value dim) in float64,
-    float32, float16 or bfloat16, and returns (batch, heads, time, value dim). `lengths` (batch,) int64 are the valid time steps
-    of padded sequences; `key_lengths` those of keys of another length. It is differentiable, and runs as Triton kernels on a
-    GPU and as plain PyTorch anywhere.
-    Raises UserError for a name or a knob that does not exist, and for a value that the knob does not take.
+    The module takes queries, keys (batch, heads, time, dim) and values (batch, heads, time, value dim) in float64, float32,
+    float16 or bfloat16, and returns (batch, heads, time, value dim). `lengths` (batch,) int64 are the valid time steps of padded
+    sequences, `key_lengths` those of the keys where they differ. It is differentiable, and runs as Triton kernels on a GPU and
+    as plain PyTorch anywhere.
+    Raises UserError for an unknown name or knob, and for a value out of the knob's range.
     """
     return attentions.create({**parse_label(name), **knobs}, seed=seed)
 
 
 def source_of(audio: Any, sample_rate: int | None, name: str) -> Source:
-    """name: what an array is called in sentences. Raises UserError for what is neither a path nor an array of sound."""
+    """The source of a path or an array. name: what messages call an array. Raises UserError for anything else."""
     if isinstance(audio, (str, os.PathLike)):
         if sample_rate is not None:
             raise UserError(
-                f"sample_rate={sample_rate} is for arrays, and {audio} is a file, which has its own: leave it out."
+                f"sample_rate={sample_rate} is for arrays, but {audio} is a file, which has its own: leave it out."
             )
         return Source(os.fspath(Path(audio).expanduser()))
     if not hasattr(audio, "dtype") or not hasattr(audio, "shape"):
@@ -177,10 +177,11 @@ def source_of(audio: Any, sample_rate: int | None, name: str) -> Source:
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raises UserError for a setting that `conf/transcribe.yaml` does not have, or a value that it does not take."""
-    from omegaconf import OmegaConf
+    """Raises UserError for a setting that `conf/transcribe.yaml` does not have, or a value of the wrong kind."""
+    from omegaconf import DictConfig, OmegaConf
 
     default = OmegaConf.merge(*(OmegaConf.load(CONF / f"{name}.yaml") for name in ("knobs", "transcribe")))
+    assert isinstance(default, DictConfig)  # both files are ours
     for key in NO_SETTINGS:
         default.pop(key, None)
     for key, value in settings.items():
@@ -188,7 +189,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def attention_settings(chosen: str | Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of an attention, from `conf/` where they are not given."""
+    """All settings of an attention, with defaults from `conf/`."""
     from omegaconf import OmegaConf
 
     given = parse_label(chosen) if isinstance(chosen, str) else dict(chosen)
@@ -198,7 +199,7 @@ def attention_settings(chosen: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decoder_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """(all settings of a decoder, from `conf/` where they are not given; the names of those that are given)."""
+    """(all settings of a decoder, with defaults from `conf/`; the names of those given)."""
     from omegaconf import OmegaConf
 
     name = decoders.get(name_in(given, "decoder")).name

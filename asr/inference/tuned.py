@@ -1,4 +1,4 @@
-"""The decoder's weights that `scripts/tune_decoder.py` found for a run, taken up wherever that decoder is used again."""
+"""Decoder settings that `scripts/tune_decoder.py` found for a run, used whenever that decoder is used again."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ FOLDER = "decoder"
 # settings of decoders that name files
 FILES = ("lm", "lexicon")
 WEIGHTS = ("lm_weight", "word_score")
-# settings that are logged when they are taken up
+# settings that are logged when they are used
 SHOWN = (*FILES, *WEIGHTS)
 log = logging.getLogger(__name__)
 
 
 def tuned_file(checkpoint: Checkpoint, decoder: str) -> Path:
-    """Where the weights found for a decoder are kept."""
+    """The file of a decoder's tuned settings."""
     return checkpoint.home / FOLDER / f"{decoder}.json"
 
 
 def with_tuned(checkpoint: Checkpoint, settings: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]:
-    """The settings of a decoder, with those that tuning found in place of defaults; what the user `typed` stays.
+    """A decoder's settings, with tuned values in place of defaults; those in `typed`, set by the user, stay.
 
-    Logs what it took up. Raises UserError if the file of tuned settings is damaged, or names a file that is gone.
+    Logs what it used. Raises UserError if the file of tuned settings is damaged, or names a file that is gone.
     """
     if settings["name"] == "greedy" and "name" not in typed and not checkpoint.model.topology.has_blank:
         # nobody chose it
@@ -43,12 +43,16 @@ def with_tuned(checkpoint: Checkpoint, settings: dict[str, Any], typed: Sequence
         if not isinstance(found, dict) or found.get("name") != settings["name"]:
             raise ValueError("it holds no settings of this decoder")
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UserError(f"{file} is damaged ({error}): tune the decoder again, or remove the file.") from None
+        raise UserError(
+            f"{file} is damaged ({error}): tune again with scripts/tune_decoder.py, or delete the file."
+        ) from None
     taken = {key: value for key, value in found.items() if key in settings and key not in typed}
     for key in FILES:
         named = taken.get(key)
         if isinstance(named, str) and named != "auto" and not Path(named).exists():
-            raise UserError(f"{named}, which {file} names, is no longer there: give decoder.{key}=FILE, or tune again.")
+            raise UserError(
+                f"{named}, named by {file}, is gone: give decoder.{key}=FILE, or tune again with scripts/tune_decoder.py."
+            )
     shown = ", ".join(f"{key}={value}" for key, value in taken.items() if key in SHOWN and value is not None)
     note = ""
     if "lm" in typed and found.get("lm") is not None and not same_file(found["lm"], settings.get("lm")):
@@ -58,10 +62,10 @@ def with_tuned(checkpoint: Checkpoint, settings: dict[str, Any], typed: Sequence
 
 
 def tuned_weights(checkpoint: Checkpoint, settings: dict[str, Any], typed: Sequence[str]) -> dict[str, Any] | None:
-    """Which weights `with_tuned` takes up, for `scores.json`; None if there are none.
+    """The weights that `with_tuned` uses, for `scores.json`; None if there are none.
 
-    `settings`: their names, `file`: where they come from, `other_lm`: the language model that they were tuned for, where the
-    user typed another one.
+    `settings`: their names. `file`: where they come from. `other_lm`: the language model they were tuned for, if the user gave
+    another one.
     """
     file = tuned_file(checkpoint, settings["name"])
     if not file.is_file():
@@ -76,7 +80,7 @@ def tuned_weights(checkpoint: Checkpoint, settings: dict[str, Any], typed: Seque
 
 
 def same_file(one: Any, other: Any) -> bool:
-    """Whether two settings name the same file, or both name none."""
+    """Whether two settings name the same file, or neither names one."""
     return (
         one == other or bool(one and other) and Path(one).expanduser().resolve() == Path(other).expanduser().resolve()
     )

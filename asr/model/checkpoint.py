@@ -1,4 +1,4 @@
-"""Opening what a user calls a checkpoint: a run's folder, a .ckpt file of Lightning's, or an exported model folder."""
+"""Opens what a user calls a checkpoint: a run folder, one of Lightning's .ckpt files, or an exported model folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Checkpoint:
     """A model ready to be evaluated, with its units.
 
     trained_on: plain data: `corpus` (its settings), `command`, …
-    run: the folder of the run that it came from, if it still lies in one.
+    run: the run folder that contains it, if any.
     path: what the user named.
     """
 
@@ -39,15 +39,15 @@ class Checkpoint:
 
     @property
     def home(self) -> Path:
-        """The folder for what is made from this checkpoint: that of its run, or else where the model lies."""
+        """Where to write what is made from this checkpoint: its run's folder, else the model's."""
         return self.run or (self.path if self.path.is_dir() else self.path.parent)
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Opens a checkpoint without running anything that it names.
+    """Opens a checkpoint without running any code that it names.
 
-    A run's folder is opened at its `model/` or, if training has not ended, its best checkpoint, then its last one.
-    Raises UserError if there is nothing there, if it is cut short, or if it is no checkpoint of ours.
+    Of a run folder it opens `model/` or, if training has not ended, the best checkpoint, else the last one.
+    Raises UserError if there is none, or if it is truncated or not asr's.
     """
     path = Path(path)
     if not path.exists():
@@ -55,7 +55,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
             raise UserError(
                 "RUN stands for the run to start from: name its folder, such as init_from=runs/wsj/full/..."
             )
-        raise UserError(f"There is no checkpoint at {path}. Name a run's folder, a .ckpt file or a model folder.")
+        raise UserError(f"There is no checkpoint at {path}: name a run's folder, a .ckpt file or a model folder.")
     if path.is_file():
         if path.name == WEIGHTS:
             return open_checkpoint(path.parent)
@@ -69,11 +69,14 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     for name in ("best.ckpt", "last.ckpt"):
         if (path / "checkpoints" / name).is_file():
             return open_file(path / "checkpoints" / name, path, path)
-    raise UserError(f"{path} is neither a run's folder nor a model folder: no model and no checkpoint lies in it.")
+    raise UserError(
+        f"{path} is neither a run's folder nor a model folder: it holds no model and no checkpoint. Name one that does, "
+        "or a .ckpt file."
+    )
 
 
 def run_of(file: Path) -> Path | None:
-    """The run's folder that a file in `model/` or `checkpoints/` belongs to, if there is one."""
+    """The run folder whose `model/` or `checkpoints/` contains a file, or None."""
     run = file.resolve().parent.parent
     return run if file.resolve().parent.name in ("model", "checkpoints") and (run / "config.yaml").is_file() else None
 
@@ -82,28 +85,36 @@ def open_file(file: Path, run: Path | None, path: Path) -> Checkpoint:
     content = read_tensors(file)
     carried = content.get(CARRIED)
     if not isinstance(carried, dict) or not isinstance(carried.get("units"), dict):
-        raise UserError(f"{file} is a PyTorch file, but not a checkpoint of asr: it has no field {CARRIED!r}.")
+        raise UserError(
+            f"{file} is a PyTorch file, but not a checkpoint of asr: it has no field {CARRIED!r}. Name one "
+            "that train.py wrote."
+        )
     description, trained_on = checked_description(carried.get("description"), f"{file}, description")
     units = unpack_units(carried["units"], str(file))
     state = content.get("state_dict")
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise UserError(f"{file} holds no weights: its field 'state_dict' is missing or of another kind.")
+        raise UserError(
+            f"{file} holds no weights: its field 'state_dict' is missing or of the wrong type. Name another checkpoint."
+        )
     weights = {name.removeprefix("model."): state[name] for name in state if name.startswith("model.")}
     return Checkpoint(rebuild(description, units, weights, str(file)), units, trained_on, run, path)
 
 
 def read_tensors(file: Path) -> dict[str, Any]:
-    """Reads a PyTorch file as tensors and plain data only: `weights_only` refuses everything that would run code."""
+    """Reads a PyTorch file as tensors and plain data: `weights_only` refuses anything that would run code.
+
+    Raises UserError for a file that is truncated, inflated, or not such a file.
+    """
     refuse_inflated(file)
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
-            f"{file} is not a checkpoint that can be opened safely: it is cut short, not a checkpoint, or it names code "
-            "to be run, which is never done."
+            f"{file} is not a checkpoint that can be opened safely: it is cut short, is something else, or names code "
+            "to be run, which asr never does. Name another checkpoint."
         ) from None
     except Exception as error:
-        # what the reader of a file that is anything at all may raise
+        # given arbitrary bytes, torch's reader may raise anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{file} is not a checkpoint, or is cut short: {reason}") from None
     if not isinstance(content, dict):
@@ -112,7 +123,7 @@ def read_tensors(file: Path) -> dict[str, Any]:
 
 
 def refuse_inflated(file: Path) -> None:
-    """Raises UserError for an archive whose records unpack to more than the file holds: PyTorch never writes such a one."""
+    """Raises UserError for an archive that unpacks to more than its own size, which PyTorch never writes."""
     if not zipfile.is_zipfile(file):
         return
     try:
@@ -126,7 +137,7 @@ def refuse_inflated(file: Path) -> None:
 
 
 def pack_units(units: Units) -> dict[str, torch.Tensor]:
-    """The files of the units as byte tensors, so that a single .ckpt file carries them."""
+    """The units' files as byte tensors, so that one .ckpt file carries them too."""
     with tempfile.TemporaryDirectory() as folder:
         units.save(Path(folder))
         return {
@@ -143,22 +154,23 @@ def unpack_units(files: dict[str, torch.Tensor], source: str) -> Units:
                 or name == ".."
                 or not torch.is_tensor(content)
                 or content.dtype != torch.uint8
-                # a view of one byte may say that it is a terabyte
+                # a view of one byte can claim to be a terabyte
                 or content.dim() != 1
                 or not content.is_contiguous()
             ):
                 raise UserError(
-                    f"{source}: the units carry a file called {name!r}, which is no plain file name with plain bytes."
+                    f"{source}: the units carry a file called {name!r}, which is not "
+                    "a plain file name with plain bytes. Name another checkpoint."
                 )
             (Path(folder) / name).write_bytes(bytes(content.tolist()))
         return load_units(Path(folder))
 
 
 def choose_attention(model: Model, attention: dict[str, Any] | None, knobs: dict[str, int]) -> dict[str, Any] | None:
-    """The settings of the attention to run a model with; None for the model's own.
+    """Settings of the attention to run a model with; None for the model's own.
 
-    attention: settings of another attention than the model's own. knobs: settings to change in it.
-    Raises UserError if the attention is unknown or does not read one of the knobs.
+    attention: settings to use instead of the model's own. knobs: settings to change in either.
+    Raises UserError if the attention is unknown or lacks one of the knobs.
     """
     if attention is None and not knobs:
         return None
@@ -172,7 +184,7 @@ def choose_attention(model: Model, attention: dict[str, Any] | None, knobs: dict
 
 
 def weights_digest(model: Model) -> str:
-    """A digest of a model's weights, so that a result is taken up again only for the weights it was computed with."""
+    """A digest of a model's weights, so that a cached result is only used with the weights that it came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

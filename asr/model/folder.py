@@ -1,11 +1,11 @@
-"""The model folder, which is what one ships: weights as safetensors, all else as plain JSON and text.
+"""The model folder, which is what gets shipped: weights as safetensors, the rest as plain JSON and text.
 
     model.safetensors   the weights
-    model.json          the description that `asr.model.network.Model` is rebuilt from, by name, out of our own registries
+    model.json          the description: `asr.model.network.Model` is rebuilt from it, by names in our own registries
     units.json, …       the units (`asr.text.units`), with their lexicon or sentencepiece model
     README.md           the model card (`asr.evaluation.card`)
 
-Nothing in it is code, and reading it runs nothing that it names.
+None of it is code, and reading it runs none.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ PARTS = {"features": dict, "encoder": dict, "attention": dict, "head": dict, "un
 
 
 def save_model(folder: Path, model: Model, units: Units, trained_on: dict[str, Any]) -> None:
-    """Writes the model folder, whole or not at all.
+    """Writes the model folder, completely or not at all.
 
-    trained_on: plain data about where the weights come from; `corpus` in it is what `evaluate.py` scores by default.
+    trained_on: plain data about where the weights come from; `evaluate.py` scores its `corpus` by default.
     """
     from safetensors.torch import save_file
 
@@ -48,7 +48,7 @@ def save_model(folder: Path, model: Model, units: Units, trained_on: dict[str, A
         write_description(aside / DESCRIPTION, model.description, trained_on)
         units.save(aside)
         if (folder / CARD).is_file():
-            # it may hold what its owner wrote
+            # its owner may have edited it
             shutil.copyfile(folder / CARD, aside / CARD)
         if folder.exists():
             shutil.rmtree(folder)
@@ -64,14 +64,14 @@ def write_description(path: Path, description: dict[str, Any], trained_on: dict[
 
 
 def load_model(folder: Path) -> tuple[Model, Units, dict[str, Any]]:
-    """Reads a model folder: (model, units, trained_on). Raises UserError if a file is missing, cut short or of another kind."""
+    """Reads a model folder: (model, units, trained_on). Raises UserError if a file is missing, truncated or of the wrong kind."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = Path(folder)
     for file in (WEIGHTS, DESCRIPTION):
         if not (folder / file).is_file():
-            raise UserError(f"{folder} is no model folder: it has no {file}.")
+            raise UserError(f"{folder} is not a model folder: it has no {file}. Name one that train.py wrote.")
     try:
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf8"))
     except (ValueError, RecursionError) as error:
@@ -90,11 +90,12 @@ def load_model(folder: Path) -> tuple[Model, Units, dict[str, Any]]:
 
 
 def checked_description(content: Any, source: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(description, trained_on) from what a file said. Raises UserError, naming the field, if it is of another form."""
+    """(description, trained_on) out of a file's content. Raises UserError, naming the field, if it is malformed."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise UserError(
-            f"{source}: the field 'format' is {found!r} instead of {FORMAT}: not a model of this version of asr."
+            f"{source}: the field 'format' is {found!r}, not {FORMAT}: another version of asr wrote it. "
+            "Use that version, or export the model again."
         )
     content = {"head": FIRST_HEAD, **content}
     for part, kind in PARTS.items():
@@ -108,7 +109,7 @@ def checked_description(content: Any, source: str) -> tuple[dict[str, Any], dict
 
 
 def rebuild(description: dict[str, Any], units: Units, weights: dict[str, torch.Tensor], source: str) -> Model:
-    """The model of a description with its weights. Raises UserError if they do not belong together."""
+    """Builds the model of a description and loads its weights. Raises UserError if they do not fit each other."""
     if description["units"] != len(units.symbols):
         raise UserError(
             f"{source}: the weights are for {description['units']} units but its units.json has {len(units.symbols)}."
@@ -116,7 +117,7 @@ def rebuild(description: dict[str, Any], units: Units, weights: dict[str, torch.
     for name, tensor in weights.items():
         if not torch.is_tensor(tensor) or not bool(torch.isfinite(tensor).all()):
             raise UserError(
-                f"{source}: the weights {name} hold values that are not numbers: training had diverged by then. "
+                f"{source}: the weights {name} hold values that are not numbers: training had diverged. "
                 "Use an earlier checkpoint."
             )
     try:
@@ -132,9 +133,9 @@ def rebuild(description: dict[str, Any], units: Units, weights: dict[str, torch.
 
 
 def refuse_misfit(description: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-    """Raises ValueError if the encoder or the head of a description has other weights than these, before it takes any memory.
+    """Raises ValueError, before allocating any memory, if a description's encoder or head has other weights than these.
 
-    A stranger's description may ask for an encoder that no machine holds.
+    A stranger's description may ask for an encoder that fits no machine.
     """
     settings, mels = description["encoder"], description["features"].get("mels", 40)
     if isinstance(settings.get("layers"), int) and settings["layers"] > len(weights):

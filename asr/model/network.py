@@ -1,4 +1,4 @@
-"""The recognizer's network as one module: waveforms → emissions. Rebuilt by name from plain data."""
+"""The recognizer's network: waveforms → emissions, as one module built from plain data."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from asr.model.topologies.base import Topology
 
 log = logging.getLogger(__name__)
 
-# the head of descriptions from before there were heads
+# the head of descriptions that predate heads
 FIRST_HEAD = {"name": "ctc", "loss": {"name": "ctc"}}
 
 
 class Model(nn.Module):
     """Features, an encoder and a head.
 
-    description: what a checkpoint carries, as plain data:
+    description: plain data, carried by every checkpoint:
         features: settings of `asr.model.features.Features`, the sample rate (Hz) among them;
         encoder: `name` and settings of a part of `asr.model.encoders`;
         attention: `name` and settings of a part of `asr.model.attention`;
         head: `name` and settings of a part of `asr.model.heads`; `FIRST_HEAD` if missing;
-        units: how many, the blank included.
+        units: their number, the blank included.
 
-    Raises UserError if a part is unknown, or if the attention needs queries and keys from one projection and the encoder has
-    two.
+    Raises UserError if a part is unknown, or if the attention needs queries and keys from one projection and the encoder
+    has two.
     """
 
     def __init__(self, description: dict[str, Any]):
@@ -58,8 +58,8 @@ class Model(nn.Module):
     def forward(self, waveforms: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """waveforms (batch, samples) float32, samples (batch,) int64 → emissions, their lengths.
 
-        emissions: (batch, time', units) log-probabilities: float64 where the weights are, float32 elsewhere. Raises UserError
-        if the head gives none.
+        emissions: (batch, time', units) log-probabilities: float64 for float64 weights, float32 otherwise. Raises UserError
+        if the head has none.
         """
         hidden, lengths = self.encode(waveforms, samples)
         return self.head.emissions(hidden), lengths
@@ -73,11 +73,11 @@ class Model(nn.Module):
 
     @property
     def seconds_per_emission(self) -> float:
-        """How much audio an emission stands for, in seconds."""
+        """Seconds of audio per emission."""
         return self.features.filter_bank.frame_shift * self.encoder.subsampling
 
     def attention_label(self) -> str:
-        """`i_clustered-100`: the attention and its main knob."""
+        """The attention and its main knob: `i_clustered-100`."""
         return label_of(self.description["attention"])
 
     def attention_weights(self) -> set[str]:
@@ -86,7 +86,7 @@ class Model(nn.Module):
         return {f"{name}.{weight}" for name, part in owners for weight in part.state_dict()}
 
     def with_attention(self, attention: dict[str, Any]) -> Model:
-        """The same weights under another attention. Raises UserError if they cannot serve it.
+        """The same weights under another attention. Raises UserError if they do not fit it.
 
         Warns of weights that the other attention leaves unused.
         """
@@ -102,12 +102,12 @@ class Model(nn.Module):
         return other.to(like.device, like.dtype).train(self.training)
 
     def refuse_attention(self, attention: dict[str, Any]) -> None:
-        """Raises UserError if these weights cannot serve an attention."""
+        """Raises UserError if these weights do not fit an attention."""
         with torch.random.fork_rng([]):
             self._under(attention)
 
     def _under(self, attention: dict[str, Any]) -> Model:
-        """A model with another attention and fresh weights. Raises UserError if it has weights that this one lacks."""
+        """A freshly initialized model with another attention. Raises UserError if it has weights that this one lacks."""
         refuse_unshared(attention, self.encoder)
         other, own = Model({**self.description, "attention": attention}), self.state_dict()
         lacking = [name for name, new in other.state_dict().items() if name not in own or own[name].shape != new.shape]

@@ -86,7 +86,7 @@ MISTAKES = {
     ("evaluate.py", "checkpoint=nowhere", "device=gpu"): "device is auto, cpu or cuda, not 'gpu'",
     ("evaluate.py", "checkpoint=nowhere"): "There is no checkpoint at nowhere",
     ("evaluate.py", "checkpoint=nowhere", "attention=clusterd"): "There is no attention called 'clusterd'",
-    ("transcribe.py", "checkpoint=nowhere"): "Name at least one audio file",
+    ("transcribe.py", "checkpoint=nowhere"): "No audio file is named",
     ("transcribe.py", "checkpoint=nowhere", "a.wav"): "There is no checkpoint at nowhere",
     ("scripts/cross_evaluate.py",): "attentions=… is needed",
     ("scripts/cross_evaluate.py", "checkpoints=[a]", "attention=[clusterd-3]"): "clustered",

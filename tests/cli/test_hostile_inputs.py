@@ -30,7 +30,7 @@ def test_a_hostile_input_ends_in_a_sentence_or_a_named_skip(case, tmp_path):
         assert outcome.code == (1 if case.outcome == SKIPPED else 0), said
         assert "good.wav\t" in outcome.output
     elif case.outcome == DROPPED:
-        assert outcome.code == 0 and "cannot be used, and was dropped" in outcome.output, said
+        assert outcome.code == 0 and "unusable, and dropped" in outcome.output, said
         assert re.search(case.says, outcome.dropped) and len(outcome.dropped.splitlines()) == 2
     elif case.outcome == USED:
         assert outcome.code == 0 and "Nothing was dropped" in outcome.output, said

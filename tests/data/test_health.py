@@ -474,7 +474,7 @@ def test_exit_codes_tell_good_from_faulty_from_mistaken(tmp_path, monkeypatch, c
     assert code == 1 and "not good: its splits leak into each other" in out and "stolen" in out
 
     code, _, err = run_in_process(monkeypatch, capsys, *arguments, f"output={tmp_path}/train5.wav/x")
-    assert code == 2 and "is a file, a folder is needed" in err
+    assert code == 2 and "is a file, not a folder" in err
     code, _, err = run_in_process(monkeypatch, capsys, *arguments, "workers=0")
     assert code == 2 and "workers takes a whole number of 1 or more" in err
     code, _, err = run_in_process(monkeypatch, capsys, *arguments, "encoder.subsampling=9", f"output={tmp_path}/no")

@@ -86,7 +86,7 @@ def test_audio_that_was_replaced_is_seen_by_its_size_or_its_time_and_every_file_
     soundfile.write(tmp_path / "b.wav", numpy.full(1601, 0.1), 16000, subtype="PCM_16")
     assert list(audio_stamps(split))[1] != before[1]
     (tmp_path / "b.wav").unlink()
-    with pytest.raises(UserError, match="b.wav, audio of b-0, cannot be read: No such file"):
+    with pytest.raises(UserError, match="b.wav, the audio of b-0, cannot be read: No such file"):
         list(audio_stamps(split))
 
 

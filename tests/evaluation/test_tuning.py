@@ -10,11 +10,11 @@ from asr.errors import UserError
 from asr.evaluation.tuning import (
     Point,
     best_of,
-    beyond,
     replaced,
+    sample,
     search,
     spacing,
-    thinned,
+    warnings_of_edges,
     write_tuned,
 )
 from asr.inference.tuned import tuned_file, with_tuned
@@ -57,9 +57,9 @@ def test_of_equally_good_pairs_the_one_in_their_middle_is_chosen():
 @pytest.mark.parametrize(
     ("best", "said"),
     [
-        (Point(2.0, 0.0, 3), ["lm_weight=2 is the greatest"]),
-        (Point(1.0, -1.0, 3), ["word_score=-1 is the least"]),
-        (Point(2.0, 1.0, 3), ["lm_weight=2 is the greatest", "word_score=1 is the greatest"]),
+        (Point(2.0, 0.0, 3), ["lm_weight=2 is the largest"]),
+        (Point(1.0, -1.0, 3), ["word_score=-1 is the smallest"]),
+        (Point(2.0, 1.0, 3), ["lm_weight=2 is the largest", "word_score=1 is the largest"]),
         (Point(1.0, 0.0, 3), []),
         (Point(0.0, 0.0, 3), []),
     ],
@@ -67,12 +67,12 @@ def test_of_equally_good_pairs_the_one_in_their_middle_is_chosen():
 )
 def test_a_best_pair_at_the_edge_of_what_was_tried_is_said(best, said):
     others = [Point(weight, score, 9) for weight in (0.0, 1.0, 2.0) for score in (-1.0, 0.0, 1.0)]
-    sentences = beyond([*others, best], best)
-    assert [sentence.split(" that was tried")[0] for sentence in sentences] == said
+    sentences = warnings_of_edges([*others, best], best)
+    assert [sentence.split(" value tried")[0] for sentence in sentences] == said
 
 
-def test_nothing_lies_beyond_a_single_pair():
-    assert beyond([Point(1.0, 0.0, 3)], Point(1.0, 0.0, 3)) == []
+def test_a_single_pair_is_not_at_an_edge():
+    assert warnings_of_edges([Point(1.0, 0.0, 3)], Point(1.0, 0.0, 3)) == []
 
 
 SETTINGS = {"name": "lexicon", "lm": None, "lm_weight": 1.0, "word_score": 0.0, "beam_size": 100}
@@ -120,9 +120,7 @@ def test_what_is_taken_up_is_said_and_that_it_was_tuned_for_another_language_mod
 def test_a_language_model_that_is_gone_is_named_with_the_file_that_names_it(checkpoint):
     file, *_ = tune(checkpoint)
     (checkpoint.path.parent / "lm.arpa").unlink()
-    with pytest.raises(
-        UserError, match=f"lm.arpa, which {re.escape(str(file))} names, is no longer there.*decoder.lm=FILE"
-    ):
+    with pytest.raises(UserError, match=f"lm.arpa, named by {re.escape(str(file))}, is gone: give decoder.lm=FILE"):
         with_tuned(checkpoint, SETTINGS, [])
 
 
@@ -148,11 +146,11 @@ def test_settings_that_a_decoder_does_not_have_are_not_taken_from_the_file(check
 def test_a_damaged_file_is_said(checkpoint, content):
     file = tune(checkpoint)[0]
     file.write_text(content)
-    with pytest.raises(UserError, match="lexicon.json is damaged .*tune the decoder again"):
+    with pytest.raises(UserError, match="lexicon.json is damaged .*tune again"):
         with_tuned(checkpoint, SETTINGS, [])
 
 
-def test_a_thinned_split_has_no_more_than_so_many_seconds_from_its_beginning_to_its_end(tmp_path):
+def test_a_sample_of_a_split_has_at_most_the_seconds_asked_for_and_spans_it_all(tmp_path):
     from lhotse import Recording
 
     recordings = []
@@ -161,7 +159,7 @@ def test_a_thinned_split_has_no_more_than_so_many_seconds_from_its_beginning_to_
         recordings.append(Recording.from_file(tmp_path / f"{name}.wav"))
     split = split_of(*recordings)
     assert split.seconds == pytest.approx(0.6)
-    half = thinned(split, 0.3)
+    half = sample(split, 0.3)
     assert half.seconds == pytest.approx(0.3) and half.labels == half.references == half.frames == [0, 2, 4, 6, 8, 10]
     assert [cut.id for cut in half.cuts] == [split.cuts[index].id for index in half.labels]
-    assert thinned(split, 100.0).cuts == split.cuts and len(thinned(split, 1e-6).cuts) == 1
+    assert sample(split, 100.0).cuts == split.cuts and len(sample(split, 1e-6).cuts) == 1

@@ -170,7 +170,7 @@ def test_units_without_a_language_model_have_nothing_to_tune(place, monkeypatch,
     pytest.importorskip("flashlight.lib.text.decoder")
     with pytest.raises(SystemExit):
         run(monkeypatch, "scripts/tune_decoder.py", "checkpoint=run", "decoder=beam")
-    assert "decoder=beam has no language model to weigh: add decoder.lm=FILE" in capsys.readouterr().err
+    assert "decoder=beam has no language model to weight: add decoder.lm=FILE" in capsys.readouterr().err
 
 
 @WORDS

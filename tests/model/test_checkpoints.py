@@ -122,7 +122,7 @@ def test_units_that_would_write_outside_their_folder_are_refused(parts, tmp_path
     path = tmp_path / "escape.ckpt"
     description = {"format": FORMAT, **model.description, "trained_on": {}}
     torch.save({"state_dict": {}, CARRIED: {"description": description, "units": content}}, path)
-    with pytest.raises(UserError, match="no plain file name"):
+    with pytest.raises(UserError, match="not a plain file name"):
         open_checkpoint(path)
 
 

@@ -194,7 +194,7 @@ def test_what_goes_wrong_in_a_contestant_is_a_sentence(echo):
         echo.ask("refuse")
     with pytest.raises(UserError, match="ZeroDivisionError: division by zero"):
         echo.ask("divide")
-    with pytest.raises(UserError, match="echo broke down: it was tired."):
+    with pytest.raises(UserError, match="echo ended unexpectedly: it was tired."):
         echo.ask("end")
 
 

@@ -197,7 +197,9 @@ def test_files_that_are_no_part_of_a_model_are_named_and_left_out(folder, hub, c
         "evaluation/../x/scores.json": b"",
     }
     share_model.run(["pull", REPO, "there"])
-    assert "left out, as no part of a model folder: pytorch_model.bin, run.py" in capsys.readouterr().err
+    assert (
+        "left out, because they do not belong to a model folder: pytorch_model.bin, run.py" in capsys.readouterr().err
+    )
     assert not Path("there/run.py").exists() and not Path("x").exists()
 
 

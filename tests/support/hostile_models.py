@@ -64,7 +64,7 @@ CHECKPOINTS = [
     ("512 MiB squeezed into one", checkpoint("x.ckpt", files.squeezed), "x.ckpt .*compressed"),
     ("a storage of 2**40 elements", checkpoint("x.ckpt", files.huge_storage), WHAT_IS_IT),
     ("units of 2**40 bytes in eight", checkpoint("x.ckpt", files.endless_units), "more.json"),
-    ("units that leave their folder", checkpoint("x.ckpt", files.escaping_units), "no plain file name"),
+    ("units that leave their folder", checkpoint("x.ckpt", files.escaping_units), "not a plain file name"),
     ("another program's checkpoint", checkpoint("x.ckpt", files.rewritten), "not a checkpoint of asr"),
     (
         "a folder without a model",

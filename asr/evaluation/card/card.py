@@ -1,7 +1,7 @@
-"""Writing a model card, and renewing the generated parts of one.
+"""Writes model cards, and updates their generated parts.
 
-The generated parts, one in the front matter and one in the text, lie between marks, and `evaluate.py` renews them. Everything
-else is the user's, `license` included. The opening mark carries a digest: a part edited by hand is left alone.
+There is one generated part in the front matter and one in the text; both are enclosed in marks, and `evaluate.py` updates
+them. Everything else, `license` included, is the user's. The opening mark has a digest, so that a part edited by hand is kept.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ FRONT = re.compile(r"\A---\n(.*?)^---\n", re.MULTILINE | re.DOTALL)
 
 
 def update_card(folder: Path, evaluations: Path) -> list[str]:
-    """Writes the card of a model folder, or renews the generated parts of one; returns what the user should know.
+    """Writes the card of a model folder, or updates its generated parts; returns remarks for the user.
 
-    evaluations: the folder of `<split>/<attention>/scores.json`. Keeps a part that was edited by hand, or whose marks are gone.
+    evaluations: the folder of `<split>/<attention>/scores.json`. Keeps a part that was edited by hand or lost its marks.
     """
     path = folder / CARD
     try:
@@ -44,7 +44,7 @@ def update_card(folder: Path, evaluations: Path) -> list[str]:
 
 
 def renewed(there: str | None, facts: Facts, path: str) -> tuple[str, list[str]]:
-    """(the text of a card with its generated parts renewed, a sentence for each part that was kept). there: the card so far."""
+    """(a card with updated generated parts, a sentence for each part that was kept). there: the existing card, if any."""
     if there is None:
         body = text_part(facts, None)
         return f"---\n{yaml_part(facts)}---\n\n{body}", []
@@ -62,7 +62,7 @@ def renewed(there: str | None, facts: Facts, path: str) -> tuple[str, list[str]]
         elif digest(found[2]) != found[1]:
             said.append(
                 f"{path}: the {name} was edited between its asr:begin and asr:end marks and was not updated. To have it "
-                "updated, move your lines out of the marks and remove the marks' part, or delete the file."
+                "updated, move your lines out of that part and delete it, or delete the file."
             )
         else:
             text = text[: found.start()] + part + text[found.end() :]
@@ -70,14 +70,14 @@ def renewed(there: str | None, facts: Facts, path: str) -> tuple[str, list[str]]
 
 
 def own_lines(card: str) -> list[str]:
-    """The lines of a card that a person wrote, those in a generated part that was edited among them."""
+    """The lines of a card that a person wrote, including those in an edited generated part."""
     for pattern in (YAML_PART, TEXT_PART):
         card = pattern.sub(lambda found: "" if digest(found[2]) == found[1] else found[2], card)
     return [line.strip() for line in card.splitlines() if line.strip(" -")]
 
 
 def license_of(card: str) -> str | None:
-    """The license in a card's front matter; None if there is none."""
+    """The license in a card's front matter, or None. Raises UserError if that is not YAML."""
     front = front_matter(card)
     named = front.get("license_name") if front.get("license") == "other" else front.get("license")
     return named if isinstance(named, str) and named else None
@@ -88,12 +88,12 @@ def front_matter(card: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(found[1]) if found else {}
     except yaml.YAMLError:
-        raise UserError(f"{CARD}: its front matter, between the lines ---, is not YAML. Mend it.") from None
+        raise UserError(f"{CARD}: its front matter, between the lines ---, is not YAML. Correct it.") from None
     return content if isinstance(content, dict) else {}
 
 
 def with_license(card: str, name: str) -> str:
-    """The card with `license: name` in its front matter, outside of what is generated."""
+    """The card with `license: name` in its front matter, outside of the generated part."""
     found = FRONT.match(card)
     if not found:
         return f"---\nlicense: {name}\n---\n\n{card}"

@@ -1,4 +1,4 @@
-"""What a model card is written from: `model.json`, the header of the weights, and the `scores.json` of the evaluations."""
+"""The facts in a model card: from `model.json`, the header of the weights, and the `scores.json` of evaluations."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from asr.text.units import UNITS_FILE
 
 SCORES = "scores.json"
 METRICS = {"wer": "Word error rate", "cer": "Character error rate", "per": "Phoneme error rate"}
-# a path of this machine, at the start of a value or of one in a list
+# a path on this machine, at the start of a value or of a list item
 PATH = re.compile(r"(?:^|[\s,=:(\[{'\"|])(?:~|/|\.\.(?:/|$)|[A-Za-z]:[\\/])")
 
 
 @dataclasses.dataclass
 class Facts:
-    """What a card is written from. scores: contents of `scores.json`; parameters: how many numbers the weights hold."""
+    """The facts in a card. scores: contents of `scores.json` files. parameters: their number."""
 
     description: dict[str, Any]
     trained_on: dict[str, Any]
@@ -36,7 +36,7 @@ class Facts:
 
 
 def card_facts(corpus: Corpus, splits: dict[str, Any]) -> dict[str, Any]:
-    """What a model's card tells of its data and cannot find elsewhere: kept in `trained_on`. splits: `CheckedSplit` by name."""
+    """Facts about the data for the card, to be saved in `trained_on`. splits: `CheckedSplit` by name."""
     versions = {name: importlib.metadata.version(name) for name in ("torch", "lhotse")}
     return {
         "speech": {name: {"utterances": len(split.cuts), "seconds": split.seconds} for name, split in splits.items()},
@@ -66,15 +66,17 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf8"))
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): a model folder holds this file.") from None
+        raise UserError(
+            f"{path} cannot be read ({error.strerror}), and a model folder needs it. Copy it from the model again."
+        ) from None
     except (ValueError, RecursionError):
-        raise UserError(f"{path} is not JSON: it is cut short or damaged. Take it from the model again.") from None
+        raise UserError(f"{path} is not JSON: it is cut short or damaged. Copy it from the model again.") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds a {type(content).__name__}, not an object. Take it from the model again.")
+        raise UserError(f"{path} holds a {type(content).__name__}, not an object. Copy it from the model again.")
     return content
 
 
-# what others may know of an evaluation; utterances, folders and the machine stay at home
+# what is published of an evaluation; utterances, folders and the machine stay private
 KEPT = {
     "corpus": str, "split": str, "units": str, "attention": str, "metric": str, "error_rate": float, "interval": list,
     "reference_length": int, "utterances": int, "audio_seconds": float, "normalizer": str, "command": str,
@@ -85,7 +87,7 @@ NEEDED = ("corpus", "split", "attention", "metric", "error_rate", "interval", "u
 
 
 def read_scores(path: Path) -> dict[str, Any] | None:
-    """What a card tells of an evaluation, without paths of this machine; None for a file that is not of the form of ours."""
+    """The published part of an evaluation, without paths on this machine; None for a malformed file."""
     try:
         data = read_json(path)
     except UserError:
@@ -99,18 +101,23 @@ def read_scores(path: Path) -> dict[str, Any] | None:
 
 
 def count_parameters(weights: Path) -> int:
-    """How many numbers a safetensors file holds, from its header (huggingface.co/docs/safetensors: a length, then JSON)."""
+    """The number of values in a safetensors file, by its header (huggingface.co/docs/safetensors: a length, then JSON).
+
+    Raises UserError if there is no such header.
+    """
     try:
         with open(weights, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(min(length, 100_000_000)))
         return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
     except (OSError, ValueError, TypeError, KeyError, AttributeError, struct.error):
-        raise UserError(f"{weights} holds no weights: the file is cut short or is not a model.") from None
+        raise UserError(
+            f"{weights} holds no weights: the file is cut short or is not a model. Copy it from the model again."
+        ) from None
 
 
 def without_paths(value: Any) -> Any:
-    """Plain data with `PATH` for every text, or argument of a command, that holds a path of this machine (`/…`, `~…`, `../…`)."""
+    """Plain data with `PATH` for each text, or argument of a command, with a path on this machine (`/…`, `~…`, `../…`)."""
     if isinstance(value, dict):
         return {
             key: command_without_paths(one) if key == "command" else without_paths(one) for key, one in value.items()

@@ -1,1 +1,1 @@
-"""Pages that show results: one HTML file each, complete in itself."""
+"""Reports: one self-contained HTML page each."""

@@ -1,4 +1,4 @@
-"""An alignment in a page: the reference above the hypothesis, told apart by colour, by letter and by form of type."""
+"""Alignments in a page: the reference above the hypothesis, errors marked by colour, letter and typeface."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ STYLE = """
 
 
 def alignment_block(alignment: Alignment, most: int = 1000) -> Html:
-    """The steps of an alignment, each a column of reference, hypothesis and the kind's letter; at most `most` of them."""
+    """The steps of an alignment, each a column of reference, hypothesis and a letter for its kind; at most `most`."""
     columns = [column(operation) for operation in alignment.operations[:most]]
     block = element("div", *columns, class_="alignment")
     missing = len(alignment.operations) - len(columns)
     if not missing:
         return block
-    sentence = f"{missing} further tokens are left out here; alignments.txt has them all."
+    sentence = f"{missing} more tokens are left out here; alignments.txt has them all."
     return Html(block + element("p", sentence, class_="quiet"))
 
 
@@ -56,7 +56,7 @@ def shown(token: str | None) -> str:
 
 
 def legend() -> Html:
-    """How to read the blocks, in the form of one."""
+    """A legend that looks like a block."""
     steps = [
         (Operation("equal", "right", "right"), "recognized"),
         (Operation("substitute", "said", "heard"), "substitution"),

@@ -1,4 +1,4 @@
-"""Pictures of the attention matrices of one utterance, full attention's beside its approximations: Vyas et al. 2020, Figure 8."""
+"""Pictures of the attention matrices of one utterance, full attention beside its approximations: Vyas et al. 2020, Figure 8."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from asr.runtime.files import write_together
 
 BESIDE_FULL = ("i_clustered", "clustered")
 FULL = ("full", "shared_full")
-TOP_KEYS = 32  # the keys that the table of distances looks at, the paper's k
-CELLS = 200  # rows and columns of a drawn matrix at most: about what a screen shows of it
-CELLS_IN_ALL = 6_000_000  # of all matrices of a page, about as many bytes
-MOST_OUTPUTS = 6000  # of one utterance: a layer's matrices then take 144 MB a head
+TOP_KEYS = 32  # keys per query that distances are computed on, the paper's k
+CELLS = 200  # most rows and columns of a drawn matrix: about what a screen can show
+CELLS_IN_ALL = 6_000_000  # in all matrices of a page; about as many bytes
+MOST_OUTPUTS = 6000  # encoder outputs of one utterance; then a matrix takes 144 MB per head
 
 ABOUT_INPUT = (
-    "Every layer's queries and keys come from the model as it was trained (attention {trained_with}), run end to end; full "
-    "attention and the others then make their matrices of the same queries and keys, so that they differ by the attention "
-    "alone. A matrix is what an attention returns for values that are the identity matrix: its own arithmetic, not a copy."
+    "Every layer's queries and keys come from the model as it was trained (attention {trained_with}), run end to end; all "
+    "attentions then get the same queries and keys, so that their matrices differ by the attention alone. A matrix is the "
+    "attention's output for the identity matrix as values: its own arithmetic, not a reimplementation."
 )
 HEADERS = [
     "Layer",
@@ -43,13 +43,13 @@ HEADERS = [
     f"Full's weight on its top {TOP_KEYS}",
 ]
 ABOUT_DISTANCES = (
-    "L1 distance: the sum of |difference| over the keys, 0 for the same weights and 2 for none in common. Captured: the share "
-    "of full attention's weight on each query's top keys that the attention gives them as well. All are means over heads and "
+    "L1 distance: the sum of |difference| over the keys, 0 for equal weights and 2 for no key in common. Captured: of full "
+    "attention's weight on each query's top keys, the share that the attention gives them too. All are means over heads and "
     "queries."
 )
 ABOUT_MATRICES = (
-    "Rows are queries and columns keys, in seconds. Colours are the square roots of weights, from 0 to what 99.5 % of full "
-    "attention's stay below, alike within a head."
+    "Rows are queries and columns keys, in seconds. Colours show square roots of weights, from 0 to the 99.5 % quantile of "
+    "full attention's, on one scale per head."
 )
 
 
@@ -58,19 +58,19 @@ def utterance_called(name: str, cuts: Sequence) -> Any:
     found = next((cut for cut in cuts if cut.id == name), None)
     if found is None:
         such_as = nearest(name, (cut.id for cut in cuts)).replace("--help lists what there is", f"such as {cuts[0].id}")
-        raise UserError(f"plot_attention={name}: no usable utterance of the split is called so: {such_as}.")
+        raise UserError(f"plot_attention={name}: the split has no usable utterance of this name: {such_as}.")
     return found
 
 
 def knobs_of_pictures() -> set[str]:
-    """The knobs that the attentions which are drawn read."""
+    """The knobs of the attentions that are always drawn."""
     return {knob for name in BESIDE_FULL for knob in knobs_of(name)}
 
 
 def drawn_settings(own: dict[str, Any], knobs: dict[str, int]) -> list[dict[str, Any]]:
-    """The settings of the attentions that are drawn beside full: i_clustered, clustered, and `own` if it is another.
+    """The settings of the attentions to draw beside full: i_clustered, clustered, and `own` if it is a third one.
 
-    knobs: those that were asked for; where `own` is one of the two, its other knobs are its own.
+    knobs: given by the user; they override those of `own`.
     """
     drawn = []
     for name in BESIDE_FULL:
@@ -83,15 +83,15 @@ def drawn_settings(own: dict[str, Any], knobs: dict[str, int]) -> list[dict[str,
 
 @dataclasses.dataclass
 class LayerPictures:
-    """The attention matrices of one layer by label, full attention's first, each (heads, time, time) float32; distances
-    of all but full attention's by label."""
+    """The attention matrices of one layer by label, full attention first, each (heads, time, time) float32; and the distances
+    of the others from it."""
 
     matrices: dict[str, Tensor]
     distances: dict[str, Distance]
 
 
 def layer_pictures(projections: Projections, settings: Sequence[dict[str, Any]]) -> LayerPictures:
-    """The matrices that full attention and those of `settings` make of one layer's queries and keys (of one sequence)."""
+    """The matrices of full attention and of those in `settings`, for one layer's queries and keys of one sequence."""
     queries, keys, lengths, seed, own = projections
     name = "shared_full" if keys is queries else "full"
     full = attention_matrix(attentions.create({"name": name}, seed=seed), queries, keys, lengths)[0]
@@ -107,14 +107,14 @@ def layer_pictures(projections: Projections, settings: Sequence[dict[str, Any]])
 def capture_layers(model: Model, waveform: Tensor) -> list[Projections]:
     """The queries and keys of every layer for one utterance: the model runs end to end with its own attention.
 
-    waveform: (samples,) float32. On the CPU, where every part does its arithmetic without padding to a kernel's blocks.
-    Raises UserError if the utterance is too long for matrices to be held in memory.
+    waveform: (samples,) float32. Runs on the CPU, where no attention pads to a kernel's blocks. Raises UserError if the utterance
+    is too long for its matrices to fit into memory.
     """
     samples = torch.tensor([len(waveform)])
     outputs = int(model.encoder.output_lengths(model.features.frames_of(samples))[0])
     if outputs > MOST_OUTPUTS:
         raise UserError(
-            f"The utterance has {outputs} encoder outputs, too many to draw ({MOST_OUTPUTS} are the most): choose a shorter one."
+            f"The utterance has {outputs} encoder outputs, too many to draw (at most {MOST_OUTPUTS}): choose a shorter one."
         )
     model.eval()
 
@@ -128,17 +128,17 @@ def capture_layers(model: Model, waveform: Tensor) -> list[Projections]:
 def write_attention_pictures(
     folder: Path, cut, checkpoint_model: Model, own: dict[str, Any], knobs: dict[str, int], command: str
 ) -> Path:
-    """Writes `attention-<utterance>.html` and one PNG file a layer into `folder`; returns the page's path.
+    """Writes `attention-<utterance>.html` and one PNG file per layer into `folder`; returns the path of the page.
 
-    checkpoint_model: runs with the attention that it was trained with, whatever is drawn: so all matrices of a layer are
-    made of the same queries and keys, and differ by the attention alone. own: settings of the attention that is evaluated.
-    knobs: those that were asked for (`drawn_settings`).
+    checkpoint_model: runs with the attention it was trained with, so that all matrices of a layer come from the same queries and
+    keys, and differ by the attention alone. own: settings of the evaluated attention. knobs: given by the user (see
+    `drawn_settings`). Raises UserError for an encoder without attention, and for an utterance that is too long.
     """
     model = checkpoint_model.cpu()
     settings = drawn_settings(own, knobs)
     layers = capture_layers(model, load_waveform(cut))
     if not layers:
-        raise UserError("plot_attention: this encoder has no attention to be drawn.")
+        raise UserError("plot_attention: this encoder has no attention to draw. Leave it out.")
     heads, time = layers[0].keys.shape[1:3]
     cells = min(CELLS, max(32, math.isqrt(CELLS_IN_ALL // (len(layers) * heads * (len(settings) + 1)))))
     base = f"attention-{re.sub(r'[^A-Za-z0-9._+-]', '_', cut.id)[:120]}"
@@ -156,11 +156,11 @@ def write_attention_pictures(
     for setting in settings:
         if (knob_of(setting, "clusters") or 0) >= time:
             name = setting["name"]
-            few = (
-                f"{name} has at least as many clusters as there are queries ({time}), which is all but full attention: "
+            many = (
+                f"{name} has at least as many clusters as there are queries ({time}), which is nearly full attention: "
             )
-            about.append(paragraph(few + "with clusters=… ask for fewer, to see what clustering does."))
-    pooled = " A point shows the largest weight of the neighbouring steps that it stands for." if time > cells else ""
+            about.append(paragraph(many + "set clusters=… lower to see the effect of clustering."))
+    pooled = " A point shows the largest weight of the steps that it covers." if time > cells else ""
     sections = [
         ("Distance to full attention", [table(HEADERS, rows), paragraph(ABOUT_DISTANCES, quiet=True)]),
         ("Matrices", [paragraph(ABOUT_MATRICES + pooled, quiet=True), *figures]),
@@ -175,7 +175,7 @@ def distance_row(layer: int, label: str, d: Distance) -> list[str]:
 
 
 def draw_layer(pictures: LayerPictures, seconds: float, cells: int):
-    """One row an attention, one column a head. seconds: what the whole of a matrix stands for; cells: see `coarse`."""
+    """One row per attention, one column per head. seconds: the length of both axes. cells: see `coarse`."""
     import numpy
     from matplotlib.colors import PowerNorm
 
@@ -201,7 +201,7 @@ def draw_layer(pictures: LayerPictures, seconds: float, cells: int):
 
 
 def png_of(drawing) -> bytes:
-    """A PNG file with a palette of 256 colours, as many as the colour map has: a third of the bytes."""
+    """A PNG file with a palette of 256 colours, as many as the colour map has, which takes a third of the bytes."""
     from PIL import Image
 
     whole, reduced = io.BytesIO(), io.BytesIO()
@@ -212,7 +212,7 @@ def png_of(drawing) -> bytes:
 
 
 def coarse(matrix: Tensor, cells: int) -> Tensor:
-    """(time, time) → at most (cells, cells), each the largest of the values that it stands for."""
+    """(time, time) → at most (cells, cells) by max pooling."""
     together = math.ceil(matrix.shape[-1] / cells)
     if together == 1:
         return matrix

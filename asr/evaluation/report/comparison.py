@@ -1,4 +1,4 @@
-"""A comparison of two evaluations as text for a terminal, as Markdown and as a page."""
+"""A comparison of two evaluations as text for the terminal, Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHANGE_HEADERS = ["Utterance", "Speaker", "Reference length", "Errors in a", "Er
 
 
 def verdict(comparison: Comparison) -> str:
-    """The result in a sentence."""
+    """The result in one sentence."""
     c = comparison
     if not c.significant:
         return (
@@ -28,7 +28,7 @@ def verdict(comparison: Comparison) -> str:
 
 
 def result_rows(comparison: Comparison, a: ReadEvaluation, b: ReadEvaluation) -> list[list[str]]:
-    """What is known about the two, as (name, value)."""
+    """The results as rows of name and value."""
     c, metric = comparison, str(a.scores.get("metric", "error rate")).upper()
     low, high = c.interval
     relative = f" ({100 * c.difference / c.rate_a:+.1f} % of a's)" if c.rate_a else ""
@@ -44,14 +44,14 @@ def result_rows(comparison: Comparison, a: ReadEvaluation, b: ReadEvaluation) ->
         ["p-value, two-sided", p_text(c)],
         [
             "Utterances",
-            f"{c.wins + c.losses + c.ties}: {c.wins} better in b, {c.losses} worse, {c.ties} with as many errors",
+            f"{c.wins + c.losses + c.ties}: {c.wins} better in b, {c.losses} worse, {c.ties} with equally many errors",
         ],
         ["Resampled", f"{c.units} {c.unit}, {c.resamples} times ({c.reason})"],
     ]
 
 
 def beside_rows(a: ReadEvaluation, b: ReadEvaluation) -> list[list[str]]:
-    """The rates that both hold beside the one that is compared; older evaluations hold none."""
+    """Further error rates that both evaluations have; older evaluations have none."""
     of_a, of_b = rates_beside(a.scores), rates_beside(b.scores)
     return [
         [f"{name.upper()} of a, of b", f"{percent(of_a[name]['error_rate'])}, {percent(of_b[name]['error_rate'])}"]
@@ -61,7 +61,7 @@ def beside_rows(a: ReadEvaluation, b: ReadEvaluation) -> list[list[str]]:
 
 
 def change_rows(comparison: Comparison, most: int) -> list[list[str]]:
-    """The utterances whose errors changed the most."""
+    """The utterances whose number of errors changed most."""
     return [
         [
             one.utterance, one.speaker or "–", str(one.reference_length), str(one.errors), str(two.errors),
@@ -72,7 +72,7 @@ def change_rows(comparison: Comparison, most: int) -> list[list[str]]:
 
 
 def points(difference: float) -> str:
-    """A difference of rates in points of percent, with its sign: −0.45 points."""
+    """A difference of rates in percentage points, with its sign: −0.45 points."""
     return f"{100 * difference:+.2f} points".replace("-", "−") if difference else "0.00 points"
 
 
@@ -99,18 +99,18 @@ def html(comparison: Comparison, a: ReadEvaluation, b: ReadEvaluation, command: 
     kind = "plain" if not c.significant else "good" if c.difference < 0 else "bad"
     about = (
         "The paired bootstrap of Bisani and Ney (2004): the same units are drawn with replacement from both evaluations, and "
-        "the difference of the error rates is taken each time. The probability of improvement is the share of samples in "
-        "which b makes fewer errors; the p-value is the share whose difference strays from the observed one by at least as "
-        "much as that one from zero."
+        "the difference of the error rates is computed for each sample. The probability of improvement is the share of samples "
+        "in which b makes fewer errors; the p-value is the share whose difference deviates from the observed one by at least "
+        "as much as that one does from zero."
     )
     sections = [("Results", [table(["What", "Value"], result_rows(c, a, b)), paragraph(about, quiet=True)])]
-    rows = change_rows(c, most)
+    rows, metric = change_rows(c, most), str(a.scores.get("metric"))
     aligned = []
     for one, two in c.changes[:most]:
         aligned.append(element("h3", one.utterance))
         for name, utterance in (("a", one), ("b", two)):
             aligned.append(paragraph(f"{name}: {utterance.errors} errors in {utterance.reference_length}", quiet=True))
-            sides = (from_line(side, a.scores.get("metric")) for side in (utterance.reference, utterance.hypothesis))
+            sides = (from_line(side, metric) for side in (utterance.reference, utterance.hypothesis))
             aligned.append(alignment_block(align(*sides)))
     changed = [table(CHANGE_HEADERS, rows), legend(), *aligned] if rows else [paragraph("None changed.")]
     sections.append(("Utterances that changed the most", changed))
@@ -120,8 +120,8 @@ def html(comparison: Comparison, a: ReadEvaluation, b: ReadEvaluation, command: 
 def write_comparison(
     folder: Path, comparison: Comparison, a: ReadEvaluation, b: ReadEvaluation, command: str, most: int
 ) -> list[Path]:
-    """Writes `comparison.md` and `comparison.html` into `folder`, both or neither. Raises UserError if that cannot be."""
-    contents = {
+    """Writes `comparison.md` and `comparison.html` into `folder`, both or neither. Raises UserError if it cannot."""
+    contents: dict[Path, str | bytes] = {
         folder / "comparison.md": markdown(comparison, a, b, command, most),
         folder / "comparison.html": html(comparison, a, b, command, most),
     }

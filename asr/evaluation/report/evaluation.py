@@ -1,4 +1,4 @@
-"""The page of one evaluation, `report.html` beside `scores.json`: what the numbers are made of, to look at and to hear."""
+"""The page of one evaluation, `report.html` beside `scores.json`: what is behind the numbers, to see and to hear."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MOST_SPEAKERS = 40
 MOST_UNITS = 12
 MOST_DROPPED = 50
 NO_BREAK = "\N{NO-BREAK SPACE}"
-RESAMPLES = 1000  # behind the intervals of speakers and durations
+RESAMPLES = 1000  # for the intervals of speakers and durations
 
 STYLE = (
     alignment.STYLE
@@ -59,19 +59,19 @@ audio { display: block; width: 100%; max-width: 34rem; margin: .4rem 0; }
 def write_report(
     folder: Path, score: Score, data: dict[str, Any], cuts: Sequence, model, run: Path | None
 ) -> Path | None:
-    """Writes `report.html` into an evaluation's folder, whole or not at all, and returns its path.
+    """Writes `report.html` into an evaluation's folder, completely or not at all, and returns its path.
 
-    data: the content of `scores.json`. cuts: the split's lhotse cuts, whose audio is read again for the worst utterances.
-    model: an `asr.model.network.Model`, whose features are drawn. run: the run's folder with its `metrics.csv`, if there is one.
+    data: the content of `scores.json`. cuts: the split's lhotse cuts; the audio of the worst utterances is read again.
+    model: an `asr.model.network.Model`, to draw features. run: the run folder with its `metrics.csv`, if any.
 
-    The scores stand whatever happens here: a part that cannot be made says why in its place, and a page that cannot be
-    written is a warning; None is returned then.
+    Never fails the evaluation: a part that cannot be made is replaced by the reason, and a page that cannot be written causes a
+    warning and returns None.
     """
     path = Path(folder) / NAME
     try:
         write_together({path: report_page(score, data, cuts, model, run)})
     except UserError as error:
-        log.warning("There is no report.html beside the scores: %s", error)
+        log.warning("report.html was not written: %s", error)
         with contextlib.suppress(OSError):
             path.unlink()
         return None
@@ -79,7 +79,7 @@ def write_report(
 
 
 def report_page(score: Score, data: dict[str, Any], cuts: Sequence, model, run: Path | None) -> str:
-    """The page as text; the arguments are those of `write_report`."""
+    """The page as text; see `write_report` for the arguments."""
     what, tokens = METRICS[data["metric"]]
     title = f"{what}: {data['corpus']}, {data['split']}, {data['attention']}"
     low, high = (percent(end) for end in score.interval)
@@ -102,7 +102,7 @@ def report_page(score: Score, data: dict[str, Any], cuts: Sequence, model, run: 
 
 
 def guarded(what: str, make: Callable[[], Any]) -> Any:
-    """What `make` makes or, where that fails, a notice with the reason: the rest of the page is still worth reading."""
+    """The result of `make` or, if it fails, a notice with the reason, so that the rest of the page can still be read."""
     try:
         return make()
     except Exception as error:
@@ -141,7 +141,7 @@ def facts(score: Score, data: dict[str, Any]) -> list[Html]:
     if not dropped:
         return [*parts, paragraph("No utterance of the split was left out.")]
     shown = bullets(f"{utterance}: {reason}" for utterance, reason in dropped[:MOST_DROPPED])
-    more = [f"{len(dropped) - MOST_DROPPED} more: scores.json names them."] if len(dropped) > MOST_DROPPED else []
+    more = [f"{len(dropped) - MOST_DROPPED} more: scores.json lists them."] if len(dropped) > MOST_DROPPED else []
     return [*parts, details(f"{counted(len(dropped), 'utterance')} could not be scored", shown, *more)]
 
 
@@ -149,10 +149,10 @@ def learning_curves(run: Path | None) -> list[Any]:
     from asr.evaluation.report.plots import draw_learning_curves
 
     if run is None:
-        return [paragraph("The checkpoint does not lie in a run's folder, so there are no curves of its training.")]
+        return [paragraph("The checkpoint is not in a run's folder, so there are no learning curves.")]
     metrics = Path(run) / "metrics.csv"
     if not metrics.is_file():
-        return [paragraph(f"There is no {metrics}, which a training writes.")]
+        return [paragraph(f"There is no {metrics}, which training writes.")]
     return [figure(draw_learning_curves(metrics, learning_rate=True), f"From {metrics}.")]
 
 
@@ -175,9 +175,9 @@ def by_duration(score: Score) -> list[Html]:
 
 
 def duration_bins(utterances: Sequence[UtteranceScore], most: int = 6, fewest: int = 8) -> list[DurationBin]:
-    """Sorts utterances by duration into at most `most` bins with about as many utterances each, `fewest` if there are so many.
+    """Sorts utterances by duration into at most `most` bins of about equal counts, with at least about `fewest` in each.
 
-    Edges are whole tenths of a second, so that utterances of one duration share a bin. A bin whose references are all empty
+    Edges are whole tenths of a second, so that utterances of the same duration share a bin. A bin whose references are all empty
     has no error rate and is left out.
     """
     import numpy
@@ -203,10 +203,10 @@ def by_speaker(score: Score) -> list[Html]:
     for utterance in score.utterances:
         groups.setdefault(utterance.speaker, []).append(utterance)
     # a speaker without any reference token has no rate
-    rated = [speaker for speaker in score.speakers if speaker.error_rate is not None]
-    rated.sort(key=lambda speaker: (-speaker.error_rate, speaker.speaker))
+    rated = [(speaker.error_rate, speaker) for speaker in score.speakers if speaker.error_rate is not None]
+    rated.sort(key=lambda pair: (-pair[0], pair[1].speaker))
     rows = []
-    for speaker in rated[:MOST_SPEAKERS]:
+    for rate, speaker in rated[:MOST_SPEAKERS]:
         alignments = [utterance.alignment for utterance in groups[speaker.speaker]]
         interval = bootstrap_interval(
             [alignment.errors for alignment in alignments],
@@ -219,28 +219,28 @@ def by_speaker(score: Score) -> list[Html]:
                 speaker.utterances,
                 speaker.reference_length,
                 f"{speaker.substitutions}, {speaker.deletions}, {speaker.insertions}",
-                percent(speaker.error_rate),
+                percent(rate),
                 between(interval) if speaker.utterances > 1 else "–",
-                bar(speaker.error_rate / (rated[0].error_rate or 1)),
+                bar(rate / (rated[0][0] or 1)),
             ]
         )
     headers = ["Speaker", "Utterances", "Reference length", "Sub, del, ins", "Error rate", "95 % interval", ""]
     parts = [table(headers, rows)]
     if len(score.speakers) > len(rows):
-        parts.append(paragraph(f"{len(score.speakers) - len(rows)} further speakers: scores.md names all.", quiet=True))
+        parts.append(paragraph(f"{len(score.speakers) - len(rows)} more speakers: scores.md lists all.", quiet=True))
     return parts
 
 
 def confused(score: Score, tokens: str) -> list[Html]:
     if not score.confusions:
-        return [paragraph("There is not one error.")]
-    # from the alignments: of several readings that a reference allows, the one that was chosen
+        return [paragraph("There are no errors.")]
+    # from the alignments: where a reference allows several readings, they have the chosen one
     steps = (step for utterance in score.utterances for step in utterance.alignment.operations)
     spoken = Counter(step.reference for step in steps if step.reference is not None)
     kinds: dict[str, list] = {"Substitutions": [], "Deletions": [], "Insertions": []}
     for (reference, hypothesis), count in score.confusions:
         if reference is None:
-            kinds["Insertions"].append([shorten(visible(hypothesis)), count])
+            kinds["Insertions"].append([shorten(visible(hypothesis or "")), count])
         elif hypothesis is None:
             kinds["Deletions"].append([shorten(visible(reference)), count, percent(count / spoken[reference])])
         else:
@@ -252,14 +252,14 @@ def confused(score: Score, tokens: str) -> list[Html]:
         headers += ["Of all said"] if kind != "Insertions" else []
         more = f", {MOST_UNITS} of {len(rows)} kinds" if len(rows) > MOST_UNITS else ""
         tables.append(table(headers, rows[:MOST_UNITS], f"{kind}{more}") if rows else paragraph(f"{kind}: none"))
-    shares = paragraph(f"Shares are of the times that these {tokens} were said.", quiet=True)
+    shares = paragraph(f"Shares are of all occurrences of these {tokens} in the references.", quiet=True)
     return [element("div", *tables, class_="columns"), shares]
 
 
 def worst(score: Score, cuts: Sequence, model) -> list[Html]:
     chosen = worst_utterances(score, WORST_UTTERANCES)
     if not chosen:
-        return [paragraph("There is not one error.")]
+        return [paragraph("There are no errors.")]
     by_id = {cut.id: cut for cut in cuts}
     budget = AudioBudget()
     articles = [
@@ -267,16 +267,16 @@ def worst(score: Score, cuts: Sequence, model) -> list[Html]:
         for utterance in chosen
     ]
     introduction = paragraph(
-        f"The {len(chosen)} utterances with the most errors beyond what the overall rate of {percent(score.error_rate)} "
-        "lets expect at their length, so that neither single words nor merely long utterances fill the list. "
-        "Filter banks are drawn as the model sees them. hypotheses.tsv has all utterances."
+        f"The {len(chosen)} utterances with the most errors above those expected at their length from the overall rate of "
+        f"{percent(score.error_rate)}, so that neither single words nor merely long utterances fill the list. Filter banks are "
+        "drawn as the model sees them. hypotheses.tsv has all utterances."
     )
     notes = [bullets(budget.left_out)] if budget.left_out else []
     return [introduction, alignment.legend(), *articles, *notes]
 
 
 def worst_utterances(score: Score, most: int) -> list[UtteranceScore]:
-    """The utterances with the largest `errors - overall rate * reference length`, those without an error left out."""
+    """The utterances with the largest `errors - overall rate * reference length`, without those that have no error."""
 
     def excess(utterance: UtteranceScore) -> float:
         return utterance.alignment.errors - score.error_rate * utterance.alignment.reference_length
@@ -286,7 +286,7 @@ def worst_utterances(score: Score, most: int) -> list[UtteranceScore]:
 
 
 def utterance_parts(utterance: UtteranceScore, cut, model, budget: AudioBudget) -> list[Any]:
-    """Heading, alignment, picture and player of one utterance; what cannot be had says why in its place."""
+    """Heading, alignment, picture and player of one utterance; a part that cannot be made is replaced by the reason."""
     a = utterance.alignment
     rate = f" ({percent(a.errors / a.reference_length)})" if a.reference_length else ""
     parts = [
@@ -325,7 +325,7 @@ def picture_and_player(name: str, cut, model, budget: AudioBudget) -> list[Any]:
 
 
 def between(interval: tuple[float, float]) -> str:
-    # in one line, wherever it stands
+    # never broken over lines
     return f"{percent(interval[0])} to {percent(interval[1])}".replace(" ", NO_BREAK)
 
 

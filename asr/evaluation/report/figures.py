@@ -1,4 +1,4 @@
-"""The pictures of an evaluation's page, as matplotlib figures that `asr.evaluation.report.page.figure` puts inline."""
+"""The pictures of an evaluation's page: matplotlib figures for `asr.evaluation.report.page.figure`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from asr.evaluation.report.plots import COLOURS, finish, new_figure
 
-WIDEST = 1500  # columns of a picture of features: more cannot be seen, and would be bytes
+WIDEST = 1500  # columns in a picture of features: more would only add bytes
 
 
 class DurationBin(NamedTuple):
-    """Utterances of like duration. low, high: seconds; interval: of error_rate, both 0 to 1."""
+    """Utterances of similar duration. low, high: seconds. interval: of error_rate, both 0 to 1."""
 
     low: float
     high: float
@@ -23,7 +23,7 @@ class DurationBin(NamedTuple):
 
 
 def draw_error_by_duration(bins: Sequence[DurationBin], overall: float):
-    """Error rates over durations: each bin as wide as its seconds, with its 95 % interval; the overall rate dashed."""
+    """Error rates by duration: one bar per bin, as wide as its seconds, with its 95 % interval; the overall rate is dashed."""
     figure = new_figure(7.5, 3.0)
     axes = figure.subplots()
     for number, bin in enumerate(bins):
@@ -43,9 +43,9 @@ def draw_error_by_duration(bins: Sequence[DurationBin], overall: float):
 
 
 def draw_features(features, seconds_per_frame: float, sample_rate: int):
-    """Filter banks over time: (frames, mels) float, time in seconds, frequency in Hz at the bands' centres.
+    """Draws filter banks (frames, mels), float, over time in seconds; frequencies in Hz at the bands' centres.
 
-    Longer ones than the picture has columns are averaged over neighbouring frames.
+    Neighbouring frames are averaged if there are more than the picture has columns.
     """
     import numpy
 
@@ -71,7 +71,7 @@ def draw_features(features, seconds_per_frame: float, sample_rate: int):
 
 
 def frequency_ticks(mels: int, sample_rate: int) -> tuple[list[float], list[str]]:
-    """Where round frequencies lie among the triangles of the filter bank, counted from 0, and what they are called (Hz)."""
+    """(positions of round frequencies among the filter bank's triangles, counted from 0; their labels in Hz)."""
     import torch
 
     from asr.model.features.filter_bank import LOWEST_FREQUENCY, mel

@@ -1,4 +1,4 @@
-"""What a check of a corpus found, as Markdown, as an HTML page with histograms, and as JSON."""
+"""Reports of a corpus check: Markdown, an HTML page with histograms, and JSON."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from asr.evaluation.report.page import (
 )
 from asr.runtime.files import write_together
 
-# examples of a finding on a page; findings.json has all
+# examples per finding on a page; findings.json has all
 SHOWN = 20
 BARS = "▁▂▃▄▅▆▇█"
 RULES = (
-    "The splits leak where an utterance stands in two of them (by its id, by the stretch of its recording, by its bytes or "
-    "samples), where a few speakers of a held-out split speak in train while most are new to it, and where 1 % or more of a "
-    f"held-out split have a text of {LONG_TEXT} words or more that train has too. Speakers that are in all splits, short "
-    "texts that repeat and recordings cut up between splits are reported, no more: a corpus may have them on purpose."
+    "The splits leak if an utterance is in two of them (by its id, its stretch of the recording, or its bytes or samples), if a "
+    "few speakers of a held-out split speak in train while most do not, and if 1 % or more of a held-out split has a text of "
+    f"{LONG_TEXT} words or more that train has too. Speakers that are in all splits, short texts that repeat, and recordings "
+    "divided between splits are only reported: a corpus may have them on purpose."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """One part of the report. charts: the histograms that belong to it, by quantity."""
+    """One part of the report. charts: the quantities of its histograms."""
 
     heading: str
     sentences: list[str]
@@ -45,7 +45,7 @@ class Section:
 
 
 def write_reports(health: Health, folder: Path, command: str) -> None:
-    """Writes report.html, report.md and findings.json into `folder`, each whole. Raises UserError where it cannot."""
+    """Writes report.html, report.md and findings.json into `folder`, all or none. Raises UserError if it cannot."""
     write_together(
         {
             folder / "findings.json": json.dumps({"command": command, **health.plain()}, indent=1, ensure_ascii=False)
@@ -57,7 +57,7 @@ def write_reports(health: Health, folder: Path, command: str) -> None:
 
 
 def sections(health: Health) -> list[Section]:
-    """The tables of the report, the same ones on every page."""
+    """The tables of the report, the same in all formats."""
     splits = health.splits
     audio = {name: facts["audio"] for name, facts in splits.items() if "audio" in facts}
     parts = [
@@ -132,7 +132,7 @@ def sections(health: Health) -> list[Section]:
 
 
 def found_rows(health: Health) -> list[list[str]]:
-    """severity, kind, splits, count, sentence of every finding."""
+    """Severity, kind, splits, count and sentence of each finding."""
     return [
         [each.severity, each.kind, " and ".join(each.splits), f"{each.count} of {each.of}", each.sentence]
         for each in health.findings
@@ -178,14 +178,14 @@ def markdown_table(headers: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def plain_cell(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Text on one line, escaped so that Markdown shows it as it is."""
     for sign in "\\`*_|<>[]#":
         text = text.replace(sign, f"\\{sign}" if sign not in "<>" else {"<": "&lt;", ">": "&gt;"}[sign])
     return " ".join(text.split())
 
 
 def text_histogram(quantity: str, counts: dict[str, list]) -> list[str]:
-    """A line of bars for every split, each as high as its share of the split's largest one."""
+    """A line of bars for each split, scaled to the split's largest one."""
     edges = counts["edges"]
     lines = [f"Histogram of {quantity}, from {edges[0]:.2f} to {edges[-1]:.2f}:", "", "```"]
     for name, values in counts.items():
@@ -230,7 +230,7 @@ def found_blocks(health: Health) -> list:
 
 
 def histograms(charts: dict[str, dict[str, list]]):
-    """A matplotlib figure: one panel a quantity, one outline a split, in percent of the split."""
+    """A matplotlib figure: one panel per quantity, one outline per split, in percent of the split."""
     from matplotlib.figure import Figure
 
     from asr.evaluation.report.plots import COLOURS
@@ -251,7 +251,7 @@ def histograms(charts: dict[str, dict[str, list]]):
 
 
 def show(health: Health, folder: Path) -> None:
-    """Prints the splits, what was found, and the verdict."""
+    """Prints the splits, the findings and the verdict."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,6 +1,6 @@
-"""One HTML page, complete in itself: style sheet and pictures inside, nothing fetched, every text escaped.
+"""Self-contained HTML pages: style sheet and pictures inside, nothing fetched, all text escaped.
 
-A text (str, number) is escaped wherever it is put; what the functions of this module return is `Html` and stays as it is:
+Plain values (str, number) are escaped everywhere; the functions of this module return `Html`, which is left as it is:
 
     page("Evaluation", [("Results", [paragraph("WER 3.1 %"), table(["speaker", "WER"], [["anna", "2.9"]])])])
 """
@@ -58,18 +58,18 @@ summary { cursor: pointer; }
 @media print { body { max-width: none; } .box { overflow: visible; } }
 """.strip()
 
-# A second lock beside the escaping: a browser fetches nothing and runs nothing, whatever stands in the page.
+# besides the escaping: makes browsers fetch and run nothing, whatever the page contains
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 
 NUMBER = re.compile(r"[-−+±]?\d[\d.,   ]*( ?(%|dB|Hz|s|ms|min|h|MiB|GiB))?|–|—|")
 
 
 class Html(str):
-    """Markup that is finished: whoever makes one has escaped what is in it."""
+    """Finished markup, whose text is already escaped."""
 
 
 def markup(value: Any) -> Html:
-    """`value` as markup: Html as it is, a list of values one after the other, anything else as escaped text."""
+    """`value` as markup: Html unchanged, a list of values joined, anything else as escaped text."""
     if isinstance(value, Html):
         return value
     if isinstance(value, (list, tuple)):
@@ -78,7 +78,7 @@ def markup(value: Any) -> Html:
 
 
 def element(name: str, *contents: Any, **attributes: Any) -> Html:
-    """`<name …>contents</name>`, everything escaped; an attribute that is a Python word takes a `_` behind: `class_`."""
+    """`<name …>contents</name>`, everything escaped; attributes that are Python keywords end in `_`: `class_`."""
     written = "".join(
         f' {key.rstrip("_")}="{html.escape(str(value))}"' for key, value in attributes.items() if value is not None
     )
@@ -98,17 +98,17 @@ def bullets(items: Iterable[Any]) -> Html:
 
 
 def notice(kind: str, headline: Any, *contents: Any) -> Html:
-    """What a reader must see first. kind: good, warning, bad or plain."""
+    """A box with what a reader should see first. kind: good, warning, bad or plain."""
     return element("div", element("strong", headline), *map(as_block, contents), class_=f"notice {kind}")
 
 
 def details(summary: Any, *contents: Any) -> Html:
-    """Contents behind a line that opens them."""
+    """Contents that unfold below a summary."""
     return element("details", element("summary", summary), *map(as_block, contents))
 
 
 def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], caption: Any = None) -> Html:
-    """A table that scrolls sideways inside its box; a column in which all cells are numbers is set to the right."""
+    """A table that scrolls sideways in its box; columns of numbers only are aligned right."""
     rows = [list(row) for row in rows]
     right = [
         bool(rows) and all(not isinstance(row[i], Html) and NUMBER.fullmatch(text_of(row[i])) for row in rows)
@@ -123,7 +123,7 @@ def table(headers: Sequence[Any], rows: Iterable[Sequence[Any]], caption: Any = 
 
 
 def figure(picture: Any, caption: Any = None) -> Html:
-    """A picture inside the page: a matplotlib figure or a trusted SVG text (both inline), or the bytes of a PNG file."""
+    """An inline picture: a matplotlib figure, trusted SVG text, or the bytes of a PNG file."""
     if isinstance(picture, bytes):
         image = Html(f'<img alt="" src="data:image/png;base64,{base64.b64encode(picture).decode()}">')
     else:
@@ -134,8 +134,8 @@ def figure(picture: Any, caption: Any = None) -> Html:
 def page(title: str, sections: Iterable[tuple[str, Any]], lead: Any = (), style: str = "") -> str:
     """The whole page, as text to be written in UTF-8.
 
-    sections: (heading, contents), with contents as `markup` takes them; a text that stands alone becomes a paragraph.
-    lead: what stands below the title, before the first section: the verdict. style: CSS of this page beside STYLE.
+    sections: (heading, contents), with contents as `markup` takes them; plain text becomes a paragraph. lead: contents below the
+    title, before the first section, such as the verdict. style: CSS to add to STYLE.
     """
     body = [element("h1", title), *map(as_block, as_list(lead))]
     for heading, contents in sections:
@@ -161,15 +161,12 @@ def page(title: str, sections: Iterable[tuple[str, Any]], lead: Any = (), style:
 
 
 def refuse_unwritable(folder: Path, setting: str) -> None:
-    """Raises UserError if nothing can be written into `folder`, or it cannot be made; touches nothing.
-
-    setting: the key by which the user names it.
-    """
+    """Raises UserError if `folder` cannot be created or written into; touches nothing. setting: its key on the command line."""
     there = next(each for each in [folder.absolute(), *folder.absolute().parents] if each.exists())
     if not there.is_dir():
-        raise UserError(f"{setting}={folder}: {there} is a file, a folder is needed.")
+        raise UserError(f"{setting}={folder}: {there} is a file, not a folder: name another folder.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"{setting}={folder}: nothing can be written into {there}: name another folder.")
+        raise UserError(f"{setting}={folder}: {there} cannot be written into: name another folder.")
 
 
 def as_list(contents: Any) -> list:
@@ -185,7 +182,7 @@ def text_of(value: Any) -> str:
 
 
 def svg_of(drawing: Any) -> str:
-    """A matplotlib figure as SVG, with its letters as text, on no ground, the same bytes each time."""
+    """A matplotlib figure as SVG, with letters as text and a transparent background; always the same bytes."""
     import io
 
     import matplotlib
@@ -197,15 +194,15 @@ def svg_of(drawing: Any) -> str:
 
 
 def inline_svg(svg: str) -> Html:
-    """An SVG file's text as it may stand in a page: no prologue, no names of other sites, black as the page's own colour."""
+    """SVG text for use in a page: no prologue, no names of other sites, the page's text colour for black."""
     start = svg.find("<svg")
     if start < 0:
         raise ValueError("a picture is a matplotlib figure, the text of an SVG file or the bytes of a PNG file")
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[start:], flags=re.S)
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    # matplotlib counts its groups from 1 in every figure: names that would stand in a page more than once
+    # matplotlib numbers groups from 1 in every figure, so ids would repeat within a page
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    # the grid and the quiet letters of asr.evaluation.report.plots in the page's own colours
+    # the page's colours for the grid and the quiet letters of asr.evaluation.report.plots
     svg = re.sub(r"#e3e3e3\b", "var(--line)", svg)
     svg = re.sub(r"#666666\b", "var(--quiet)", svg)
     return Html(re.sub(r"#000000\b", "currentColor", svg).strip())

@@ -1,4 +1,4 @@
-"""Players of audio inside a page: FLAC in data: URIs, within a budget."""
+"""Audio players inside a page: FLAC in data: URIs, within a budget."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from asr.evaluation.report.page import Html, element
 
 
 class AudioBudget:
-    """Makes players until a page has spent its bytes on audio.
+    """Makes players until the page's bytes for audio are spent.
 
-    bytes: of FLAC in all. seconds: the longest that is embedded of one utterance. left_out: a sentence for each
-    utterance that is not there whole.
+    bytes: of FLAC in total. seconds: embedded of one utterance at most. left_out: a sentence for each utterance that is missing
+    or shortened.
     """
 
     def __init__(self, bytes: int = 4_000_000, seconds: float = 30.0):
@@ -20,14 +20,14 @@ class AudioBudget:
         self.left_out: list[str] = []
 
     def player(self, utterance: str, waveform, sample_rate: int) -> Html:
-        """A player of `waveform`, (samples,) float32 in [-1, 1); a sentence instead of it when the budget is spent.
+        """A player of `waveform`, (samples,) float32 in [-1, 1), or a sentence instead once the budget is spent.
 
-        A long utterance is cut to its first `seconds`, and says so.
+        A long utterance is cut to its first `seconds`, with a sentence that says so. sample_rate: Hz.
         """
         total = len(waveform) / sample_rate
         encoded = flac(waveform[: int(self.seconds * sample_rate)], sample_rate)
         if len(encoded) > self.bytes:
-            self.left_out.append(f"{utterance}: its audio is left out, since the page has all that it may hold.")
+            self.left_out.append(f"{utterance}: its audio is left out, because the page has reached its size limit.")
             return element("p", self.left_out[-1], class_="quiet")
         self.bytes -= len(encoded)
         source = f"data:audio/flac;base64,{base64.b64encode(encoded).decode()}"

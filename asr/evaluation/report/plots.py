@@ -1,4 +1,4 @@
-"""Pictures of a training run and of evaluations, as PNG files."""
+"""Plots of training runs and evaluations, as PNG files."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from asr.errors import UserError
 from asr.runtime.files import replacing
 
-# The eight colours of Okabe and Ito (2008), which people with any colour vision tell apart; yellow last: weak on white.
+# Okabe and Ito (2008): eight colours distinguishable with any colour vision; yellow last, as it is weak on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = "osD^vP*X"
-# what is read of a metrics.csv
+# the columns read from metrics.csv
 COLUMNS = (
     "train/loss", "dev/loss", "dev/error_rate", "dev/word_error_rate", "dev/character_error_rate", "train/learning_rate",
     "seconds",
@@ -25,8 +25,8 @@ COLUMNS = (
 class TradeOffPoint:
     """One evaluation in a trade-off plot.
 
-    attention: the type, which the points of one line share; label: the point's own ("i_clustered-100", shown as 100).
-    seconds: forward time; error_rate and interval: 0 to 1.
+    attention: the type, shared by the points of a line. label: of this point ("i_clustered-100", shown as 100). seconds: forward
+    time. error_rate, interval: 0 to 1.
     """
 
     attention: str
@@ -38,7 +38,7 @@ class TradeOffPoint:
 
 @dataclasses.dataclass(frozen=True)
 class GrowthPanel:
-    """One panel of a growth plot. quantity: what stands at the vertical axis; lines: name → {length: value}."""
+    """One panel of a growth plot. quantity: label of the vertical axis. lines: name → {length: value}."""
 
     title: str
     quantity: str
@@ -46,19 +46,17 @@ class GrowthPanel:
 
 
 def plot_learning_curves(metrics: Path | str, png: Path | str) -> Path:
-    """Draws the loss and the error rates over the optimizer's steps from the `metrics.csv` of a run.
+    """Plots loss and error rates over optimizer steps, from the `metrics.csv` of a run.
 
-    Reads the columns step, train/loss, dev/loss, dev/error_rate (0 to 1), or in its place dev/word_error_rate and
-    dev/character_error_rate, and seconds (since the start, shown as minutes on top). All but one curve may be missing, as may
-    any field. Raises UserError when the file cannot be read or holds no curve.
+    Reads the columns step, train/loss, dev/loss, dev/error_rate (0 to 1) or instead dev/word_error_rate and
+    dev/character_error_rate, and seconds (since the start, shown as minutes on top). One curve is enough, and any field may be
+    empty. Raises UserError if the file cannot be read or has no curve.
     """
     return save(draw_learning_curves(metrics), png)
 
 
 def draw_learning_curves(metrics: Path | str, learning_rate: bool = False):
-    """The matplotlib figure of `plot_learning_curves`; with the learning rate (train/learning_rate) in a panel of its own
-    where that is asked for and the file holds one.
-    """
+    """The matplotlib figure of `plot_learning_curves`. learning_rate: adds a panel for it, if the file has it."""
     curves, seconds = _read_metrics(Path(metrics))
     whole = [("dev/error_rate", "dev", COLOURS[1])]
     named = [("dev/word_error_rate", "words", COLOURS[1]), ("dev/character_error_rate", "characters", COLOURS[3])]
@@ -87,33 +85,35 @@ def draw_learning_curves(metrics: Path | str, learning_rate: bool = False):
 
 
 def plot_heat_map(table: Mapping[str, Mapping[str, float | None]], png: Path | str) -> Path:
-    """Draws error rates (0 to 1) as percentages on coloured fields.
+    """Plots error rates (0 to 1) as percentages on coloured cells.
 
-    table: attention label → checkpoint label → error rate; a pair that cannot be is None or missing and shown as "–".
-    Rows and columns keep the order in which they come. Raises UserError for a table without any number.
+    table: attention label → checkpoint label → error rate; None or missing for an impossible pair, shown as "–". Rows and columns
+    keep their order. Raises UserError for a table without any number.
     """
     rows = list(table)
     columns = list(dict.fromkeys(column for row in table.values() for column in row))
     rates = [[_number(table[row].get(column)) for column in columns] for row in rows]
     known = [rate for row in rates for rate in row if rate is not None]
     if not known:
-        raise UserError("There is nothing to draw in the heat map: the table holds no error rate.")
+        raise UserError(
+            "There is nothing to draw in the heat map: the table has no error rate. Evaluate at least one pair."
+        )
     row_width = 0.085 * max(len(row) for row in rows)
     tilted = max(len(column) for column in columns) > 11
     figure = new_figure(1.6 + row_width + 0.95 * len(columns), 1.2 + 0.42 * len(rows) + (0.7 if tilted else 0))
     axes = figure.subplots()
     low, high = min(known), max(known)
-    # Colours follow the logarithm: a point between 7 % and 8 % matters, one between 80 % and 81 % does not.
+    # logarithmic colours: 7 % and 8 % should differ, 80 % and 81 % need not
     floor = max(low, 1e-3)
     span = math.log(max(high, floor) / floor) or 1.0
     shades = [[None if r is None else math.log(max(r, floor) / floor) / span for r in row] for row in rates]
     image = [[math.nan if shade is None else shade for shade in row] for row in shades]
     colours = _colour_map()
     axes.imshow(image, cmap=colours, vmin=0, vmax=1, aspect="auto")
-    for y, row in enumerate(rates):
-        for x, rate in enumerate(row):
+    for y, (row, row_shades) in enumerate(zip(rates, shades)):
+        for x, (rate, shade) in enumerate(zip(row, row_shades)):
             text = "–" if rate is None else f"{100 * rate:.2f}"
-            colour = "#666666" if rate is None else "white" if shades[y][x] > 0.5 else "black"
+            colour = "#666666" if shade is None else "white" if shade > 0.5 else "black"
             axes.text(x, y, text, ha="center", va="center", color=colour)
     axes.set_xticks(range(len(columns)), columns, rotation=30 if tilted else 0, ha="right" if tilted else "center")
     axes.set_yticks(range(len(rows)), rows)
@@ -128,9 +128,9 @@ def plot_heat_map(table: Mapping[str, Mapping[str, float | None]], png: Path | s
 
 
 def plot_trade_off(points: Sequence[TradeOffPoint], png: Path | str) -> Path:
-    """Draws the error rate over the time of the forward pass, one line for each type of attention.
+    """Plots the error rate over the time of the forward pass, on a logarithmic axis, with one line per type of attention.
 
-    Times are on a logarithmic axis. Raises UserError when there is no point with a time above zero and an error rate.
+    Raises UserError if no point has both an error rate and a time above zero.
     """
     lines: dict[str, list[TradeOffPoint]] = {}
     for point in points:
@@ -138,7 +138,7 @@ def plot_trade_off(points: Sequence[TradeOffPoint], png: Path | str) -> Path:
             lines.setdefault(point.attention, []).append(point)
     if not lines:
         raise UserError(
-            "There is nothing to draw in the trade-off: no evaluation has both a forward time and an error rate."
+            "There is nothing to draw in the trade-off: no evaluation has both a forward time and an error rate. Evaluate again."
         )
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
@@ -153,7 +153,7 @@ def plot_trade_off(points: Sequence[TradeOffPoint], png: Path | str) -> Path:
                 axes.vlines(
                     point.seconds, *(100 * end for end in point.interval), color=colour, alpha=0.5, linewidth=2.5
                 )
-            # The legend names the type, so that only what tells the points of a line apart stands beside them.
+            # the legend names the type, so points only show what distinguishes them within a line
             text = "" if point.label == attention else point.label.removeprefix(f"{attention}-")
             axes.annotate(text, (point.seconds, rate), (6, 5), textcoords="offset points", fontsize=8, color=colour)
     axes.set_xscale("log")
@@ -173,11 +173,11 @@ def plot_growth(
     references: Sequence[str] = (),
     columns: int = 3,
 ) -> Path:
-    """Draws quantities over the sequence length, both on logarithmic axes, in rows of panels under one legend.
+    """Plots quantities over sequence length on logarithmic axes, in rows of panels with one legend.
 
-    names: of the lines in the order of the legend; a line looks the same in every panel. references: those to compare with,
-    drawn dashed and grey. Panels of one row with the same quantity share their vertical range. Raises UserError if no
-    panel has a value above zero.
+    names: of the lines, in the order of the legend; a line looks the same in every panel. references: names of baselines, drawn
+    dashed and grey. Panels in a row with the same quantity share their vertical range. Raises UserError if no value is above
+    zero.
     """
     drawn = [
         {name: {x: y for x, y in line.items() if (_number(y) or 0) > 0} for name, line in panel.lines.items()}
@@ -222,7 +222,7 @@ def plot_growth(
 
 
 def _growth_styles(names: Sequence[str], references: Sequence[str]) -> dict[str, dict[str, object]]:
-    """What is compared in colour with full lines; what it is compared with dashed, from black to grey."""
+    """Styles by name: solid and coloured, but dashed and from black to grey for references."""
     styles: dict[str, dict[str, object]] = {}
     for name in names:
         number = sum(other in styles and (other in references) == (name in references) for other in names)
@@ -242,7 +242,7 @@ def _short_length(length: int) -> str:
 
 
 def _plain_numbers(axis, values: Sequence[float]) -> None:
-    """1, 10, 100 instead of powers of ten; 2 and 5 in between where the range is short."""
+    """Ticks 1, 10, 100 instead of powers of ten, with 2 and 5 in between for a short range."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     short = bool(values) and max(values) / min(values) < 300
@@ -252,7 +252,7 @@ def _plain_numbers(axis, values: Sequence[float]) -> None:
 
 
 def _read_metrics(path: Path) -> tuple[dict[str, tuple[list[float], list[float]]], tuple[list[float], list[float]]]:
-    """The curves by name as (steps, values), without missing and non-finite values, and (steps, seconds) likewise."""
+    """(curves by name as (steps, values), without missing and non-finite values; (steps, seconds) likewise)."""
     try:
         with open(path, encoding="utf8", newline="") as lines:
             reader = csv.DictReader(lines)
@@ -260,23 +260,24 @@ def _read_metrics(path: Path) -> tuple[dict[str, tuple[list[float], list[float]]
             header = [name for name in reader.fieldnames or [] if name]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(
-            f"The metrics {path} cannot be read: {error}. Expected the CSV file of a training run."
+            f"The metrics {path} cannot be read: {error}. Give the metrics.csv of a training run."
         ) from error
     curves: dict[str, tuple[list[float], list[float]]] = {}
     for name in COLUMNS:
         pairs = [(_number(row.get("step")), _number(row.get(name))) for row in rows]
         if "step" not in header:
             pairs = [(float(number), value) for number, (_, value) in enumerate(pairs)]
-        # A resumed run may log a step twice: the later line holds.
-        kept = dict(sorted(pair for pair in pairs if None not in pair))
+        # a resumed run may log a step twice: the later line counts
+        known = [(step, value) for step, value in pairs if step is not None and value is not None]
+        kept = dict(sorted(known, key=lambda pair: pair[0]))
         if kept:
             curves[name] = (list(kept), list(kept.values()))
     seconds = curves.pop("seconds", ([], []))
     if curves.keys() <= {"train/learning_rate"}:
         found = ", ".join(header) or "none"
         raise UserError(
-            f"The metrics {path} hold no curve: expected numbers under train/loss, dev/loss or dev/error_rate, "
-            f"found the columns {found} and {len(rows)} rows."
+            f"The metrics {path} have no curve: expected numbers under train/loss, dev/loss or dev/error_rate, but found the "
+            f"columns {found} and {len(rows)} rows. Give the metrics.csv of a training run."
         )
     return curves, seconds
 
@@ -291,14 +292,14 @@ def _number(value: object) -> float | None:
 
 
 def _draw_curve(axes, steps: list[float], values: list[float], name: str, colour: str) -> None:
-    """A short curve with its points; a long one faint, under its moving average."""
+    """Draws a short curve with its points, a long one faint below its moving average."""
     if len(steps) <= 60:
         axes.plot(steps, values, color=colour, marker="o", markersize=3.5, linewidth=1.5, label=name)
         return
     axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
     smooth = []
     for position in range(len(values)):
-        # As many values before as after, so that the average does not lag behind; near the ends a few at least.
+        # a symmetric window, so that the average does not lag; at least a few values near the ends
         reach = max(3, min(position, len(values) - 1 - position, len(values) // 40))
         window = values[max(0, position - reach) : position + reach + 1]
         smooth.append(sum(window) / len(window))
@@ -306,7 +307,7 @@ def _draw_curve(axes, steps: list[float], values: list[float], name: str, colour
 
 
 def _readable_limits(values: list[float]) -> tuple[float, float]:
-    """From zero to a little above the highest value, without the outliers of the first steps."""
+    """From zero to slightly above the highest value, ignoring outliers such as the first steps."""
     ordered = sorted(values)
     high = ordered[min(len(ordered) - 1, int(0.98 * len(ordered)))]
     low = min(0.0, ordered[0])
@@ -314,7 +315,7 @@ def _readable_limits(values: list[float]) -> tuple[float, float]:
 
 
 def _add_minutes(axes, seconds: tuple[list[float], list[float]]) -> None:
-    """A second axis on top with the minutes since the start, where the log says them."""
+    """Adds an axis on top with the minutes since the start, if the log has them."""
     import numpy
 
     steps, elapsed = (numpy.asarray(column) for column in seconds)
@@ -323,7 +324,7 @@ def _add_minutes(axes, seconds: tuple[list[float], list[float]]) -> None:
     minutes = elapsed / 60
 
     def interpolate(x, known, wanted):
-        # Straight on beyond both ends, so that the whole axis has a time.
+        # extrapolates at both ends, so that the whole axis has times
         first = (wanted[1] - wanted[0]) / (known[1] - known[0])
         last = (wanted[-1] - wanted[-2]) / (known[-1] - known[-2])
         x = numpy.asarray(x, dtype=float)
@@ -339,7 +340,7 @@ def _add_minutes(axes, seconds: tuple[list[float], list[float]]) -> None:
 
 
 def _plain_seconds(axes) -> None:
-    """Times as plain numbers, not as powers of ten, at 1, 2 and 5 in each decade."""
+    """Labels times as plain numbers, at 1, 2 and 5 in each decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -364,7 +365,7 @@ def finish(axes, x: str, y: str) -> None:
 
 
 def new_figure(width: float, height: float):
-    """An empty figure of this size in inches, drawn by Agg: needs no display and changes no global state."""
+    """An empty figure of this size in inches, drawn by Agg, which needs no display and changes no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -374,12 +375,14 @@ def new_figure(width: float, height: float):
 
 
 def save(figure, png: Path | str) -> Path:
-    """Writes the picture whole or not at all. Raises UserError if it cannot be written."""
+    """Writes the picture, completely or not at all. Raises UserError if it cannot."""
     png = Path(png)
     try:
         png.parent.mkdir(parents=True, exist_ok=True)
         with replacing(png) as temporary:
             figure.savefig(temporary, format="png", facecolor="white")
     except OSError as error:
-        raise UserError(f"The picture {png} cannot be written: {error.strerror or error}.") from error
+        raise UserError(
+            f"The picture {png} cannot be written: {error.strerror or error}. Choose another place."
+        ) from error
     return png

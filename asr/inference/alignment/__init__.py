@@ -1,7 +1,7 @@
-"""When what was said: emissions and units → spans of emission frames → seconds, words and confidences.
+"""Alignment: emissions and units → spans of emission frames → seconds, words and confidences.
 
 timing = Timing.of(model)
-spans = align(emissions[0], ids)                     # forced alignment: which frames each unit has
+spans = align(emissions[0], ids)                     # forced alignment: the frames of each unit
 words = group(spelled(units, ids), timed(spans, timing, units.symbols, seconds))
 """
 
@@ -12,9 +12,9 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """The emission frames of one unit: from `start` to before `end`.
+    """The emission frames of one unit; `end` is exclusive.
 
-    confidence: the largest posterior probability of the unit in them, 0..1 (`asr.inference.alignment.forced`).
+    confidence: the largest posterior probability of the unit in these frames, 0..1 (`asr.inference.alignment.forced`).
     """
 
     unit: int

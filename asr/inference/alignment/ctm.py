@@ -1,4 +1,4 @@
-"""CTM files of aligned words: FILE CHANNEL START DURATION WORD CONFIDENCE, the form that NIST's tools read."""
+"""CTM files of aligned words: FILE CHANNEL START DURATION WORD CONFIDENCE, as NIST's tools read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from asr.scoring.nist.ctm import TimedWord, ctm_text
 
 
 def ctm(name: str, items: Sequence[Timed], channel: str = "1") -> str:
-    """The lines of one recording. name: as `in_one_field` makes it. channel: the side of a conversation, as an STM calls it."""
+    """The lines of one recording. name: as `in_one_field` returns it. channel: its name in the STM."""
     name = in_one_field(name)
     return ctm_text(
         (
@@ -22,5 +22,5 @@ def ctm(name: str, items: Sequence[Timed], channel: str = "1") -> str:
 
 
 def in_one_field(name: str) -> str:
-    """A name without the spaces that would end its field: underscores stand for them."""
+    """A name with underscores for white space, which would end its field."""
     return re.sub(r"\s+", "_", name) or "_"

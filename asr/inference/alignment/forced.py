@@ -1,7 +1,7 @@
-"""Forced alignment: which emission frames each unit of a known sequence has.
+"""Forced alignment: the emission frames of each unit of a known sequence.
 
 By torchaudio's `forced_align` and `merge_tokens` (Pratap et al. 2023, "Scaling speech technology to 1,000+ languages"), which
-find the most probable CTC path of the sequence; both are there in torchaudio 2.11 without a warning.
+find the most probable CTC path of the sequence; torchaudio 2.11 does not deprecate them.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from asr.inference.alignment import Span
 
 
 def fewest_frames(ids: Sequence[int]) -> int:
-    """The fewest emissions that ids can be aligned to: one each, and a blank between equal neighbours."""
+    """The fewest emissions that ids can be aligned to: one each, plus a blank between equal neighbours."""
     return len(ids) + sum(left == right for left, right in zip(ids, ids[1:]))
 
 
 def align(emissions: Tensor, ids: Sequence[int], blank: int = 0) -> list[Span]:
     """The most probable frames of each unit, in order.
 
-    emissions: (time, units) log-probabilities, any floating dtype and device. ids: units without blanks, none or more.
-    The confidence of a unit is max over its frames t of p(unit | t): CTC has to emit a unit in one frame only, and in which
-    of its neighbours besides says nothing about whether it was said.
+    emissions: (time, units) log-probabilities, any floating dtype and device. ids: units without blanks, perhaps none.
+    The confidence of a unit is the maximum over its frames t of p(unit | t): CTC need only emit a unit in one frame, and emitting
+    it in neighbouring frames too says nothing about whether it was spoken.
 
-    Raises ValueError if there are fewer emissions than `fewest_frames`, for shapes that do not fit, and for ids that are blank
-    or none of the units.
+    Raises ValueError if there are fewer emissions than `fewest_frames`, for shapes that do not fit, for NaN, and for ids that
+    are blank or out of range.
     """
     if emissions.dim() != 2 or not emissions.is_floating_point():
         raise ValueError(f"emissions must be floating (time, units), not {emissions.dtype} {tuple(emissions.shape)}")
@@ -51,5 +51,5 @@ def align(emissions: Tensor, ids: Sequence[int], blank: int = 0) -> list[Span]:
 
 
 def confidence(log_probability: float) -> float:
-    """A probability in 0..1 from its logarithm, which rounding may put a little above 0."""
+    """A probability, 0..1, from its logarithm, which rounding may push slightly above 0."""
     return min(1.0, float(torch.tensor(log_probability, dtype=torch.float64).exp()))

@@ -1,4 +1,4 @@
-"""What a decoder found, with the frames of its units and words."""
+"""A decoder's hypothesis, with the frames of its units and words."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 def read_hypothesis(
     hypothesis: Hypothesis, emissions: Tensor, units: Units, first: int = 0
 ) -> tuple[list[Span], list[Spelling] | None]:
-    """(the spans of its units, its words); words are None where neither the decoder nor the units tell them.
+    """(the spans of its units, its words); words are None if neither the decoder nor the units define them.
 
-    emissions: (time, units) log-probabilities that it was decoded from; first: the frame of a recording where they begin,
-    which is added to all frames. Units get their frames by forced alignment, as references do, so that the times of all
-    decoders mean the same.
+    emissions: (time, units) log-probabilities that it was decoded from. first: the recording's frame where they begin, added to
+    all frames. Units get their frames by forced alignment, as references do, so that times are comparable between decoders.
     """
     ids = list(hypothesis.ids)
     spans = align(emissions, ids) if len(emissions) >= fewest_frames(ids) else by_decoder(hypothesis, emissions)
@@ -36,9 +35,10 @@ def read_hypothesis(
 def words_of_units(hypothesis: Hypothesis) -> list[Spelling]:
     """The decoder's words, each with the units that start in its frames."""
     words, position, frames = [], 0, hypothesis.frames
-    for number, word in enumerate(hypothesis.words):
-        following = hypothesis.words[number + 1].start if number + 1 < len(hypothesis.words) else None
-        # silences between words are units too, and belong to none
+    spoken = hypothesis.words or []
+    for number, word in enumerate(spoken):
+        following = spoken[number + 1].start if number + 1 < len(spoken) else None
+        # silences between words are units too, but belong to no word
         while position < len(frames) and frames[position] < word.start:
             position += 1
         first = position
@@ -46,14 +46,14 @@ def words_of_units(hypothesis: Hypothesis) -> list[Spelling]:
         while position < len(frames) and frames[position] < end:
             position += 1
         if frames:
-            # a word without a unit of its own shares that of its neighbour
+            # a word without a unit of its own shares its neighbour's
             begin = first if position > first else max(0, first - 1)
             words.append(Spelling(word.word, begin, max(1, position), word.confidence))
     return words
 
 
 def by_decoder(hypothesis: Hypothesis, emissions: Tensor) -> list[Span]:
-    """The frames where the decoder itself starts its units, each one frame long."""
+    """Spans at the frames where the decoder starts its units, one frame each."""
     frames: Sequence[int] = [min(frame, len(emissions) - 1) for frame in hypothesis.frames]
     return [
         Span(unit, frame, frame + 1, confidence(float(emissions[frame, unit])))

@@ -1,4 +1,4 @@
-"""TextGrid: the files in which Praat shows tiers of intervals (Praat manual, "TextGrid file formats", long form)."""
+"""TextGrid: Praat's files of annotation tiers (Praat manual, "TextGrid file formats", long form)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from asr.inference.alignment import Timed
 
-SHORTEST = 1e-4  # seconds; Praat refuses intervals without length
+SHORTEST = 1e-4  # seconds; Praat rejects empty intervals
 
 
 def textgrid(tiers: Mapping[str, Sequence[Timed]], seconds: float) -> str:
     """The content of a TextGrid file, to be written as UTF-8.
 
-    tiers: items by the tier's name, in order of their starts. seconds: the length of the recording. What lies between items
-    becomes intervals without text; items that overlap the one before begin where it ends.
+    tiers: items by the name of their tier, sorted by start. seconds: the length of the recording. Gaps between items become
+    intervals without text; an item that overlaps the previous one begins where that ends.
     """
     seconds = max(seconds, SHORTEST, *(item.end for items in tiers.values() for item in items), SHORTEST)
     lines = [
@@ -41,11 +41,11 @@ def textgrid(tiers: Mapping[str, Sequence[Timed]], seconds: float) -> str:
 
 
 def fill(items: Sequence[Timed], seconds: float) -> list[tuple[float, float, str]]:
-    """(start, end, text) of intervals that touch each other from 0 to the end of the recording."""
+    """(start, end, text) of contiguous intervals from 0 to the end of the recording."""
     intervals, at = [], 0.0
     for number, item in enumerate(items):
         start = max(item.start, at)
-        # room for all that follow, should they be squeezed against the end
+        # leaves room for all later items, should they be squeezed against the end
         latest = seconds - (len(items) - 1 - number) * SHORTEST
         start = min(start, latest - SHORTEST)
         end = min(max(item.end, start + SHORTEST), latest)

@@ -1,4 +1,4 @@
-"""Which units make which word."""
+"""Words and the units that spell them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Spelling:
-    """A word, and the positions of its units: from `first` to before `end`.
+    """A word and the positions of its units; `end` is exclusive.
 
-    confidence: its posterior probability by the decoder that found it, 0..1; None where no decoder tells.
+    confidence: its posterior probability by the decoder that found it, 0..1; None if there is none.
     """
 
     word: str
@@ -30,9 +30,9 @@ class Spelling:
 
 
 def spelled(units: Units, ids: Sequence[int]) -> list[Spelling] | None:
-    """The words that ids of characters or pieces spell; None for units that do not tell where words end, such as phonemes.
+    """The words that ids of characters or pieces spell; None for units that do not mark word ends, such as phonemes.
 
-    Joined by spaces they are what `Units.decode` gives.
+    Joined by spaces, they equal `Units.decode`.
     """
     if units.metric != "wer":
         return None
@@ -52,10 +52,10 @@ def spelled(units: Units, ids: Sequence[int]) -> list[Spelling] | None:
 def reference(
     units: Units, supervision: SupervisionSegment, gold: bool = True
 ) -> tuple[list[int], list[Spelling] | None]:
-    """(ids of what was said, its words). Raises UnknownUnit for what the units cannot write.
+    """(ids of what was said, its words). Raises UnknownUnit for text that the units cannot write.
 
-    Phonemes come from the pronunciations of the words; or where the corpus has gold phonemes, the units go by them and `gold` is
-    true, from these, and words hold the phonemes that start in their gold times. The words are None where neither tells them.
+    Phonemes come from the words' pronunciations. If the corpus has gold phonemes, the units use them and `gold` is true, they
+    come from these, and words consist of the phonemes that start within their gold times. Words are None if neither applies.
     """
     alignment = supervision.alignment or {}
     if units.metric == "wer":
@@ -75,7 +75,7 @@ def reference(
 
 
 def gold_words(alignment: dict, phonemes: int) -> list[Spelling] | None:
-    """Words by the gold tiers; None unless every one of so many phonemes starts within a word."""
+    """Words by the gold tiers; None unless there are this many phonemes and each starts within a word."""
     from asr.text.units.phonemes import SILENCES
 
     items = [item for item in alignment["phoneme"] if item.symbol.upper() not in SILENCES]
@@ -84,7 +84,7 @@ def gold_words(alignment: dict, phonemes: int) -> list[Spelling] | None:
     words, position = [], 0
     for word in alignment["word"]:
         first = position
-        # times in manifests are rounded
+        # manifests round their times
         while position < phonemes and items[position].start < word.start + word.duration - 1e-3:
             position += 1
         if position > first:
@@ -95,9 +95,9 @@ def gold_words(alignment: dict, phonemes: int) -> list[Spelling] | None:
 def group(words: Sequence[Spelling], timed_units: Sequence[Timed]) -> list[Timed]:
     """Words from their units: from the start of the first to the end of the last.
 
-    The confidence of a word is its posterior probability by the decoder, which weighs lexicon, language model and the words that
-    compete with it. Where no decoder tells, as for references and what is decoded greedily, it is an acoustic one: the geometric
-    mean of its units', so that long words are not punished for their length.
+    The confidence of a word is its posterior probability by the decoder, which weighs lexicon, language model and competing
+    words. Without one, as for references and greedy decoding, it is acoustic: the geometric mean of its units' confidences, so
+    that long words are not penalized.
     """
     return [
         Timed(

@@ -1,10 +1,10 @@
-"""How emissions become units and words: one file per decoder.
+"""Decoders, from emissions to units and words: one file each.
 
     decoder = decoders.create({"name": "lexicon", "lm": "lm.arpa"}).bind(units)
     best = decoder(emissions, lengths)[0][0]
     best.transcript, best.words[0].start
 
-A decoder is made of plain settings; `bind` gives it the model's units before it decodes for the first time.
+A decoder is created from plain settings; `bind` gives it the model's units before its first use.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ decoders = Registry("asr.inference.decoders", "decoder")
 class Word:
     """A word of a hypothesis.
 
-    start, end: emission frames, from the first of its first unit up to, not including, the one after its last unit.
-    confidence: its posterior probability, 0..1 (`asr.inference.decoders.confidence`); None unless the decoder was asked for it.
+    start, end: emission frames, from the first of its first unit to the last of its last unit; `end` is exclusive.
+    confidence: its posterior probability, 0..1 (`asr.inference.decoders.confidence`); None unless requested.
     """
 
     word: str
@@ -44,11 +44,11 @@ class Hypothesis:
     """One reading of an utterance.
 
     ids: units without blanks, in order.
-    score: log-probability (natural logarithm) by the decoder's own measure; higher is better.
-    frames: for each unit the emission frame where it starts, so that `len(frames) == len(ids)`.
-    words: in order, with their times; None where the decoder knows units only.
-    acoustic_score, language_model_score: what of the score comes from the emissions, and the logarithm of what the language model
-        says about the words, before any weight; both natural logarithms, None where the decoder does not tell them apart.
+    score: log-probability (natural logarithm) as the decoder defines it; higher is better.
+    frames: for each unit the emission frame where it starts; `len(frames) == len(ids)`.
+    words: in order, with their times; None if the decoder only knows units.
+    acoustic_score, language_model_score: the share of the score from the emissions, and the language model's log-probability
+        of the words before any weight; both natural logarithms, None if the decoder does not separate them.
     """
 
     ids: list[int]
@@ -60,14 +60,14 @@ class Hypothesis:
 
     @property
     def transcript(self) -> list[str] | None:
-        """The words alone; None where the decoder knows units only."""
+        """The words without times; None if the decoder only knows units."""
         return None if self.words is None else [word.word for word in self.words]
 
 
 class Decoder(abc.ABC):
     """Base class of all decoders.
 
-    name: as in the registry. gives_words: whether its hypotheses have words. needs_blank: whether it reads emissions as CTC does.
+    name: its name in the registry. gives_words: whether its hypotheses have words. needs_blank: whether it reads emissions as CTC does.
     topology: of the model that it decodes for; None for CTC's.
     """
 
@@ -77,10 +77,10 @@ class Decoder(abc.ABC):
     topology: Topology | None = None
 
     def bind(self, units: Units) -> Decoder:
-        """Makes the decoder ready for a model's units, and returns it. To be called once before decoding.
+        """Prepares the decoder for a model's units and returns it. Call it once, before decoding.
 
-        Reads language model and lexicon, where the decoder has them; `facts` says afterwards what became of them. Raises
-        UserError for files that cannot be read and for units that do not go together with the decoder's settings.
+        Reads the language model and the lexicon, if any; afterwards `facts` describes them. Raises UserError for files that
+        cannot be read and for units that do not fit the decoder's settings.
         """
         return self
 
@@ -96,28 +96,28 @@ class Decoder(abc.ABC):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a report says about the decoder after `bind`, as plain data."""
+        """What a report says about the decoder, as plain data; filled by `bind`."""
         return {}
 
     def with_weights(self, lm_weight: float, word_score: float) -> Decoder:
-        """The same decoder, bound to the same units and files, with other weights; nothing is read again.
+        """The same decoder, bound to the same units and files, with other weights; reads no file again.
 
-        Raises UserError where the decoder has no such weights.
+        Raises UserError if the decoder has no such weights.
         """
-        raise UserError(f"The decoder {self.name} has no language model that could be weighted.")
+        raise UserError(f"decoder={self.name} has no language model to weight: use decoder=beam, lexicon or wfst.")
 
     def with_confidences(self) -> Decoder:
-        """The same decoder, bound to the same units and files, that also says how sure it is of each word of its best hypothesis
-        (`Word.confidence`), which takes more time. One that gives no words stays as it is.
+        """The same decoder, bound to the same units and files, that also gives the words of its best hypothesis a confidence
+        (`Word.confidence`), which takes more time. A decoder without words is returned unchanged.
         """
         return self
 
     @abc.abstractmethod
     def __call__(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
-        """The hypotheses of each utterance, the best first; there is always at least one, which may have no units.
+        """The hypotheses of each utterance, best first; always at least one, perhaps without units.
 
-        emissions: (batch, time, units) log-probabilities, any floating dtype; what lies behind an utterance's length is
-            never read. lengths: (batch,) int64 valid frames. Raises ValueError for shapes that do not fit.
+        emissions: (batch, time, units) log-probabilities, any floating dtype; padding is never read. lengths: (batch,) int64
+            valid frames. Raises ValueError for shapes that do not fit.
         """
 
 

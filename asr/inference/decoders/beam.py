@@ -1,9 +1,7 @@
-"""Prefix beam search over units, with an n-gram language model over units if there is one; flashlight's, or torchaudio's on
-a GPU.
+"""Prefix beam search over units, optionally with an n-gram language model over units; by flashlight, or torchaudio on a GPU.
 
 CTC prefix search: A. Hannun et al., "First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional
-Recurrent DNNs" (2014). flashlight-text is what `torchaudio.models.decoder.ctc_decoder` wraps; the wrapper does not tell the
-scores apart.
+Recurrent DNNs" (2014). `torchaudio.models.decoder.ctc_decoder` wraps flashlight-text too, but does not separate the scores.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from asr.text.units import Units
 class Beam(Decoder):
     """The most probable units, summed over all their alignments.
 
-    score: ln P(units | emissions) by the alignments that the beam kept, plus lm_weight · ln P(units) of the language model.
+    score: ln P(units | emissions) over the alignments that the beam kept, plus lm_weight · ln P(units) of the language model.
     """
 
     name = "beam"
@@ -53,11 +51,11 @@ class Beam(Decoder):
         gpu: bool = True,
     ):
         """lm: an ARPA file or KenLM binary whose words are the units' symbols. lm_weight: its weight, for natural logarithms.
-        beam_size: hypotheses kept at each frame. beam_threshold: how far below the best a kept one may score, natural logarithm.
-        beam_size_token: how many of a frame's best units are tried; None for all. nbest: how many hypotheses are returned.
-        sum_alignments: score by the sum over the alignments of the units, not by the best one. gpu: search emissions that are on
-        a GPU there (without language model), by torchaudio's `cuda_ctc_decoder`, which keeps no more hypotheses than there are
-        units and returns no more either.
+        beam_size: hypotheses kept per frame. beam_threshold: how far below the best they may score, natural logarithm.
+        beam_size_token: units tried per frame, best first; None for all. nbest: hypotheses returned. sum_alignments: score by
+        the sum over the alignments of the units instead of the best one. gpu: search emissions that are on a GPU there (without
+        a language model), by torchaudio's `cuda_ctc_decoder`, which keeps and returns at most as many hypotheses as there are
+        units.
         """
         check_numbers(
             {"lm_weight": lm_weight, "beam_size": beam_size, "beam_threshold": beam_threshold, "nbest": nbest}
@@ -82,19 +80,21 @@ class Beam(Decoder):
             missing = [] if listed is None else sorted(set(units.symbols[1:]) - set(listed))
             if listed is not None and len(missing) == len(units.symbols) - 1:
                 raise UserError(
-                    f"The language model {self.lm} knows none of the units of this model, such as {units.symbols[1]!r}: "
-                    "decoder=beam takes one over units (scripts/make_lm.py text=FILE of units); one over words is for "
-                    "decoder=lexicon."
+                    f"decoder.lm={self.lm} contains none of the units of this model, such as {units.symbols[1]!r}: "
+                    "decoder=beam takes a language model over units (scripts/make_lm.py text=FILE of units); for one over "
+                    "words use decoder=lexicon."
                 )
-            # the blank is no word of any model, and is never asked for
+            # no model has the blank, and its score is never needed
             self._model, self._dictionary = load_kenlm(self.lm, units.symbols, self.name)
         self.units = units
         return self._with_search()
 
     def with_weights(self, lm_weight: float, word_score: float = 0.0) -> Beam:
-        """See `Decoder.with_weights`; units have no score of their own, so that word_score must be 0."""
+        """See `Decoder.with_weights`; word_score must be 0, as there are no words."""
         if word_score:
-            raise UserError("The decoder beam finds units, and has no score for words: word_score must be 0.")
+            raise UserError(
+                f"word_score={word_score} does not fit decoder=beam, which finds units and not words: leave it at 0."
+            )
         bound(self.units, self.name)
         check_numbers({"lm_weight": lm_weight})
         other = copy.copy(self)
@@ -106,9 +106,9 @@ class Beam(Decoder):
 
         options = flashlight.LexiconFreeDecoderOptions(
             beam_size=self.beam_size,
-            beam_size_token=self.beam_size_token or len(self.units.symbols),
+            beam_size_token=self.beam_size_token or len(bound(self.units, self.name).symbols),
             beam_threshold=self.beam_threshold,
-            # KenLM counts in log10
+            # KenLM's logarithms are to base 10
             lm_weight=self.lm_weight * LN10,
             sil_score=0.0,
             log_add=self.sum_alignments,
@@ -146,7 +146,7 @@ class Beam(Decoder):
         return hypotheses
 
     def _has_gpu_search(self) -> bool:
-        """Whether torchaudio was built with a search for GPUs; where not, that is said once and the CPU searches."""
+        """Whether torchaudio was built with its GPU search; if not, warns once, and the CPU searches."""
         if self._on_gpu is None:
             try:
                 from torchaudio.models.decoder import cuda_ctc_decoder
@@ -154,16 +154,17 @@ class Beam(Decoder):
                 warnings.warn(f"torchaudio cannot search on this GPU, so the CPU does: {error}", stacklevel=3)
                 self.gpu = False
                 return False
+            symbols = bound(self.units, self.name).symbols
             self._on_gpu = cuda_ctc_decoder(
-                list(self.units.symbols),
-                nbest=min(self.nbest, self.beam_size, len(self.units.symbols)),
+                list(symbols),
+                nbest=min(self.nbest, self.beam_size, len(symbols)),
                 beam_size=self.beam_size,
                 blank_skip_threshold=1.0,
             )
         return True
 
     def _decode_on_gpu(self, emissions: Tensor, lengths: Tensor, empty: Hypothesis) -> list[list[Hypothesis]]:
-        """By `torchaudio.models.decoder.cuda_ctc_decoder`; the times come from an alignment of what it found."""
+        """By `torchaudio.models.decoder.cuda_ctc_decoder`; the times come from aligning what it found."""
         hypotheses = [[empty] for _ in lengths]
         rows = [row for row, length in enumerate(lengths.tolist()) if length]
         if not rows:
@@ -180,7 +181,7 @@ class Beam(Decoder):
 
 
 def aligned(ids: list[int], score: float, emissions: Tensor) -> Hypothesis:
-    """A hypothesis of units whose times are not known: those of their best path. emissions: (time, units)."""
+    """A hypothesis of these units, with the times of their best path. emissions: (time, units)."""
     from torchaudio.functional import forced_align
 
     if not ids:

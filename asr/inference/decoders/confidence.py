@@ -1,9 +1,9 @@
-"""How sure a decoder is of its words: the posterior probability of each, by all sentences that it took into account.
+"""Confidences: the posterior probability of each word, over all sentences that the decoder considered.
 
 P(sentence) ∝ exp(scale · score), and the confidence of a word is the sum over the sentences that have it in the same place, by
-the alignment of both with the fewest edits. F. Wessel, R. Schlüter, K. Macherey, H. Ney, "Confidence measures for large
-vocabulary continuous speech recognition" (2001), who also scale the scores, since frames are counted as if they were
-independent; places by edits, as H. Xu, D. Povey, L. Mangu, J. Zhu, "Minimum Bayes risk decoding" (2011).
+the alignment of the two with the fewest edits. F. Wessel, R. Schlüter, K. Macherey, H. Ney, "Confidence measures for large
+vocabulary continuous speech recognition" (2001), who also scale the scores, because frames are treated as independent; places
+by edits as in H. Xu, D. Povey, L. Mangu, J. Zhu, "Minimum Bayes risk decoding" (2011).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from asr.scoring.alignment import equal_runs
 
 
 class Arc(NamedTuple):
-    """A word on the way from one state of a lattice to another; score: natural logarithm. word: None for none."""
+    """A word between two states of a lattice. word: None for none. score: natural logarithm."""
 
     source: int
     target: int
@@ -31,17 +31,16 @@ class Arc(NamedTuple):
 
 
 def with_posteriors(hypothesis: Hypothesis, confidences: Sequence[float]) -> Hypothesis:
-    """The hypothesis, its words with these confidences."""
-    words = [
-        dataclasses.replace(word, confidence=each) for word, each in zip(hypothesis.words, confidences, strict=True)
-    ]
+    """The hypothesis with these confidences of its words."""
+    words = hypothesis.words or []
+    words = [dataclasses.replace(word, confidence=each) for word, each in zip(words, confidences, strict=True)]
     return dataclasses.replace(hypothesis, words=words)
 
 
 def nbest_confidences(sentences: Sequence[Sequence[str]], scores: Sequence[float], scale: float) -> list[float]:
     """The posterior probability, 0..1, of each word of the first sentence. scores: natural logarithms; sentences differ.
 
-    What is in no sentence of the list counts as impossible: of a long recording it holds few of the sentences that there are.
+    Sentences that are not in the list count as impossible, though for a long recording it holds only a few of them all.
     """
     weights = numpy.exp(scale * (numpy.asarray(scores, numpy.float64) - max(scores)))
     found = numpy.zeros(len(sentences[0]))
@@ -55,11 +54,11 @@ def nbest_confidences(sentences: Sequence[Sequence[str]], scores: Sequence[float
 def lattice_confidences(
     words: Sequence[Hashable], score: float, arcs: Sequence[Arc], finals: Mapping[int, float], start: int, scale: float
 ) -> list[float]:
-    """The posterior probability, 0..1, of each word of a sentence, by a lattice in which every sentence has one path.
+    """The posterior probability, 0..1, of each word of a sentence, over a lattice in which every sentence has one path.
 
-    score: of the sentence, which need not be in the lattice and then counts beside it. arcs: in any order, without cycles.
-    finals: the score of ending in a state. start: where all sentences begin. A word of the lattice stands where it does in that
-    sentence through it that has the fewest edits: where words repeat, it may stand elsewhere in another sentence through it.
+    score: of the sentence; if it is not in the lattice, it is counted in addition. arcs: in any order, without cycles. finals:
+    the score of ending in a state. start: the state where all sentences begin. The place of a word in the lattice is taken from
+    the sentence through it with the fewest edits; where words repeat, another sentence through it may place it elsewhere.
     """
     order = topological(arcs, start)
     leaving, entering = defaultdict(list), defaultdict(list)
@@ -93,7 +92,7 @@ def lattice_confidences(
 
 
 def topological(arcs: Sequence[Arc], start: int) -> list[int]:
-    """The states that arcs lead to, and `start`, each behind all from which arcs lead to it."""
+    """`start` and all states that arcs lead to, each after all its predecessors."""
     waiting, leaving = defaultdict(int), defaultdict(list)
     for arc in arcs:
         waiting[arc.target] += 1
@@ -108,7 +107,7 @@ def topological(arcs: Sequence[Arc], start: int) -> list[int]:
 
 
 def log_sum(values: Sequence[float]) -> float:
-    """The logarithm of the sum of the exponentials; -inf for none."""
+    """The logarithm of the sum of exponentials; -inf for no values."""
     most = max(values, default=-math.inf)
     return most if most == -math.inf else most + math.log(sum(math.exp(value - most) for value in values))
 
@@ -126,7 +125,7 @@ def within(
 def edits_before(
     words: Sequence[Hashable], order: list[int], entering: Mapping[int, list[Arc]], differs: Mapping[Hashable, ndarray]
 ) -> dict[int, ndarray]:
-    """Of each state, float64 (words + 1,): the fewest edits between a way to it and the sentence's first 0, 1, … words."""
+    """For each state, float64 (words + 1,): the fewest edits between a path to it and the sentence's first 0, 1, … words."""
     counts = numpy.arange(len(words) + 1.0)
     found = {order[0]: counts}
     for state in order[1:]:
@@ -146,8 +145,8 @@ def edits_behind(
     finals: Mapping[int, float],
     differs: Mapping[Hashable, ndarray],
 ) -> dict[int, ndarray]:
-    """Of each state, float64 (words + 1,): the fewest edits between a way from it to an end and the words behind the first 0,
-    1, …"""
+    """For each state, float64 (words + 1,): the fewest edits between a path from it to an end and the words after the first
+    0, 1, …"""
     counts = numpy.arange(len(words) + 1.0)
     found: dict[int, ndarray] = {}
     for state in reversed(order):

@@ -1,7 +1,7 @@
-"""The search graph H∘L∘G of the decoder `wfst`: CTC's paths, the lexicon and the language model in one transducer.
+"""The search graph H∘L∘G of the decoder `wfst`: CTC topology, lexicon and language model in one transducer.
 
 M. Mohri, F. Pereira, M. Riley, "Speech recognition with weighted finite-state transducers" (2008); disambiguation symbols as in
-Kaldi's `add_lex_disambig.pl`. Labels: a unit is its index + 1, words count from 1 in their order, 0 is epsilon.
+Kaldi's `add_lex_disambig.pl`. Labels: units are their index + 1, words are numbered from 1 in order, 0 is epsilon.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from asr.inference.decoders.spellings import Spellings
 from asr.runtime.user_cache import keep
 from asr.text.ngrams import NgramModel, read_arpa
 
-# Changes when graphs that are kept in files must be made anew.
+# increased when cached graphs must be rebuilt
 VERSION = 2
-# Costs that differ by less are taken for one when states are merged.
+# costs that differ by less count as equal when states are merged
 QUANTUM = 1e-4
-# log10 of what a model holds for impossible
+# log10 of the impossible in a model
 NEVER = -90.0
 log = logging.getLogger(__name__)
 
@@ -38,19 +38,19 @@ def search_graph(
 ) -> Any:
     """The graph of these words, as kaldifst's StdVectorFst; costs are natural logarithms, the language model's unweighted.
 
-    symbols: the units. model: an ARPA file. cache: a folder where graphs are kept, each in a file named by all that it is
-    made of; where there is none or it cannot be written, the graph is in memory alone, which a warning says. Raises UserError
-    for a language model that cannot be read.
+    symbols: the units. model: an ARPA file. cache: a folder for graphs, each in a file named after a digest of all its parts;
+    None keeps the graph in memory only, and so does a folder that cannot be written, with a warning. Raises UserError for a
+    language model that cannot be read.
     """
     kept = None if cache is None else cache / f"{fingerprint(spellings, symbols, model)}.fst"
-    # os.path knows no folder that must not be looked into
+    # os.path answers False for a folder without permission, where Path.is_file raises
     if kept is not None and os.path.isfile(kept):
         graph = kaldifst.StdVectorFst.read(str(kept))
         if graph is not None and graph.num_states:
             return graph
     if model is not None and is_binary(model):
         raise UserError(
-            f"{model} is a KenLM binary, and decoder=wfst needs the n-grams themselves: give it the ARPA file, or take "
+            f"{model} is a KenLM binary, and decoder=wfst needs the n-grams themselves: give the ARPA file, or use "
             "decoder=lexicon."
         )
     ngrams = None if model is None else read_arpa(model)
@@ -60,13 +60,13 @@ def search_graph(
         kept,
         lambda path: write(graph, path),
         "The search graph",
-        "It is built again next time; decoder.cache=FOLDER names another place.",
+        "It is built again next time; decoder.cache=FOLDER chooses another folder.",
     )
     return graph
 
 
 def fingerprint(spellings: Spellings, symbols: list[str], model: Path | None) -> str:
-    """16 digits that change with anything that the graph is made of."""
+    """16 hex digits of a digest of everything that goes into the graph."""
     digest = hashlib.sha256()
     words = [
         [word, [[list(units), round(log_probability, 6)] for units, log_probability in each.items()]]
@@ -82,13 +82,13 @@ def fingerprint(spellings: Spellings, symbols: list[str], model: Path | None) ->
 
 def write(graph: Any, path: Path) -> None:
     """Raises OSError if the graph cannot be written."""
-    path.touch()  # says why not, which kaldifst does not
+    path.touch()  # its error has a reason, kaldifst's has none
     if not graph.write(str(path)):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def compose(spellings: Spellings, symbols: int, ngrams: NgramModel | None, kaldifst: Any) -> Any:
-    """H∘min(det(L∘G)), with the disambiguation symbols taken out."""
+    """H∘min(det(L∘G)), with the disambiguation symbols removed. Raises UserError if it accepts no sentence."""
     lines, marks = lexicon_lines(spellings, symbols)
     lexicon = kaldifst.compile("\n".join(lines), acceptor=False, keep_state_numbering=True)
     kaldifst.arcsort(lexicon, "olabel")
@@ -98,7 +98,8 @@ def compose(spellings: Spellings, symbols: int, ngrams: NgramModel | None, kaldi
     kaldifst.connect(graph)
     if graph.num_states == 0:
         raise UserError(
-            "No sentence of the language model can be spelt in the units of this model: the search graph is empty."
+            "No sentence of the language model can be spelt in the units of this model: give decoder.lm=FILE in its language "
+            "and alphabet."
         )
     kaldifst.determinize_star(graph)
     kaldifst.minimize_encoded(graph, QUANTUM)
@@ -107,15 +108,15 @@ def compose(spellings: Spellings, symbols: int, ngrams: NgramModel | None, kaldi
     kaldifst.arcsort(graph, "ilabel")
     graph = kaldifst.compose(topology, graph)
     kaldifst.connect(graph)
-    # what is composed with it later matches its words
+    # sorted for later compositions on words
     kaldifst.arcsort(graph, "olabel")
     return graph
 
 
 def ctc_lines(symbols: int, marks: int) -> Iterator[str]:
-    """H: from frames to units. A unit is written when it begins; between two that are equal there is a blank.
+    """H: from frames to units. A unit is emitted where it begins; between two equal units there is a blank.
 
-    marks: how many disambiguation symbols there are. H reads nothing where the lexicon has one, so that they vanish here.
+    marks: the number of disambiguation symbols. H consumes no frame for them, which removes them from the graph.
     State 0 follows a blank, state n the unit n.
     """
     for state in range(symbols):
@@ -128,10 +129,10 @@ def ctc_lines(symbols: int, marks: int) -> Iterator[str]:
 
 
 def lexicon_lines(spellings: Spellings, symbols: int) -> tuple[list[str], int]:
-    """(L: from units to words, how many disambiguation symbols it uses).
+    """(L: from units to words, the number of disambiguation symbols it uses).
 
-    Mark 0 stands where the language model backs off (its word label is the number of words + 1), mark 1 behind a separator, the
-    others behind spellings that several words share or that others begin with.
+    Mark 0 is where the language model backs off (its word label is the number of words + 1), mark 1 follows a separator, the
+    others follow spellings that several words share or that are prefixes of others.
     State 0 begins words, 1 is the start, 2 follows a word, 3 follows a separator.
     """
     back_off, separated = symbols + 1, symbols + 2
@@ -170,10 +171,10 @@ def lexicon_lines(spellings: Spellings, symbols: int) -> tuple[list[str], int]:
 
 
 def grammar_lines(spellings: Spellings, ngrams: NgramModel | None, symbols: int) -> Iterator[str]:
-    """G: the language model over the words that have a spelling; with none, any words at no cost.
+    """G: the language model over the words that have a spelling; without one, any words at no cost.
 
-    The costs of the paths are those of the model, except that a path may back off where it need not: that counts where a listed
-    n-gram is less probable than backing off.
+    The costs of paths are the model's, except that a path may also back off from a listed n-gram, which matters where the n-gram
+    is less probable than backing off.
     """
     labels = {word: number for number, word in enumerate(spellings.words, start=1)}
     if ngrams is None:
@@ -212,9 +213,9 @@ def grammar_lines(spellings: Spellings, ngrams: NgramModel | None, symbols: int)
 
 
 def _states(ngrams: NgramModel) -> tuple[list[numpy.ndarray], int]:
-    """(by order below the highest, from 0 on, the state that follows each n-gram; the state in which a sentence begins).
+    """(for each order below the highest, from 0, the state after each n-gram; the state in which a sentence begins).
 
-    The state of an n-gram that is no context is that of its longest ending that is one; 0 follows nothing at all.
+    An n-gram that is not a context gets the state of its longest suffix that is one; state 0 has the empty history.
     """
     states, count = [numpy.zeros(1, numpy.int64)], 1
     for order, table in enumerate(ngrams.tables[:-1], start=1):

@@ -9,10 +9,10 @@ from asr.inference.decoders import Decoder, Hypothesis, check_emissions
 
 
 class Greedy(Decoder):
-    """The most probable unit of every frame; repeats are merged, then blanks removed.
+    """The most probable unit of each frame; repeats are merged, then blanks removed.
 
-    The score is the log-probability of that one path: the sum over the frames of the largest log-probability. Among
-    equally probable units of a frame the one with the lowest index wins.
+    The score is the log-probability of that path: the sum over frames of the largest log-probability. Ties go to the unit
+    with the lowest index.
     """
 
     name = "greedy"

@@ -1,4 +1,4 @@
-"""The n-gram language models that decoders search with: ARPA files and KenLM binaries, in flashlight's KenLM."""
+"""Language models for flashlight's decoders: ARPA files and KenLM binaries, in flashlight's KenLM."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from asr.runtime.text_files import byte_lines, composed, composed_words, open_un
 from asr.text.ngrams.kenlm_model import BINARY_MAGIC
 
 SPECIAL = {"<s>", "</s>", "<unk>"}
-# Of a binary (lm/binary_format.cc, version 5): whether the words are in it, and how many there are, perhaps without `<unk>`.
+# of a binary (lm/binary_format.cc, version 5): whether it has the words, and their number, perhaps without `<unk>`
 HEADER = struct.Struct("<100x?7xQ")
 SECTION = re.compile(rb"\\(\d+)-grams:")
 # flashlight's KenLM is built for models up to this order
@@ -27,19 +27,19 @@ log = logging.getLogger(__name__)
 
 
 def model_words(path: Path | str) -> list[str] | None:
-    """The words of a language model, without `<s>`, `</s>` and `<unk>`: the unigrams of an ARPA file in NFC, or what a KenLM
-    binary lists, as it lists them.
+    """The words of a language model without `<s>`, `</s>` and `<unk>`: the unigrams of an ARPA file in NFC, or those that a
+    KenLM binary lists, as they are.
 
-    None for a binary that was made without its words. Raises UserError if the file cannot be read or is neither.
+    None for a binary built without its words. Raises UserError if the file cannot be read or is neither.
     """
     path = Path(path).expanduser()
-    open_unpacked(path).close()  # says what cannot be read
+    open_unpacked(path).close()  # raises UserError for a file that cannot be read
     words = _words_of_binary(path) if is_binary(path) else composed_words(list(_unigrams(path)))
     return None if words is None else [word for word in words if word.lower() not in SPECIAL]
 
 
 def _unigrams(path: Path) -> Iterator[str]:
-    """The unigrams of an ARPA file as they are written."""
+    """The unigrams of an ARPA file, as written."""
     begun = inside = False
     with open_unpacked(path) as file:
         for line in byte_lines(file, path):
@@ -54,7 +54,7 @@ def _unigrams(path: Path) -> Iterator[str]:
                 yield _word(fields[1], path)
     if not inside:
         raise UserError(
-            f"{path} is no language model: expected an ARPA file, with a line \\1-grams:, or a KenLM binary."
+            f"{path} is not a language model: give an ARPA file, which has a line \\1-grams:, or a KenLM binary."
         )
 
 
@@ -65,7 +65,7 @@ def is_binary(path: Path) -> bool:
 
 
 def _words_of_binary(path: Path) -> list[str] | None:
-    """KenLM writes the words behind everything else, each with a zero byte, `<unk>` first (lm/vocab.cc)."""
+    """KenLM writes the words last, each ended by a zero byte, `<unk>` first (lm/vocab.cc)."""
     content = path.read_bytes()
     cut_short = UserError(f"The KenLM binary {path} is cut short: copy it again.")
     if len(content) < HEADER.size:
@@ -90,11 +90,11 @@ def _word(word: bytes, path: Path) -> str:
 
 
 def load_kenlm(path: Path | str, words: Sequence[str], decoder: str) -> tuple[Any, Any]:
-    """(flashlight's language model of the file, its dictionary of these words, which get the numbers 0, 1, ...).
+    """(flashlight's language model of the file, its dictionary of these words, numbered 0, 1, …).
 
-    An ARPA file that KenLM does not take as it is written (spaces, a banner, other compression, one order only), or whose
-    words are not composed, is read by `asr.text.ngrams.read_arpa` and handed to it in its own spelling.
-    Raises UserError if the file is cut short or otherwise damaged, or of a higher order than flashlight's KenLM can hold.
+    An ARPA file that KenLM does not accept as written (spaces, a banner, other compression, a single order), or whose words are
+    not in NFC, is read by `asr.text.ngrams.read_arpa` and rewritten for it.
+    Raises UserError if the file is truncated or otherwise damaged, or of a higher order than flashlight's KenLM supports.
     """
     kenlm = require("flashlight.lib.text.decoder.kenlm", "flashlight-text", decoder)
     path = Path(path).expanduser()
@@ -112,7 +112,7 @@ def load_kenlm(path: Path | str, words: Sequence[str], decoder: str) -> tuple[An
 
 
 def _rewritten(path: Path, dictionary: Any, kenlm: Any) -> Any:
-    """flashlight's language model of an ARPA file that KenLM cannot read: ours, written as KenLM expects it."""
+    """Loads an ARPA file that KenLM cannot read, by rewriting it as KenLM expects it."""
     from asr.text.ngrams.arpa import read_arpa
     from asr.text.ngrams.arpa_writing import write_arpa
 
@@ -120,10 +120,10 @@ def _rewritten(path: Path, dictionary: Any, kenlm: Any) -> Any:
     model = read_arpa(path)
     if model.order > HIGHEST_ORDER:
         raise UserError(
-            f"{path} is a model of order {model.order}, and the KenLM in flashlight-text holds {HIGHEST_ORDER} at most: take "
-            f"decoder=wfst, or a model of a lower order."
+            f"{path} is a model of order {model.order}, and the KenLM in flashlight-text supports at most {HIGHEST_ORDER}: use "
+            f"decoder=wfst, or a model of lower order."
         )
-    log.info("%s is not written as KenLM expects it; it was read and is handed on rewritten.", path)
+    log.info("%s is not formatted as KenLM expects; it was rewritten for it.", path)
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder, "lm.arpa")
         write_arpa(model, written)
@@ -138,14 +138,14 @@ def _rewritten(path: Path, dictionary: Any, kenlm: Any) -> Any:
 
 
 def _with_empty_bigrams(path: Path) -> None:
-    """Makes of a file of unigrams one that says the same with two orders, the least that KenLM takes."""
+    """Adds empty bigrams to a file of unigrams: KenLM needs at least two orders."""
     text = path.read_text(encoding="utf8")
     text = re.sub(r"^ngram 1=\d+\n", lambda match: match[0] + "ngram 2=0\n", text, count=1, flags=re.MULTILINE)
     path.write_text(text.removesuffix("\\end\\\n") + "\\2-grams:\n\n\\end\\\n", encoding="utf8")
 
 
 def dictionary_of(words: Sequence[str], decoder: str) -> Any:
-    """flashlight's dictionary, in which the words have the numbers 0, 1, ..."""
+    """flashlight's dictionary of these words, numbered 0, 1, …"""
     dictionary = require("flashlight.lib.text.dictionary", "flashlight-text", decoder).Dictionary()
     for word in words:
         dictionary.add_entry(word)
@@ -154,7 +154,7 @@ def dictionary_of(words: Sequence[str], decoder: str) -> Any:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """KenLM draws its progress on standard error, past Python."""
+    """Silences KenLM's progress bar, which it writes to standard error past Python."""
     with tempfile.TemporaryFile() as nowhere:
         before = os.dup(2)
         os.dup2(nowhere.fileno(), 2)

@@ -1,7 +1,7 @@
-"""Beam search over the words of a lexicon, with an n-gram language model; flashlight's.
+"""Beam search over the words of a lexicon, with an n-gram language model; by flashlight.
 
-J. Kahn et al., "Flashlight: Enabling Innovation in Tools for Machine Learning" (2022). flashlight-text is what
-`torchaudio.models.decoder.ctc_decoder` wraps; the wrapper tells no scores apart and takes no pronunciation probabilities.
+J. Kahn et al., "Flashlight: Enabling Innovation in Tools for Machine Learning" (2022). `torchaudio.models.decoder.ctc_decoder`
+wraps flashlight-text too, but neither separates the scores nor takes pronunciation probabilities.
 """
 
 from __future__ import annotations
@@ -27,32 +27,31 @@ from asr.inference.decoders.spellings import Spellings, spell
 from asr.text.units import Units
 
 UNKNOWN = "<unk>"
-# flashlight's tree keeps this many words of one spelling, and forgets any more
+# flashlight's tree keeps this many words with one spelling, and drops the others
 MOST_HOMOPHONES = 6
-# Hypotheses that the confidences of words go by.
+# hypotheses that confidences are computed from
 SENTENCES = 100
 log = logging.getLogger(__name__)
 
 
 class Lexicon(Decoder):
-    """The best words of a lexicon: good for small vocabularies, KenLM binaries and unknown words. With 100 000 words and more
-    its beam loses words that `wfst` finds, and is slower.
+    """The best words of a lexicon: good for small vocabularies, KenLM binaries and unknown words. From 100 000 words on, its beam
+    loses words that `wfst` finds, and is slower.
 
     score: ln P of the best path through the emissions (or of all, with sum_alignments) + lm_weight · ln P(words) + word_score for
-    each word; several pronunciations of a word weigh lm_weight · ln of their probability, which counts among the hypotheses
-    found.
+    each word; a pronunciation of several adds lm_weight · ln of its probability, applied to the hypotheses found.
 
-    flashlight lets the last unit of a word last one frame only, unless a space follows. So each last unit may also end in a
-    copy of itself, which lasts; and a space is put behind the last frame. The copies allow two paths that CTC does not
-    know: a blank within a word's last unit, and two words that share the frames of a unit; words that were found on such a
-    path are aligned again, with silence where it was. Copies would also be counted again and again in a sum: with
-    sum_alignments the search goes by best paths, and what it found is then scored, and put in order, by the exact sum over all
-    alignments of its units. Only with spaces between words does flashlight itself add up.
+    flashlight lets the last unit of a word last only one frame, unless a space follows. Each last unit may therefore also end
+    in a copy of itself, which can last, and a space is appended after the last frame. The copies allow two paths that CTC does
+    not have: a blank within a word's last unit, and two words that share the frames of a unit. Words found on such a path are
+    realigned, keeping the silence where it was. In a sum, copies would be counted repeatedly: with sum_alignments the search
+    uses best paths, and its results are then rescored and sorted by the exact sum over all alignments of their units. Only
+    with spaces between words does flashlight itself sum.
 
-    Confidences of words go by the hypotheses that are left at the last frame, which mostly begin alike: they rank words better
-    than chance, but are too sure. Those of `wfst` go by a lattice.
+    Confidences come from the hypotheses that are left at the last frame, most of which begin alike: they rank words better
+    than chance, but are overconfident. Those of `wfst` come from a lattice.
 
-    Recordings of more than 6000 frames are cut where they are most silent; for the language model a sentence begins there.
+    Recordings of more than 6000 frames are cut where they are most silent; the language model starts a new sentence there.
     """
 
     name = "lexicon"
@@ -74,14 +73,13 @@ class Lexicon(Decoder):
         sum_alignments: bool = False,
         confidence_scale: float = 0.5,
     ):
-        """lm: an ARPA file or KenLM binary over words; None for none. lexicon, out_of_vocabulary: see `pronunciations.spell`.
-        lm_weight: for natural logarithms. word_score: added for each word; above 0 makes more and shorter words.
-        silence_score: added for each frame of silence or space. unknown_score: added for a stretch of units that is no
-        word, which is then written <unk>; None for never. beam_size: hypotheses kept at each frame. beam_threshold: how far
-        below the best a kept one may score, natural logarithm. beam_size_token: how many of a frame's best units are tried;
-        None for all. nbest: how many hypotheses are returned. sum_alignments: score by the sum over alignments, not by the
-        best one. confidence_scale: of the scores, in the confidences of words: the smaller, the less sure; chosen on
-        the dev set of corpus=spoken.
+        """lm: an ARPA file or KenLM binary over words, or None. lexicon, out_of_vocabulary: see `spellings.spell`.
+        lm_weight: for natural logarithms. word_score: added for each word; above 0 gives more and shorter words.
+        silence_score: added for each frame of silence or space. unknown_score: added for units that spell no word, which are
+        written <unk>; None allows none. beam_size: hypotheses kept per frame. beam_threshold: how far below the best they may
+        score, natural logarithm. beam_size_token: units tried per frame, best first; None for all. nbest: hypotheses returned.
+        sum_alignments: score by the sum over alignments instead of the best one. confidence_scale: scales scores for
+        confidences, the smaller the less confident; chosen on the dev set of corpus=spoken.
         """
         numbers = {
             "lm_weight": lm_weight,
@@ -122,7 +120,7 @@ class Lexicon(Decoder):
         self.units = units
         self._separator = self.spellings.separator
         self._ends_in_space = self.spellings.is_space and self._separator is not None
-        # behind the units stand their copies, and a silence that never sounds for models that have none
+        # after the units come their copies, then an impossible silence for models that have none
         self._copies = not self._ends_in_space
         self._columns = 2 * len(units.symbols) + 1 if self._copies else len(units.symbols)
         self._silence = self._columns - 1 if self._separator is None else self._separator
@@ -142,14 +140,14 @@ class Lexicon(Decoder):
         return other
 
     def _grow(self, flashlight: Any) -> Any:
-        """The tree of all spellings, in which each word's language model score is foreseen as early as can be."""
-        symbols = len(self.units.symbols)
+        """The tree of all spellings, with the words' language model scores smeared: looked ahead as early as possible."""
+        symbols, spellings = len(bound(self.units, self.name).symbols), bound(self.spellings, self.name)
         tree = flashlight.Trie(self._columns, self._silence)
         start = self._model.start(False)
         scores = [self._model.score(start, number)[1] for number in range(len(self._words) - 1)]
         homophones: dict[tuple[int, ...], list[int]] = {}
         for number, word in enumerate(self._words[:-1]):
-            for spelling in self.spellings.words[word]:
+            for spelling in spellings.words[word]:
                 homophones.setdefault(spelling, []).append(number)
         self._left_out = []
         for spelling, numbers in homophones.items():
@@ -179,7 +177,7 @@ class Lexicon(Decoder):
             beam_size=self.beam_size,
             beam_size_token=most,
             beam_threshold=self.beam_threshold,
-            # KenLM counts in log10
+            # KenLM's logarithms are to base 10
             lm_weight=self.lm_weight * LN10,
             word_score=self.word_score,
             unk_score=float("-inf") if self.unknown_score is None else self.unknown_score,
@@ -214,13 +212,12 @@ class Lexicon(Decoder):
         if not self._confident:
             return self._best(results, columns[:time, :symbols], emissions, self.nbest)
         best = self._best(results, columns[:time, :symbols], emissions, max(self.nbest, SENTENCES))
-        sentences, scores = [each.transcript for each in best], [each.score for each in best]
+        sentences, scores = [each.transcript or [] for each in best], [each.score for each in best]
         best[0] = with_posteriors(best[0], nbest_confidences(sentences, scores, self.confidence_scale))
         return best[: self.nbest]
 
     def _best(self, results: list[Any], scored: numpy.ndarray, emissions: numpy.ndarray, most: int) -> list[Hypothesis]:
-        """At most so many different hypotheses, the best ones. What a closer look changes can only lower a score, so that few
-        results need one."""
+        """The best distinct hypotheses, at most `most`. Reading a result can only lower its score, so that few need it."""
         if self.sum_alignments and self._copies:
             results = self._summed([self._read(result, emissions.shape) for result in results], scored)
         queue = [(-result.score, rank, result) for rank, result in enumerate(results)]
@@ -235,7 +232,7 @@ class Lexicon(Decoder):
                         heapq.heappush(queue, (-found.score, rank, found))
                     continue
                 hypothesis = self._hypothesis(found, emissions)
-                best.setdefault(tuple(hypothesis.transcript), hypothesis)
+                best.setdefault(tuple(hypothesis.transcript or ()), hypothesis)
             else:
                 found = self._read(found, emissions.shape)
                 heapq.heappush(queue, (-found.score, rank, found))
@@ -244,20 +241,20 @@ class Lexicon(Decoder):
         ]
 
     def _read(self, result: Any, shape: tuple[int, int]) -> Reading:
-        """A result of flashlight, whose first and last entries are its own."""
+        """Reads a result of flashlight, whose first and last entries are padding."""
         time, symbols = shape
         tokens, numbers = numpy.array(result.tokens[1:-1]), numpy.array(result.words[1:-1])
         path = tokens[:time] % symbols if self._copies else tokens[:time].copy()
         path[tokens[:time] == 2 * symbols] = 0
         changes = numpy.concatenate(([True], tokens[1:] != tokens[:-1]))
-        # a frame that ends a word stands alone
+        # a frame that ends a word is a run of its own
         changes[numbers >= 0] = True
         changes[1:][numbers[:-1] >= 0] = True
         starts = numpy.flatnonzero(changes)
         runs: list[Run] = []
         words: list[tuple[str, int, int]] = []
         kept = begun = previous = 0
-        score = result.score
+        score, spellings = result.score, bound(self.spellings, self.name)
         for start, end, token, number in zip(
             starts.tolist(), [*starts[1:].tolist(), len(tokens)], tokens[starts].tolist(), numbers[starts].tolist()
         ):
@@ -274,7 +271,7 @@ class Lexicon(Decoder):
                 spelt = spelt or list(range(begun, len(runs)))
                 words.append((word, spelt[0], spelt[-1]))
                 spelling = tuple(runs[at].unit for at in spelt)
-                score += self.lm_weight * self.spellings.words.get(word, {}).get(spelling, 0.0)
+                score += self.lm_weight * spellings.words.get(word, {}).get(spelling, 0.0)
                 begun = kept = len(runs)
             elif token == self._separator and begun == len(runs) - 1:
                 # silence between words, not the beginning of one
@@ -284,7 +281,7 @@ class Lexicon(Decoder):
         return Reading(score, result.lmScore * LN10, runs, words, path, is_path)
 
     def _summed(self, readings: list[Reading], scored: numpy.ndarray) -> list[Reading]:
-        """The readings with the sum over their units' alignments instead of the path on which each was found."""
+        """The readings, scored by the sum over their units' alignments instead of the path on which each was found."""
         sums: dict[tuple[int, ...], float] = {}
         summed = []
         for reading in readings:
@@ -297,7 +294,7 @@ class Lexicon(Decoder):
         return summed
 
     def _realigned(self, reading: Reading, scored: numpy.ndarray) -> Reading | None:
-        """The words on their best path by CTC, where flashlight's was none; None if they do not fit into the emissions."""
+        """The words on their best CTC path, if flashlight's path was not one; None if they do not fit into the emissions."""
         before = scored[numpy.arange(len(scored)), reading.path].sum(dtype=numpy.float64)
         path = best_path([run.unit for run in reading.runs], scored)
         if path is None:
@@ -305,7 +302,7 @@ class Lexicon(Decoder):
         if self.sum_alignments:
             return dataclasses.replace(reading, runs=runs_of(path), path=path, is_path=True)
         after = scored[numpy.arange(len(scored)), path].sum(dtype=numpy.float64)
-        # a path that ended within a word has lost it, and may have been worse
+        # a path that ended within a word has lost that word, and may have scored worse
         score = min(reading.score, float(reading.score - before + after))
         return Reading(score, reading.language, runs_of(path), reading.words, path, True)
 
@@ -322,8 +319,8 @@ class Lexicon(Decoder):
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """A result of flashlight. words: each with the places of its first and its last run. path: int64 (time,), a unit for
-    each frame. is_path: whether CTC reads that path as these runs."""
+    """A result of flashlight. words: each with the indices of its first and last run. path: (time,) int64, a unit per frame.
+    is_path: whether CTC reads that path as these runs."""
 
     score: float
     language: float
@@ -334,16 +331,16 @@ class Reading:
 
 
 def sum_of_paths(ids: Sequence[int], emissions: numpy.ndarray) -> float:
-    """ln of the sum over all CTC paths of these units; -inf if there are too few frames for them. emissions: (time, units)."""
+    """ln of the sum over all CTC paths of these units; -inf if they need more frames. emissions: (time, units)."""
     log_probabilities = torch.from_numpy(emissions).double()[:, None]
     lengths = torch.tensor([len(emissions)]), torch.tensor([len(ids)])
-    # an empty target would warn that it has no elements
+    # torch warns about an empty target
     targets = torch.tensor([ids or (1,)])
     return -float(torch.nn.functional.ctc_loss(log_probabilities, targets, *lengths, reduction="none"))
 
 
 def best_path(ids: list[int], emissions: numpy.ndarray) -> numpy.ndarray | None:
-    """The best CTC path of these units, (time,); None if there are too few frames for them. emissions: (time, units)."""
+    """The best CTC path of these units, (time,); None if they need more frames. emissions: (time, units)."""
     from torchaudio.functional import forced_align
 
     if not ids:

@@ -1,4 +1,4 @@
-"""What the decoders that search have in common: settings, emissions as they need them, and paths read as units and words."""
+"""Shared by the decoders that search: checks of settings, preparation of emissions, and paths read as units and words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy
 from torch import Tensor
@@ -14,21 +14,19 @@ from torch import Tensor
 from asr.errors import UserError
 from asr.inference.decoders import Hypothesis, Word, check_emissions
 
-if TYPE_CHECKING:
-    from asr.text.units import Units
-
-# ln P of what cannot be: a sum over a whole recording of it stays finite in float32
+Bound = TypeVar("Bound")
+# ln P of the impossible: its sum over a whole recording stays finite in float32
 IMPOSSIBLE = -1e5
 LN10 = math.log(10)
-# Frames beyond which flashlight gets a recording in pieces: it keeps every beginning of a sentence that it has thought of, so
-# that 40 minutes took 3.7 GB and 59 minutes overflowed the stack.
+# Longer recordings, in frames, go to flashlight in pieces: it keeps every partial sentence that it has considered, so that 40
+# minutes took 3.7 GB and 59 minutes overflowed the stack.
 LONGEST = 6000
-# Frames over which the blank's log-probability is averaged, to find where to cut.
+# Frames over which the blank's log-probability is averaged to find where to cut.
 AROUND_CUT = 15
 
 
 class Run(NamedTuple):
-    """A unit of a path, and the frames from its first one to behind its last one."""
+    """A unit of a path and its frames; `end` is exclusive."""
 
     unit: int
     start: int
@@ -44,7 +42,7 @@ def check_units(emissions: Tensor, symbols: int) -> None:
 def check_is_number(emissions: Tensor, row: int) -> None:
     """Raises ValueError for emissions (time, units) of utterance `row` of a batch that hold NaN."""
     if emissions.isnan().any():
-        raise ValueError(f"the emissions of utterance {row} of the batch hold values that are no numbers (NaN)")
+        raise ValueError(f"the emissions of utterance {row} of the batch hold values that are not numbers (NaN)")
 
 
 def decode_each(
@@ -57,12 +55,12 @@ def decode_each(
     nbest: int = 1,
     add: bool = False,
 ) -> list[list[Hypothesis]]:
-    """Applies `decode` to the emissions of one utterance after the other, as float32 (time, units) without -inf.
+    """Applies `decode` to the emissions of each utterance, as float32 (time, units) without -inf.
 
-    symbols: how many units the emissions must have. empty: the hypothesis for an utterance without frames. longest: what has
-    more frames is decoded in pieces, of which the best `nbest` different combinations are returned. add: whether scores are
-    sums over alignments, so that those of equal combinations add up.
-    Raises ValueError for shapes that do not fit and for emissions that are no numbers.
+    symbols: the number of units that the emissions must have. empty: the hypothesis for an utterance without frames. longest:
+    utterances with more frames are decoded in pieces, and the best `nbest` distinct combinations returned. add: whether scores
+    are sums over alignments, so that those of equal combinations are added.
+    Raises ValueError for shapes that do not fit and for NaN.
     """
     check_emissions(emissions, lengths)
     check_units(emissions, symbols)
@@ -86,7 +84,7 @@ def decode_each(
 
 
 def cuts(blank: numpy.ndarray, longest: int) -> list[int]:
-    """Where to cut what is too long, so that no piece has more than `longest` frames: where there is the least speech.
+    """Where to cut so that no piece has more than `longest` frames: where there is least speech.
 
     blank: (time,) log-probability of the blank.
     """
@@ -100,7 +98,7 @@ def cuts(blank: numpy.ndarray, longest: int) -> list[int]:
 
 
 def joined_hypothesis(one: Hypothesis, other: Hypothesis, frames: int) -> Hypothesis:
-    """One hypothesis of both, the other's times moved by so many frames."""
+    """The concatenation of two hypotheses, with the second's times moved by `frames`."""
     words = None
     if one.words is not None and other.words is not None:
         words = [*one.words, *(moved(word, frames) for word in other.words)]
@@ -109,9 +107,13 @@ def joined_hypothesis(one: Hypothesis, other: Hypothesis, frames: int) -> Hypoth
         one.score + other.score,
         [*one.frames, *(frame + frames for frame in other.frames)],
         words,
-        one.acoustic_score + other.acoustic_score,
-        one.language_model_score + other.language_model_score,
+        sum_of(one.acoustic_score, other.acoustic_score),
+        sum_of(one.language_model_score, other.language_model_score),
     )
+
+
+def sum_of(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
 
 
 def moved(word: Word, frames: int) -> Word:
@@ -119,9 +121,9 @@ def moved(word: Word, frames: int) -> Word:
 
 
 def different(hypotheses: Iterable[Hypothesis], add: bool) -> list[Hypothesis]:
-    """One hypothesis for each sequence of words, or of units where there are no words, the best first.
+    """One hypothesis per sequence of words (of units if there are no words), best first.
 
-    Of equal ones the best stays; with `add` its score becomes that of all of them, as alignments that differ.
+    Of equal ones the best is kept; with `add` its score becomes the sum over all, as they are different alignments.
     """
     found: dict[tuple, Hypothesis] = {}
     for hypothesis in sorted(hypotheses, key=lambda hypothesis: -hypothesis.score):
@@ -129,21 +131,21 @@ def different(hypotheses: Iterable[Hypothesis], add: bool) -> list[Hypothesis]:
         best = found.setdefault(key, hypothesis)
         if add and best is not hypothesis:
             score = float(numpy.logaddexp(best.score, hypothesis.score))
-            acoustic = best.acoustic_score + score - best.score
+            acoustic = sum_of(best.acoustic_score, score - best.score)
             found[key] = dataclasses.replace(best, score=score, acoustic_score=acoustic)
     return sorted(found.values(), key=lambda hypothesis: -hypothesis.score)
 
 
-def runs_of(path: Sequence[int], blank: int = 0) -> list[Run]:
-    """The units of a CTC path, one index for each frame: repeats merged, then blanks removed."""
-    path = numpy.asarray(path)
-    if not len(path):
+def runs_of(path: Sequence[int] | numpy.ndarray, blank: int = 0) -> list[Run]:
+    """The units of a CTC path, which has one index per frame: repeats merged, then blanks removed."""
+    indices = numpy.asarray(path)
+    if not len(indices):
         return []
-    starts = numpy.flatnonzero(numpy.concatenate(([True], path[1:] != path[:-1])))
-    ends = numpy.append(starts[1:], len(path))
+    starts = numpy.flatnonzero(numpy.concatenate(([True], indices[1:] != indices[:-1])))
+    ends = numpy.append(starts[1:], len(indices))
     return [
         Run(unit, start, end)
-        for unit, start, end in zip(path[starts].tolist(), starts.tolist(), ends.tolist())
+        for unit, start, end in zip(indices[starts].tolist(), starts.tolist(), ends.tolist())
         if unit != blank
     ]
 
@@ -154,14 +156,15 @@ def words_of(
     spellings: Callable[[str], Collection[tuple[int, ...]]],
     separators: Collection[int],
 ) -> tuple[list[Word], int]:
-    """(the words with their times, how many runs they take up), where each word takes as many runs as one of its spellings
-    has units.
+    """(the words with their times, how many runs they use), where each word uses as many runs as one of its spellings has
+    units.
 
-    separators: units that may stand between words. If the runs end before the words do, as many words as are whole.
+    separators: units allowed between words. If the runs end before the words do, only complete words are returned.
     """
-    # the furthest that was got to with each number of words; a stack, because a word's spellings may begin alike
-    stack: list[tuple[int, tuple]] = [(0, ())]
-    seen, best = set(), (0, ())
+    # depth first, because spellings of a word may share a prefix; `best` is the furthest so far
+    stack: list[tuple[int, tuple[Word, ...]]] = [(0, ())]
+    best: tuple[int, tuple[Word, ...]] = (0, ())
+    seen = set()
     while stack:
         at, found = stack.pop()
         if (at, len(found)) in seen:
@@ -186,7 +189,7 @@ def words_of(
 
 
 def check_numbers(settings: dict[str, Any], positive: Collection[str] = (), counts: Collection[str] = ()) -> None:
-    """Raises UserError unless the settings are finite numbers, those of `positive` above 0, those of `counts` whole."""
+    """Raises UserError unless all settings are finite numbers, `positive` ones above 0, `counts` whole and at least 1."""
     for key, value in settings.items():
         what = None
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
@@ -202,7 +205,7 @@ def check_numbers(settings: dict[str, Any], positive: Collection[str] = (), coun
 
 
 def require(module: str, package: str, decoder: str) -> Any:
-    """Imports a module of the extra `decoding`. Raises UserError where it is not installed."""
+    """Imports a module of the extra `decoding`. Raises UserError if it is not installed."""
     import importlib
 
     try:
@@ -215,8 +218,8 @@ def require(module: str, package: str, decoder: str) -> Any:
         raise UserError(f"decoder={decoder} needs {package}, which is not installed ({error}): {way}.") from None
 
 
-def bound(units: Units | None, decoder: str) -> Units:
-    """The units, if there are any. Raises RuntimeError for a decoder that decodes before `bind`."""
-    if units is None:
+def bound(attribute: Bound | None, decoder: str) -> Bound:
+    """An attribute that `bind` sets. Raises RuntimeError if a decoder decodes before it."""
+    if attribute is None:
         raise RuntimeError(f"the decoder {decoder} decodes only after bind(units)")
-    return units
+    return attribute

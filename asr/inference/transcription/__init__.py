@@ -1,9 +1,9 @@
-"""Audio files of any length → what was said in them, when, and how sure that is.
+"""Transcription of audio files of any length: words, times and confidences.
 
-`inputs` finds the files, `audio` decodes them block by block, `pauses` finds where they pause, `windows` cuts them there or
-into pieces that overlap, `joining` puts the emissions of these together again, `segments` cuts them where they are too long to be
-decoded at once, `recording` decodes and times them, `formats` and `subtitles` write them down; `request` holds what was asked
-for, `remarks` says what may be wrong with a recording, and `files` runs it all.
+`inputs` finds the files, `asr.audio.streaming` decodes them block by block, `pauses` finds their pauses, `windows` cuts them
+there or into overlapping pieces, `joining` joins the emissions of these, `segments` cuts emissions too long to be decoded at
+once, `recording` decodes and times them, `formats` and `subtitles` write them out; `request` holds the settings, `remarks`
+warns about recordings, `transcriber` holds model and decoder, and `files` runs it all.
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from asr.inference.alignment import Timed
 class Transcript:
     """What was said in one recording.
 
-    name: what the user called it. seconds: its length. kind: what the items are, "words", or "phonemes" where neither the
-    decoder nor the units know words. items: with their times, in order. segments: the positions in `items` before which a new
-    segment begins; segments end at pauses. recording, channel: what a CTM calls it and the side of it that was heard, "1" for
-    the mean of several; by default the name without folder and ending.
-    skipped_seconds: of long pauses, in which nothing was looked for.
+    name: what the user called it. seconds: its length. kind: what the items are: "words", or "phonemes" if neither the decoder
+    nor the units know words. items: with their times, in order. segments: the positions in `items` at which a new segment
+    begins; segments end at pauses. recording, channel: its name and channel in a CTM; by default the name without folder and
+    suffix, and "1", which also is the mean of several channels. skipped_seconds: of long pauses, which were not recognized.
     """
 
     name: str
@@ -39,15 +38,15 @@ class Transcript:
 
     @property
     def words(self) -> list[Timed]:
-        """The items under the name that one looks for; phonemes where `kind` says so."""
+        """Alias of `items`; phonemes if `kind` says so."""
         return self.items
 
     @property
     def confidence(self) -> float | None:
-        """The mean confidence of the items, 0..1; None where there are none."""
+        """The mean confidence of the items, 0..1; None if there are none."""
         return sum(item.confidence for item in self.items) / len(self.items) if self.items else None
 
     def segment_items(self) -> list[list[Timed]]:
-        """The items of each segment; segments without any are left out."""
+        """The items of each segment, without empty segments."""
         borders = [0, *self.segments, len(self.items)]
         return [self.items[start:end] for start, end in zip(borders, borders[1:]) if end > start]

@@ -22,7 +22,7 @@ from asr.runtime.files import write_whole
 
 @dataclasses.dataclass
 class Tally:
-    """What became of the files. audio: seconds of the transcribed ones; skipped: seconds of them in long pauses."""
+    """Counts of files. audio: seconds transcribed. skipped: seconds of these in long pauses."""
 
     failed: int = 0
     done: int = 0
@@ -36,13 +36,13 @@ class Tally:
 
 
 def transcribe_files(request: Request) -> int:
-    """Transcribes every file; returns how many failed, each of which a line on standard error names.
+    """Transcribes every file; returns how many failed, each named by a line on standard error.
 
-    Raises UserError if there are no files, if the checkpoint cannot be opened or served, if the settings contradict each other,
-    or if nothing can be written.
+    Raises UserError if there are no files, if the checkpoint cannot be opened, if the settings do not fit it or contradict each
+    other, or if nothing can be written.
     """
     if not request.files:
-        raise UserError("Name at least one audio file: python transcribe.py checkpoint=RUN some.wav")
+        raise UserError("No audio file is named: add at least one, as in python transcribe.py checkpoint=RUN some.wav")
     if request.format not in FORMATS:
         raise UserError(f"format is {', '.join(FORMATS)}, not {request.format!r}.")
     sources, problems = find_sources(request.files)
@@ -53,7 +53,7 @@ def transcribe_files(request: Request) -> int:
         complain(problem)
     if not sources:
         return len(problems)
-    _ = transcriber.reader  # graphs take seconds to load, so mistakes in the request come first
+    _ = transcriber.reader  # takes seconds to load, so mistakes in the request are reported first
     folder, tally, started = made_folder(request.output), Tally(len(problems)), time.perf_counter()
     with Bar(sum_of_seconds(sources)) as bar:
         remarks = Remarks(transcriber.cutting.grid.sample_rate, bar.complain)
@@ -76,7 +76,7 @@ def transcribe_files(request: Request) -> int:
 
 
 def put(transcript: Transcript, form: str, path: Path | None, bar: Bar) -> None:
-    """Writes a transcript into a file, or as a line on standard output if `path` is None."""
+    """Writes a transcript to a file, or prints it as a line if `path` is None."""
     if path is not None:
         written(path, FORMATS[form](transcript))
         return
@@ -94,8 +94,9 @@ def written(path: Path, content: str) -> None:
 
 
 def sum_of_seconds(sources: Sequence[Source]) -> float | None:
-    """For the progress bar; None where a file does not tell its length by its header."""
+    """Total length for the progress bar; None without a terminal, or if a header does not give a length."""
     if not sys.stderr.isatty() or any(source.name == STANDARD_INPUT for source in sources):
         return None
     lengths = [promised_seconds(source.name) for source in sources]
-    return None if None in lengths else sum(lengths)
+    known = [seconds for seconds in lengths if seconds is not None]
+    return sum(known) if len(known) == len(lengths) else None

@@ -14,14 +14,13 @@ from asr.inference.transcription.subtitles import Subtitle, subtitles
 
 
 def text(transcript: Transcript) -> str:
-    """One line a segment: paragraphs of up to half a minute that end at pauses."""
+    """One line per segment: paragraphs of up to half a minute, ended by pauses."""
     return "".join(" ".join(item.text for item in items) + "\n" for items in transcript.segment_items()) or "\n"
 
 
 def as_data(transcript: Transcript) -> dict[str, Any]:
-    """file, seconds, text, kind ("words" or "phonemes"), segments, and words with start and end in seconds and confidence: the
-    posterior probability of the word where the decoder finds words, else how well its units fit
-    (`asr.inference.alignment.words.group`)."""
+    """file, seconds, text, kind ("words" or "phonemes"), segments, and words with start and end in seconds and a confidence: the
+    word's posterior probability if the decoder finds words, else an acoustic one (`asr.inference.alignment.words.group`)."""
     return {
         "file": transcript.name,
         "seconds": round(transcript.seconds, 3),
@@ -93,15 +92,15 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
     "ctm": ctm_lines,
 }
 SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt", "ctm": ".ctm"}
-# Those that hold the confidences of words
+# formats with confidences
 CONFIDENT = ("json", "ctm")
-# Those of which one stream holds one recording only
+# formats that hold one recording per file
 SINGLE = ("srt", "vtt")
 
 
 def line(transcript: Transcript, format: str) -> str:
-    """What goes to standard output, without the last line break: for text one line a file, for JSON one object a line; for CTM
-    nothing where nothing is said."""
+    """A transcript for standard output, without the last line break: one line per file for text, one object per line for JSON; an
+    empty string for an empty CTM."""
     if format == "text":
         return f"{transcript.name}\t{transcript.text}"
     if format == "json":

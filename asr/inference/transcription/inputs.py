@@ -1,4 +1,4 @@
-"""What a user names on the command line → audio files: files, folders, globs, and `-` for standard input."""
+"""From command-line arguments to audio files: files, folders, globs, and `-` for standard input."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ STANDARD_INPUT = "-"
 class Source:
     """An audio file.
 
-    name: how the user knows it, `-` for standard input; as `os.fsdecode` gives it where it is not UTF-8. below: the folder below
-    `output=` that its transcript goes to; empty for that folder itself. sound: what is heard instead of a file.
+    name: as the user gave it, `-` for standard input; as `os.fsdecode` returns it if it is not UTF-8. below: the folder below
+    `output=` for its transcript; empty for that folder itself. sound: samples to use instead of a file.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """The name as it can be printed and written: bytes that are not UTF-8 as `\\xe4`."""
+        """The name in printable form: bytes that are not UTF-8 as `\\xe4`."""
         return printable(self.name)
 
     @property
@@ -53,14 +53,13 @@ class Source:
 
 
 def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
-    """(the audio files that the arguments name, in their order and each once; sentences about arguments that name none).
+    """(the audio files that the arguments name, in order and without duplicates; sentences about arguments that match none).
 
-    A folder stands for the files below it that are audio by their names, sorted. What has `*`, `?` or `[` in it and is no file is
-    a glob, in which `**` stands for any folders. Whether a file is audio is found out when it is read.
+    A folder means all files below it whose names look like audio, sorted. An argument with `*`, `?` or `[` that is not a file is
+    a glob, in which `**` matches any folders. Whether a file really is audio turns out when it is read.
 
-    Transcripts keep the folders below what was named: where only `talks` is named, that of `talks/monday/x.wav` goes below
-    `monday`; with `talks` and `news` it goes below `talks/monday`. Files that are named one by one need no folders, unless two
-    have the same name.
+    Transcripts keep the folders below the argument: if only `talks` is named, that of `talks/monday/x.wav` goes below `monday`;
+    with `talks` and `news`, below `talks/monday`. Files named one by one need no folders, unless two have the same name.
     """
     found: dict[str, tuple[str, str]] = {}
     bases: list[str] = []
@@ -78,7 +77,7 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
     for argument in arguments:
         path = Path(argument)
         if argument == STANDARD_INPUT:
-            # the file that is called so is ./-
+            # a file of this name is ./-
             found.setdefault(STANDARD_INPUT, (STANDARD_INPUT, ""))
         elif is_folder(path):
             one_by_one = False
@@ -86,7 +85,9 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
             if names:
                 add(names, argument)
             else:
-                problems.append(f"{argument} is a folder without audio files: none of the names in it ends like audio.")
+                problems.append(
+                    f"{argument} is a folder without audio files: name one that has files such as .wav or .flac."
+                )
         elif glob.has_magic(argument) and not os.path.lexists(argument):
             one_by_one = False
             names = [
@@ -97,7 +98,7 @@ def find_sources(arguments: Sequence[str]) -> tuple[list[Source], list[str]]:
             if names:
                 add(names, before_magic(argument))
             else:
-                problems.append(f"Nothing is called {argument}.")
+                problems.append(f"No file matches {argument}: check the pattern.")
         else:
             add([argument], os.path.dirname(argument))
     names = Counter(os.path.basename(name) for name, _ in found.values())
@@ -117,12 +118,12 @@ def real(folder: str) -> str:
     """The absolute path of a folder without links and `..`."""
     try:
         return os.path.realpath(folder)
-    except ValueError:  # NUL in a name: said when it is read
+    except ValueError:  # NUL in a name: reported when it is read
         return os.path.abspath(folder)
 
 
 def place_of(folder: str) -> str:
-    """The absolute path of a folder as the user knows it: through its links, unless a `..` behind one leads elsewhere."""
+    """The absolute path of a folder as the user wrote it, keeping links, unless a `..` after one leads elsewhere."""
     place = os.path.abspath(folder)
     return place if real(place) == real(folder) else real(folder)
 
@@ -134,12 +135,12 @@ def below(place: str, root: str) -> str:
 def is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except (OSError, ValueError):  # a link to itself, NUL in a name: said when it is read
+    except (OSError, ValueError):  # a link to itself, NUL in a name: reported when it is read
         return False
 
 
 def audio_below(folder: Path) -> list[str]:
-    """The paths of files below a folder that are audio by their names; links to folders are not followed."""
+    """The paths of files below a folder whose names look like audio; does not follow links to folders."""
     return sorted(
         os.path.join(where, name)
         for where, _, files in os.walk(folder)
@@ -149,9 +150,9 @@ def audio_below(folder: Path) -> list[str]:
 
 
 def file_names(sources: Sequence[Source], suffix: str) -> dict[Source, str]:
-    """The path below `output=` of the file to be written for each source: `monday/talk.srt` for `talk.wav` in `monday`, and
-    `monday/talk.wav.srt` where several there are called talk. Raises UserError naming two sources that would still be written to
-    one file, or one whose file would take the place of a folder."""
+    """The file below `output=` for each source: `monday/talk.srt` for `talk.wav` in `monday`, or `monday/talk.wav.srt` if several
+    there are called talk. Raises UserError, naming two sources that would still share a file, or one whose file would replace a
+    folder."""
     whole = {source: os.path.join(source.below, source.whole_name + suffix) for source in sources}
     names = {source: os.path.join(source.below, source.stem + suffix) for source in sources}
     folders = {str(folder) for source in sources for folder in (Path(source.below), *Path(source.below).parents)}
@@ -164,18 +165,16 @@ def file_names(sources: Sequence[Source], suffix: str) -> dict[Source, str]:
     for source in taken:
         others = [other for other in taken if names[other] == names[source] and other != source]
         problem = f"and {others[0].shown} would both be written to" if others else "would be written to the folder"
-        raise UserError(
-            f"{source.shown} {problem} {names[source]} below output=: transcribe it into a folder of its own."
-        )
+        raise UserError(f"{source.shown} {problem} {names[source]} below output=: transcribe it into another folder.")
     return names
 
 
 def recording_names(sources: Sequence[Source]) -> dict[Source, str]:
-    """What each source is called in one CTM of all: `talk` for `talk.wav`; where several would be called so `talk.wav`, then
-    `monday/talk`, with as many folders as tell them apart.
+    """Each source's name in a CTM of all: `talk` for `talk.wav`; if several would share it, `talk.wav`, then `monday/talk`, with
+    as many folders as it takes to distinguish them.
 
-    Names that differ only in case or in white space count as one, as NIST's tools take them for one. Raises UserError naming two
-    sources that nothing tells apart.
+    Names that differ only in case or white space count as equal, as for NIST's tools. Raises UserError, naming two sources that
+    cannot be distinguished.
     """
     spellings = {source: list(spellings_of(source)) for source in sources}
     while True:
@@ -189,15 +188,15 @@ def recording_names(sources: Sequence[Source]) -> dict[Source, str]:
             longer = [source for source in group if len(spellings[source]) > 1]
             if not longer:
                 raise UserError(
-                    f"{group[0].shown} and {group[1].shown} would both be called {spellings[group[0]][0]} in one CTM: write "
-                    "several with output=FOLDER."
+                    f"{group[0].shown} and {group[1].shown} would both be called {spellings[group[0]][0]} in one CTM: add "
+                    "output=FOLDER to write one each."
                 )
             for source in longer:
                 del spellings[source][0]
 
 
 def spellings_of(source: Source) -> Iterator[str]:
-    """What a source may be called in a CTM, the shortest first."""
+    """Possible names of a source in a CTM, shortest first."""
     if source.name == STANDARD_INPUT:
         yield source.stem
         return
@@ -209,30 +208,33 @@ def spellings_of(source: Source) -> Iterator[str]:
 
 
 def printable(name: str) -> str:
-    """A file's name, or a sentence with one in it, without bytes that are not UTF-8: `\\xe4` stands for these."""
+    """A file name, or a sentence with one, whose bytes that are not UTF-8 are written as `\\xe4`."""
     return name.encode("utf8", "surrogateescape").decode("utf8", "backslashreplace")
 
 
 @contextlib.contextmanager
 def opened(source: Source) -> Iterator[Path | Sound]:
-    """What to read for a source: its sound or its file, or a file that holds all of standard input and is removed afterwards.
+    """What to read for a source: its sound, its file, or a temporary file with all of standard input.
 
-    Raises UserError if standard input cannot be kept.
+    Raises UserError if standard input cannot be stored.
     """
     if source.sound is not None or source.name != STANDARD_INPUT:
         yield source.sound or Path(source.name)
         return
-    # headers promise lengths, and libsndfile looks for the end: a pipe can tell neither
+    # readers check the header's length and seek to the end, which a pipe does not allow
     with tempfile.NamedTemporaryFile(prefix="asr-standard-input-") as file:
         try:
             shutil.copyfileobj(sys.stdin.buffer, file)
             file.flush()
         except OSError as error:
-            raise UserError(f"Standard input cannot be kept in {tempfile.gettempdir()}: {error.strerror}.") from None
+            raise UserError(
+                f"Standard input cannot be stored in {tempfile.gettempdir()}: {error.strerror}. Set TMPDIR to "
+                "another folder."
+            ) from None
         yield Path(file.name)
 
 
 def named(error: UserError, source: Source, path: Path | Sound) -> str:
-    """The sentence of an error, with standard input called by its name."""
+    """The message of an error, with \"standard input\" in place of its temporary file."""
     message = str(error)
     return message.replace(str(path), "standard input") if source.name == STANDARD_INPUT else message

@@ -1,19 +1,19 @@
-"""The emissions of windows that overlap, joined into those of the recording."""
+"""Joins the emissions of overlapping windows into those of the recording."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-SMOOTHED = 5  # frames over which blanks are counted: a pause counts more than a gap between two units
+SMOOTHED = 5  # frames over which blanks are averaged: prefers a pause to a gap between two units
 
 
 def choose_cut(left: Tensor, right: Tensor, blank: int = 0) -> int:
-    """Where to go over from one window to the next: frames before the result are taken from the left, the others from the right.
+    """Where to switch from one window to the next: frames before the cut come from the left one, the others from the right.
 
-    left, right: (overlap, units) log-probabilities of the same frames. The cut lies in the middle half of the overlap, away
-    from the ends of the windows, where these hear only one side; there, where blanks are most probable in both, which is a
-    pause if there is one. Among equals it is the one nearest to the middle.
+    left, right: (overlap, units) log-probabilities of the same frames. The cut is in the middle half of the overlap, away from
+    the ends of the windows, where they lack context; within it, where blanks are most probable in both, which is a pause if
+    there is one. Ties go to the frame nearest the middle.
     """
     overlap = left.shape[0]
     if overlap < 2:
@@ -29,9 +29,9 @@ def choose_cut(left: Tensor, right: Tensor, blank: int = 0) -> int:
 
 
 class Joiner:
-    """Takes the windows of one recording in order and gives the emissions of the recording as far as they are settled.
+    """Takes the windows of one recording in order, and returns the recording's emissions as soon as they are final.
 
-    overlap: emissions by which a window overlaps with the next one, unless it is closed.
+    overlap: emissions by which a window overlaps the next one, unless it is closed.
     """
 
     def __init__(self, overlap: int, blank: int = 0):
@@ -39,8 +39,9 @@ class Joiner:
         self.tail: Tensor | None = None
 
     def add(self, emissions: Tensor, closed: bool) -> Tensor:
-        """emissions: (time, units) of the next window; closed: whether the window behind it begins where it ends, or there is
-        none. Returns those (any time, units) that follow what was returned before."""
+        """emissions: (time, units) of the next window. closed: whether the next one begins where it ends, or there is none.
+        Returns the emissions (any time, units) that follow those returned before. Raises ValueError for a window shorter than
+        its overlaps."""
         cut, settled = 0, []
         if self.tail is not None and self.overlap:
             cut = choose_cut(self.tail, emissions[: self.overlap], self.blank)
@@ -49,6 +50,6 @@ class Joiner:
         if cut > end:
             raise ValueError(f"a window of {len(emissions)} emissions is too short for an overlap of {self.overlap}")
         settled.append(emissions[cut:end])
-        # a copy, so that the whole batch need not stay
+        # a copy, so that the batch can be freed
         self.tail = None if closed else emissions[end:].clone()
         return torch.cat(settled)

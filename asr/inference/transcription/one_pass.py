@@ -1,4 +1,4 @@
-"""Whether a whole recording fits into memory at once."""
+"""The longest recording that fits into memory in one pass."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import torch
 from asr.model.network import Model
 from asr.runtime.memory import free_memory
 
-# Share of the free memory that one pass may take; the rest is for what the estimate leaves out.
+# share of the free memory for one pass; the rest covers what the estimate leaves out
 SHARE = 0.5
-# Bytes taken to be free where the system does not tell.
+# bytes assumed free if the system does not tell
 FREE = 4 * 2**30
 
 
 def bytes_per_sample(model: Model) -> float:
-    """Roughly the bytes that one pass takes for each sample.
+    """Estimated bytes that one pass takes per sample.
 
     Counted: the waveform and its pre-emphasized copy, filter banks and the tensors that normalize them, the encoder's hidden
     states, projections and feed-forward layer, and the emissions.
@@ -26,6 +26,6 @@ def bytes_per_sample(model: Model) -> float:
 
 
 def most_samples(model: Model, device: torch.device) -> int:
-    """The longest recording, in samples, that may be recognized in one pass."""
+    """The longest recording, in samples, for one pass."""
     free = free_memory(device)
     return int(SHARE * (FREE if free is None else free) / bytes_per_sample(model))

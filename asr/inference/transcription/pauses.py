@@ -1,7 +1,7 @@
-"""Where a recording pauses, by its level, and which pauses to cut it in: streaming, a stretch of audio at a time.
+"""Finds the pauses of a recording by its level, and chooses which ones to cut in; streaming, a stretch of audio at a time.
 
-Pieces that begin and end in pauses are to the model what training's utterances are. A level is low or high only beside the
-levels around it, so neither the gain of a recording nor its steady noise matters.
+Pieces that begin and end in pauses look to the model like the utterances of training. Levels are compared with those around
+them, so neither the gain of a recording nor its steady noise matters.
 """
 
 from __future__ import annotations
@@ -13,34 +13,37 @@ from collections.abc import Sequence
 import numpy
 from numpy import ndarray
 
-STRETCH_SECONDS = 30.0  # of levels that say what is low and what is high here
-BAND = 150.0, 4000.0  # Hz: where speech is, above hum and below hiss
+STRETCH_SECONDS = 30.0  # of audio that define low and high levels
+BAND = 150.0, 4000.0  # Hz: the band of speech, above hum and below hiss
 SMOOTHED_SECONDS = 0.05
-LOUD, QUIET = 95, 5  # percentiles of a stretch: the level of its speech, and that of its noise
-DEEPEST = 45.0  # dB below speech: whatever is quieter counts as this quiet, digital silence too
-LEAST_RANGE = 6.0  # dB between noise and speech; a stretch with less has no pauses that could be told from speech
-ABOVE_NOISE = 0.3  # of that range: what lies lower is a pause,
-ABOVE_NOISE_DB = 3.0, 10.0  # but at least and at most so many dB above the noise
-EDGE_SECONDS = 0.5  # of a pause that is skipped, so much of either end is kept
+LOUD, QUIET = 95, 5  # percentiles of a stretch: its speech and its noise level
+DEEPEST = 45.0  # dB below speech: anything quieter, such as digital silence, counts as this quiet
+LEAST_RANGE = 6.0  # dB between noise and speech; with less, pauses cannot be told from speech
+ABOVE_NOISE = 0.3  # of that range: levels below this are pauses,
+ABOVE_NOISE_DB = 3.0, 10.0  # but at least and at most this many dB above the noise
+EDGE_SECONDS = 0.5  # kept of either end of a skipped pause
 
-# What decides among pauses, found on dev of the built-in corpus. A piece costs 1, which a pause of 0.25 s at its end pays for.
+# Costs for choosing among pauses, tuned on dev of the built-in corpus. A piece costs 1, which a pause of 0.25 s at its end pays.
 PAID_PER_SECOND = 4.0
-PAID_SECONDS = 0.5  # longer pauses pay no more: sentences and speakers end in them anyhow
-SHORT, LONG = 0.3, 0.8  # of the longest piece: shorter and longer ones cost more, by the square of the difference
-SHORT_COST, LONG_COST = 50.0, 10.0  # at a difference of the longest piece
-NO_PAUSE = 1000.0  # the cost of going on for the length of a piece without any pause
+PAID_SECONDS = 0.5  # longer pauses pay no more: they end a sentence or a turn anyway
+SHORT, LONG = (
+    0.3,
+    0.8,
+)  # shares of the longest piece: shorter and longer ones cost more, by the square of the difference
+SHORT_COST, LONG_COST = 50.0, 10.0  # for a difference of 1
+NO_PAUSE = 1000.0  # the cost of a longest piece's length without any pause
 
 
 @dataclasses.dataclass(frozen=True)
 class Pause:
-    """first, end: frames, the second one exclusive."""
+    """first, end: frames; `end` is exclusive."""
 
     first: int
     end: int
 
 
 def levels_of(samples: ndarray, frame: int, hop: int, sample_rate: int) -> ndarray:
-    """(frames,) float32: dB of every whole frame of (samples,) float32, between 150 and 4000 Hz."""
+    """(frames,) float32: the level in dB of each whole frame of (samples,) float32, between 150 and 4000 Hz."""
     if len(samples) < frame:
         return numpy.zeros(0, numpy.float32)
     frames = numpy.lib.stride_tricks.sliding_window_view(samples, frame)[::hop]
@@ -53,7 +56,7 @@ def levels_of(samples: ndarray, frame: int, hop: int, sample_rate: int) -> ndarr
 
 
 class Levels:
-    """The levels of a recording whose samples come in blocks, as far back as they may still be asked for."""
+    """The levels of a recording whose samples come in blocks, as far back as they are still needed."""
 
     def __init__(self, frame: int, hop: int, sample_rate: int):
         self.frame, self.hop, self.sample_rate = frame, hop, sample_rate
@@ -69,21 +72,21 @@ class Levels:
         self.end += len(found)
 
     def between(self, first: int, end: int) -> ndarray:
-        """Those of frames first..end - 1, as far as they are there. What lies before `first` is forgotten."""
+        """The available levels of frames first..end - 1. Frees those before `first`."""
         kept = numpy.concatenate([numpy.zeros(0, numpy.float32), *self.blocks])[max(0, first - self.first) :]
         self.blocks, self.first = [kept], max(first, self.first)
         return kept[: max(0, end - self.first)]
 
 
 def smooth(levels: ndarray, frames: int) -> ndarray:
-    """The mean of so many frames around each one, (frames,) in dB."""
+    """Running mean over `frames` levels, in dB; returns the shape of `levels`."""
     frames = max(1, frames)
     padded = numpy.pad(levels, (frames // 2, frames - 1 - frames // 2), mode="edge")
     return numpy.convolve(padded, numpy.full(frames, 1 / frames), "valid")
 
 
 def quiet_below(levels: ndarray) -> float | None:
-    """The level in dB below which it is quiet, beside these levels; None where noise and speech cannot be told apart."""
+    """The threshold in dB below which these levels are quiet; None if noise and speech cannot be told apart."""
     if not len(levels):
         return None
     noise, speech = numpy.percentile(levels, [QUIET, LOUD])
@@ -95,7 +98,7 @@ def quiet_below(levels: ndarray) -> float | None:
 
 
 def find_pauses(levels: ndarray, below: float, shortest: int) -> list[Pause]:
-    """The runs of at least `shortest` frames whose levels are below this one."""
+    """The runs of at least `shortest` frames with levels below the threshold."""
     edges = numpy.diff((levels < below).astype(numpy.int8), prepend=0, append=0)
     runs = zip((edges == 1).nonzero()[0].tolist(), (edges == -1).nonzero()[0].tolist())
     return [Pause(first, end) for first, end in runs if end - first >= shortest]
@@ -103,8 +106,8 @@ def find_pauses(levels: ndarray, below: float, shortest: int) -> list[Pause]:
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """at: the frame to cut before. quiet: so many frames on either side are still the pause. pays: what this takes off the cost
-    of a piece that ends here. skip: frames of a long pause that belong to no piece."""
+    """at: the frame to cut before. quiet: frames on either side that still belong to the pause. pays: the discount on a piece
+    that ends here. skip: frames of a long pause that belong to no piece."""
 
     at: int
     quiet: int
@@ -115,10 +118,10 @@ class Cut:
 def cuts_in(
     pauses: Sequence[Pause], end: int, earliest: int, frames_per_second: float, skipped: float = math.inf
 ) -> list[Cut]:
-    """Where pauses may be cut: in the middle; long ones near both ends, so that what lies between is skipped.
+    """Possible cuts: in the middle of a pause, or near both ends of a long one, whose middle is skipped.
 
-    pauses: in frames from where the piece begins. end: what is known ends there. earliest: no cut lies before this frame.
-    skipped: of pauses of more seconds than this, what is not near their ends is skipped.
+    pauses: in frames from where the piece begins. end: frames known so far. earliest: the first frame allowed. skipped: pauses
+    longer than this many seconds are long.
     """
     found, edge = [], round(EDGE_SECONDS * frames_per_second)
     for pause in pauses:
@@ -134,21 +137,21 @@ def cuts_in(
 
 
 def choose_cuts(cuts: Sequence[Cut], end: int, longest: int, ends: bool) -> list[Cut | None]:
-    """Those of `cuts`, in order, that make the cheapest pieces of what reaches from 0 to `end`; None stands for the end.
+    """The subset of `cuts`, in order, that makes the cheapest pieces of 0 … `end`; None marks the end.
 
-    A piece costs 1, more if it is much shorter or a little shorter than `longest`, and far more if it is longer than that, which
-    happens only where there is no pause to cut in. ends: whether the recording ends there; otherwise the last piece goes on.
-    All in frames.
+    A piece costs 1, more if it is much shorter or only a little shorter than `longest`, and far more if it is longer, which
+    happens only where there is no pause. ends: whether the recording ends at `end`; otherwise the last piece continues. All in
+    frames.
     """
     places = [0, *(cut.at for cut in cuts), end]
     begins = [0, *(cut.at + cut.skip for cut in cuts)]
     cheapest, came_from = [0.0], [0]
     for number in range(1, len(places)):
-        goes_on = number == len(places) - 1 and not ends
+        continues = number == len(places) - 1 and not ends
         best = (float("inf"), 0)
         for earlier in range(number - 1, -1, -1):
             length = (places[number] - begins[earlier]) / longest
-            best = min(best, (cheapest[earlier] + cost_of(length, goes_on), earlier))
+            best = min(best, (cheapest[earlier] + cost_of(length, continues), earlier))
             if length > 1:
                 break
         pays = cuts[number - 1].pays if number <= len(cuts) else 0.0
@@ -161,9 +164,9 @@ def choose_cuts(cuts: Sequence[Cut], end: int, longest: int, ends: bool) -> list
     return path[::-1]
 
 
-def cost_of(length: float, goes_on: bool) -> float:
-    """length: of the piece, as a share of the longest. goes_on: whether more of it is to come."""
+def cost_of(length: float, continues: bool) -> float:
+    """length: of the piece, as a share of the longest. continues: whether it is still incomplete."""
     if length > 1:
         return NO_PAUSE * length
-    short = 0.0 if goes_on else max(0.0, SHORT - length)
+    short = 0.0 if continues else max(0.0, SHORT - length)
     return 1.0 + SHORT_COST * short**2 + LONG_COST * max(0.0, length - LONG) ** 2

@@ -1,4 +1,4 @@
-"""Audio files cut into the windows that the model recognizes, file after file."""
+"""Cuts audio files into the windows that the model recognizes, file by file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from asr.inference.transcription.request import Request, check_windows, refuse_q
 from asr.inference.transcription.windows import Grid, Held, Pausing, Window, windows
 from asr.model.network import Model
 
-# (number of the source, its next window), or a sentence instead of a window for a source that cannot be used
+# (number of the source, its next window, or a sentence if the source cannot be used)
 Piece = tuple[int, Window | str]
 
 
@@ -28,8 +28,8 @@ Piece = tuple[int, Window | str]
 class Cutting:
     """How recordings are cut into windows.
 
-    length, overlap: emissions in a window, and in its overlap with the next. whole: samples of the longest recording that is one
-    window, however long windows are. pausing: which pauses to cut in; None: in none.
+    length, overlap: of windows, in emissions. whole: the longest recording that stays one window, in samples, regardless of
+    `length`. pausing: which pauses to cut in; None for none.
     """
 
     grid: Grid
@@ -74,7 +74,7 @@ def pieces_of(sources: Sequence[Source], request: Request, cutting: Cutting, rem
                         yield number, window
                 except UserError as error:
                     sentence = named(error, source, path)
-                    if sentence.startswith("it is "):  # from `windows`, which know no names
+                    if sentence.startswith("it is "):  # from `windows`, which does not know the name
                         sentence = f"{source.in_sentences} {sentence.removeprefix('it ')}"
                     yield number, sentence
         except UserError as error:
@@ -84,7 +84,7 @@ def pieces_of(sources: Sequence[Source], request: Request, cutting: Cutting, rem
 def windows_of(
     blocks: Iterator[numpy.ndarray], cutting: Cutting, too_long: Callable[[float], None]
 ) -> Iterable[Window]:
-    """The windows of a recording. too_long: called with the seconds that one window may have, if the recording is longer."""
+    """The windows of a recording. too_long: called if it exceeds one window, with the seconds that fit."""
     grid, held = cutting.grid, Held()
     for block in blocks:
         held.add(block)
@@ -96,14 +96,14 @@ def windows_of(
 
 
 def drained(held: Held) -> Iterator[numpy.ndarray]:
-    """The blocks that are held, each let go once it has been passed on."""
+    """The held blocks, each freed once it has been passed on."""
     held.blocks.reverse()
     while held.blocks:
         yield held.blocks.pop()
 
 
 def batches(pieces: Iterable[Piece], most_samples: int) -> Iterator[list[Piece]]:
-    """Pieces in order, in batches of at most `most_samples` with padding; a longer piece is a batch by itself."""
+    """Pieces in order, in batches of at most `most_samples` with padding; a longer piece gets a batch of its own."""
     batch: list[Piece] = []
     longest = rows = 0
     for piece in pieces:

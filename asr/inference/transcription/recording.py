@@ -1,4 +1,4 @@
-"""One recording while it is recognized: emissions of its windows come in, a transcript comes out."""
+"""One recording being recognized: its windows' emissions go in, a transcript comes out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from asr.text.units import Units
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """What turns emissions into words. overlap, longest: emissions by which windows overlap, and of the longest segment."""
+    """What turns emissions into words. overlap: of windows, in emissions. longest: of a segment, in emissions."""
 
     units: Units
     decoder: Decoder
@@ -33,7 +33,7 @@ class Reader:
 
 
 class Recording:
-    """Joins windows that overlap, cuts the emissions at pauses, decodes every segment, and keeps the units with their frames."""
+    """Joins overlapping windows, cuts the emissions at pauses, decodes each segment, and keeps the units with their frames."""
 
     def __init__(self, name: str, reader: Reader):
         self.name, self.reader = name, reader
@@ -41,8 +41,8 @@ class Recording:
         self.spans: list[Span] = []
         self.words: list[Spelling] | None = None
         self.segment_frames: list[int] = []
-        self.reached = self.skipped = 0  # emissions: up to where windows came, and how many none of them held
-        self.pauses: list[int] = []  # numbers of the units behind which windows end in pauses
+        self.reached = self.skipped = 0  # emissions: the end of the windows so far, and those that no window covered
+        self.pauses: list[int] = []  # number of units before each pause that ended a window
 
     def add(self, emissions: Tensor, window: Window) -> None:
         """emissions: (time, units) log-probabilities of the next window."""
@@ -60,7 +60,7 @@ class Recording:
     def decode(self, first: int, emissions: Tensor) -> None:
         hypothesis = self.reader.decoder(emissions[None], torch.tensor([len(emissions)]))[0][0]
         spans, words = read_hypothesis(hypothesis, emissions, self.reader.units, first)
-        if hypothesis.words is not None:
+        if hypothesis.words is not None and words is not None:
             at = len(self.spans)
             moved = [dataclasses.replace(word, first=word.first + at, end=word.end + at) for word in words]
             self.words = (self.words or []) + moved
@@ -68,8 +68,8 @@ class Recording:
         self.segment_frames.append(first)
 
     def spelled(self, ids: list[int]) -> list[Spelling] | None:
-        """The words that units spell. A word of characters or pieces may lie on both sides of a segment's end, but on one side
-        of a pause: no space is heard there, as none is at the end of an utterance."""
+        """The words that units spell. A word of characters or pieces may span the end of a segment, but not a pause: as at the
+        end of an utterance, no space is emitted there."""
         words = []
         for first, end in itertools.pairwise([0, *self.pauses]):
             found = spelled(self.reader.units, ids[first:end])
@@ -79,12 +79,12 @@ class Recording:
         return words
 
     def transcript(self, seconds: float) -> Transcript:
-        """What was said. seconds: how long the recording is."""
+        """The finished transcript. seconds: the length of the recording."""
         units = self.reader.units
         found = timed(self.spans, self.reader.timing, units.symbols, seconds)
         ids = [span.unit for span in self.spans]
         words = self.words if self.words is not None else self.spelled(ids)
-        if self.words is None and words is None:
+        if words is None:
             kept = [(item, span) for item, span in zip(found, self.spans) if units.decode([span.unit])]
             items, starts = [item for item, _ in kept], [span.start for _, span in kept]
         else:

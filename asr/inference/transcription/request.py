@@ -1,4 +1,4 @@
-"""What a user asks of `transcribe.py`, and what can be found wrong with it before anything is loaded."""
+"""The settings of `transcribe.py`, and checks of them before anything is loaded."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 class Request:
     """What to transcribe, and how.
 
-    files: audio files, folders, globs, and `-` for standard input. attention: settings of another attention than the
-    checkpoint's own; knobs: settings to change in it. decoder_typed: settings of the decoder that the user gave; the others are
-    those found by `scripts/tune_decoder.py`, if any. format: a key of `asr.inference.transcription.formats.FORMATS`. output: a
-    folder for one file per recording; None: standard output. channel: which one of a recording with several, from 1; None: their
-    mean. longest_seconds: longer files are named and left out; None: any length.
-    whole_seconds: recordings up to this length are recognized at once, as utterances are; longer ones in windows of at most
-    `window_seconds`, from pause to pause. pause_seconds: the shortest pause that counts; None: none does. Where there is no
-    pause, windows overlap by `overlap_seconds`. skip_seconds: of longer pauses only the ends are recognized; None: all is.
-    one_pass: recordings of any length at once, as far as memory allows, which needs an attention of linear complexity.
-    segment_seconds: the longest stretch that is decoded at once; they end at pauses. batch_seconds: of padded audio in a batch.
+    files: audio files, folders, globs, and `-` for standard input. attention: settings of an attention to use instead of the
+    checkpoint's own. knobs: settings to change in it. decoder_typed: decoder settings given by the user; the others default to
+    what `scripts/tune_decoder.py` found, if anything. format: a key of `asr.inference.transcription.formats.FORMATS`. output: a
+    folder for one file per recording; None for standard output. channel: which channel to use, from 1; None for their mean.
+    longest_seconds: longer files are refused; None accepts any length.
+    whole_seconds: recordings up to this length are recognized at once, like utterances; longer ones in windows of at most
+    `window_seconds`, cut at pauses. pause_seconds: the shortest pause to cut in; None cuts in none. Without a pause, windows
+    overlap by `overlap_seconds`. skip_seconds: only the ends of longer pauses are recognized; None recognizes all.
+    one_pass: recognizes recordings of any length at once, as far as memory allows; needs an attention of linear complexity.
+    segment_seconds: the longest segment to decode at once; segments end at pauses. batch_seconds: padded audio per batch.
     """
 
     files: Sequence[str]
@@ -56,29 +56,31 @@ class Request:
 
 
 def output_names(request: Request, sources: Sequence[Source]) -> tuple[dict[Source, str], dict[Source, str]]:
-    """(the path of each source's file below the folder, what a CTM calls each source); empty where none is needed.
+    """(each source's file below the output folder, each source's name in a CTM); empty if not needed.
 
-    Raises UserError where two sources would be called the same, and where standard output would have to hold several that only
-    hold one.
+    Raises UserError if two sources would get the same name, and if standard output would have to hold several recordings in a
+    format for one.
     """
     if request.output is not None:
         names = file_names(sources, SUFFIXES[request.format])
         stems = Counter(Path(name).stem for name in names.values())
         return names, {
-            # in the CTM of all, which is these one after the other, two have different names
+            # names stay distinct when the CTM files are concatenated
             source: printable(Path(name).stem if stems[Path(name).stem] == 1 else name.removesuffix(Path(name).suffix))
             for source, name in names.items()
         }
     if request.format in SINGLE and len(sources) > 1:
-        raise UserError(f"format={request.format} holds one recording: write those of several with output=FOLDER.")
+        raise UserError(
+            f"format={request.format} holds one recording, and {len(sources)} are named: add output=FOLDER."
+        )
     return {}, recording_names(sources) if request.format == "ctm" else {}
 
 
 def check_windows(request: Request, length: int, overlap: int) -> None:
     if overlap < 0 or 2 * overlap > length:
         raise UserError(
-            f"overlap_seconds={request.overlap_seconds:g} must be between 0 and half of "
-            f"window_seconds={request.window_seconds:g}: a window overlaps with those on both sides."
+            f"overlap_seconds={request.overlap_seconds:g} does not fit window_seconds={request.window_seconds:g}: windows "
+            "overlap on both sides, so it must be between 0 and half a window."
         )
 
 
@@ -87,14 +89,14 @@ def refuse_quadratic(model: Model) -> None:
     if attentions.get(name).complexity != "linear":
         linear = [other for other in attentions.names() if attentions.get(other).complexity == "linear"]
         raise UserError(
-            f"one_pass=true needs an attention whose time is linear, and attention={name} is not: choose one of "
+            f"one_pass=true needs an attention of linear time, and attention={name} is quadratic: choose one of "
             f"{', '.join(linear)}, or set window_seconds higher."
         )
 
 
 def check_folder(output: str | None, names: Iterable[str]) -> None:
-    """Raises UserError if there is something else than a folder where the folder, or one below it that holds one of the files
-    `names`, is to be; makes nothing."""
+    """Raises UserError if the output folder, or a folder in it for one of the files `names`, cannot be created because something
+    else is in its place. Creates nothing."""
     if output is None:
         return
     folder = Path(output)
@@ -105,7 +107,7 @@ def check_folder(output: str | None, names: Iterable[str]) -> None:
         except (OSError, ValueError) as error:
             problem = getattr(error, "strerror", None) or str(error)
         if problem:
-            raise UserError(f"output={folder}: the folder cannot be made: {problem}.")
+            raise UserError(f"output={folder}: the folder cannot be made: {problem}. Name another one.")
 
 
 def made_folder(output: str | None) -> Path | None:
@@ -115,5 +117,5 @@ def made_folder(output: str | None) -> Path | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"output={folder}: the folder cannot be made: {error.strerror}.") from None
+        raise UserError(f"output={folder}: the folder cannot be made: {error.strerror}. Name another one.") from None
     return folder

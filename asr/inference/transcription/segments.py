@@ -1,4 +1,4 @@
-"""The emissions of a recording, cut at pauses into segments that are decoded one by one."""
+"""Cuts the emissions of a recording at pauses, into segments that are decoded one by one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def choose_pause(emissions: Tensor, shortest: int, blank: int = 0) -> int:
-    """The frame to cut before: the middle of the longest run of frames in which the blank is most probable, behind the first
-    `shortest` frames; the first such run if several are as long, and the frame with the most probable blank if there is none.
+    """The frame to cut before: the middle of the longest run of frames, after the first `shortest`, whose most probable unit is
+    the blank; the first of equally long runs, or the frame with the most probable blank if there is no run.
 
-    emissions: (time, units) log-probabilities, more than `shortest` of them. A cut at such a blank splits no unit: units that
-    are decoded greedily are the same with and without it.
+    emissions: (time, units) log-probabilities, more than `shortest` of them. A cut at such a blank splits no unit: greedy
+    decoding gives the same units with and without it.
     """
     silent = (emissions[shortest:].argmax(dim=-1) == blank).cpu()
     if not bool(silent.any()):
@@ -25,8 +25,8 @@ def choose_pause(emissions: Tensor, shortest: int, blank: int = 0) -> int:
 
 
 class Segmenter:
-    """Takes the emissions of one recording in order and gives segments of at most `longest` frames, each with the frame at which
-    it begins. What lies between two pauses that are known is one segment, if it has no more than `longest` frames."""
+    """Takes the emissions of one recording in order, and returns segments of at most `longest` frames with their first frames.
+    Emissions between two known pauses stay one segment unless they are longer."""
 
     def __init__(self, longest: int, blank: int = 0):
         self.longest, self.blank = max(3, longest), blank
@@ -34,8 +34,8 @@ class Segmenter:
         self.size = self.first = 0
 
     def add(self, emissions: Tensor, closed: bool) -> list[tuple[int, Tensor]]:
-        """emissions: (any time, units) that follow; closed: whether a pause or nothing follows them. Returns (first frame,
-        emissions) of the segments that are complete."""
+        """emissions: the next ones (any time, units). closed: whether a pause or the end follows. Returns (first frame,
+        emissions) of the segments that they complete."""
         if len(emissions):
             self.held.append(emissions)
             self.size += len(emissions)

@@ -1,4 +1,4 @@
-"""What a user sees while files are transcribed: transcripts on standard output, everything else on standard error."""
+"""Output of `transcribe.py`: transcripts on standard output, everything else on standard error."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from asr.runtime.called import as_called
 
 
 def say(text: str) -> None:
-    """Prints a transcript at once. Raises UserError if standard output takes no more, as its disk is full, and BrokenPipeError if
-    its reader has gone."""
+    """Prints a transcript and flushes. Raises UserError if standard output cannot be written, such as on a full disk, and
+    BrokenPipeError if its reader is gone."""
     try:
         print(text, flush=True)
     except OSError as error:
-        # what is left unsaid would fail once more when Python ends
+        # Python would fail again on exit, flushing what is left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
-        raise UserError(f"The transcripts cannot be printed: {error.strerror}.") from None
+        raise UserError(
+            f"The transcripts cannot be printed: {error.strerror}. Write them with output=FOLDER."
+        ) from None
 
 
 def complain(sentence: str) -> None:
@@ -31,7 +33,7 @@ def complain(sentence: str) -> None:
 
 
 class Bar:
-    """A progress bar on standard error, where that is a terminal. seconds: of audio in all files; None where not known."""
+    """A progress bar on standard error, if that is a terminal. seconds: of audio in all files; None if unknown."""
 
     def __init__(self, seconds: float | None):
         from rich.console import Console
@@ -60,13 +62,13 @@ class Bar:
         self.bar.stop()
 
     def advance(self, seconds: float, number: int) -> None:
-        """seconds: how far the recording of that number is now."""
+        """seconds: done so far of the recording with this number."""
         self.reached[number] = seconds
         self.bar.update(self.task, completed=sum(self.reached.values()))
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
-        """Takes the bar away while something else is printed."""
+        """Hides the bar while something else is printed."""
         self.bar.stop()
         try:
             yield
@@ -81,9 +83,10 @@ class Bar:
     def summary(
         self, files: int, failed: int, audio: float, skipped: float, seconds: float, folder: Path | None
     ) -> None:
-        """Says how fast it went: the real-time factor is the time that it took for the time of the audio.
-        failed: files that could not be used, each of which has been named. skipped: seconds of audio in which nothing was looked
-        for."""
+        """Prints counts and speed; the real-time factor is processing time over audio time.
+
+        failed: files that could not be used, each named already. audio: seconds transcribed. skipped: seconds of these in long
+        pauses, not recognized. seconds: processing time. folder: of the transcripts, if they were written."""
         failures = f"{failed} {'file' if failed == 1 else 'files'} failed, named above"
         if not files:
             if failed:

@@ -1,4 +1,4 @@
-"""Subtitles: words and their times → a few lines of text at a time, for as long as they can be read."""
+"""Subtitles: from words and their times to readable lines of text."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from asr.inference.alignment import Timed
 
-LINE, LINES = 42, 2  # characters in a line, lines at a time: what broadcasters agree on
-PAUSE = 0.5  # seconds without a word, at which a subtitle ends
-SHORTEST, LONGEST = 1.0, 7.0  # seconds that one is shown
+LINE, LINES = 42, 2  # characters per line, lines per subtitle: what broadcasters agree on
+PAUSE = 0.5  # seconds without a word that end a subtitle
+SHORTEST, LONGEST = 1.0, 7.0  # seconds on screen
 
 
 @dataclasses.dataclass(frozen=True)
 class Subtitle:
-    """start and end in seconds; lines: one or two, of at most 42 characters unless a single word is longer."""
+    """start, end: seconds. lines: one or two, of at most 42 characters unless a single word is longer."""
 
     start: float
     end: float
@@ -23,10 +23,10 @@ class Subtitle:
 
 
 def subtitles(items: Sequence[Timed]) -> list[Subtitle]:
-    """The subtitles of a recording, in order; none overlaps the one before.
+    """The subtitles of a recording, in order and without overlap.
 
-    They end at pauses of half a second; what is longer than two lines or seven seconds is split where the longest pause is, not
-    too early. Short ones stay for a second, unless the next one begins before.
+    They end at pauses of half a second; phrases of more than two lines or seven seconds are split at the longest pause that is
+    not too early. Short ones stay for a second, unless the next one begins sooner.
     """
     pieces = [piece for phrase in phrases(items) for piece in split(phrase)]
     found = []
@@ -48,7 +48,7 @@ def phrases(items: Sequence[Timed]) -> list[list[Timed]]:
 
 
 def split(phrase: list[Timed]) -> list[list[Timed]]:
-    """The items of a phrase as pieces that fit."""
+    """Splits a phrase into pieces that fit."""
     pieces = []
     while phrase:
         most = 1
@@ -56,7 +56,7 @@ def split(phrase: list[Timed]) -> list[list[Timed]]:
             most += 1
         cut = most
         if most < len(phrase):
-            # in the second half, so that no piece is much shorter than it might be; the latest of equal pauses
+            # in the second half, so that pieces are not needlessly short; the last of equal pauses
             choices = range(max(1, (most + 1) // 2), most + 1)
             cut = max(choices, key=lambda place: (round(phrase[place].start - phrase[place - 1].end, 3), place))
         pieces.append(phrase[:cut])
@@ -70,7 +70,7 @@ def fits(piece: Sequence[Timed]) -> bool:
 
 
 def wrapped(piece: Sequence[Timed]) -> list[str]:
-    """The text in lines; two lines are about equally long, as they are read faster so."""
+    """The text in lines; two lines get about equal lengths, which read faster."""
     text = " ".join(item.text for item in piece)
     lines = textwrap.wrap(text, LINE, break_long_words=False, break_on_hyphens=False)
     if len(lines) == 2:

@@ -1,4 +1,4 @@
-"""A model and a decoder that are ready to transcribe: what `transcribe.py` and the Python interface share."""
+"""A model and a decoder ready to transcribe; shared by `transcribe.py` and the Python interface."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from asr.text.units import Units
 
 @dataclasses.dataclass(frozen=True)
 class Transcriber:
-    """model: on its device, under the attention that was asked for. unbound: the decoder, whose graph is not loaded yet."""
+    """model: on its device, with the requested attention. unbound: the decoder, before it loads its files."""
 
     request: Request
     model: Model
@@ -48,7 +48,7 @@ class Transcriber:
 
     @functools.cached_property
     def reader(self) -> Reader:
-        """Loads what the decoder needs; graphs take seconds."""
+        """Binds the decoder on first use; its graph may take seconds to load."""
         decoder = self.unbound.bind_to(self.units, self.model.topology)
         if self.request.format in CONFIDENT:
             decoder = decoder.with_confidences()
@@ -62,9 +62,10 @@ class Transcriber:
         remarks: Remarks,
         advance: Callable[[float, int], None] = lambda seconds, number: None,
     ) -> Iterator[tuple[Source, Transcript] | str]:
-        """(source, transcript) or the sentence about it, for every source in turn; windows of several sources share a batch.
+        """(source, transcript), or a sentence about what is wrong with it, for each source in turn; windows of several sources
+        share a batch.
 
-        advance: called with how far, in seconds, the source of a number is.
+        advance: called with the seconds done so far of a source, and its number.
         """
         recordings: dict[int, Recording] = {}
         grid = self.cutting.grid
@@ -79,12 +80,12 @@ class Transcriber:
                 recording = recordings.setdefault(number, Recording(sources[number].name, self.reader))
                 recording.add(next(emissions), piece)
                 advance((piece.first * grid.stride + len(piece.samples)) / grid.sample_rate, number)
-                if piece.last:
+                if piece.total is not None:
                     yield sources[number], recordings.pop(number).transcript(piece.total / grid.sample_rate)
 
 
 def recognized(batch: Sequence[Window], model: Model) -> list[torch.Tensor]:
-    """(time, units) log-probabilities of every window."""
+    """(time, units) log-probabilities of each window."""
     if not batch:
         return []
     place = next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""A recording cut into windows that overlap, each an utterance like those of training, on the grid of the emissions."""
+"""Cuts a recording into windows, each like an utterance of training, on the grid of the emissions."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from asr.inference.transcription.pauses import (
 if TYPE_CHECKING:
     from asr.model.network import Model
 
-LOOKAHEAD = 3  # windows ahead, in which it is planned where to cut
+LOOKAHEAD = 3  # windows over which cuts are planned
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """How samples become emissions: `stride` samples an emission, `frame` samples in the first frame, `hop` from one frame to the
-    next."""
+    """How samples become emissions: `stride` samples per emission, `frame` samples per frame, `hop` samples from one frame to the
+    next. sample_rate: Hz."""
 
     stride: int
     frame: int
@@ -48,21 +48,21 @@ class Grid:
         )
 
     def samples(self, emissions: int) -> int:
-        """The samples of so many emissions that have all their frames."""
+        """The number of samples of this many complete emissions."""
         return (emissions * self.stride // self.hop - 1) * self.hop + self.frame
 
     def emissions(self, seconds: float) -> int:
-        """How many emissions so many seconds are, at least one."""
+        """The number of emissions in this many seconds, at least one."""
         return max(1, round(seconds * self.sample_rate / self.stride))
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """samples: (samples,) float32. first: the emission of the recording that is its first. last: whether no other follows.
+    """samples: (samples,) float32. first: its first emission in the recording. last: whether it is the last one.
 
-    total: samples of the whole recording, known with its last window. closed: whether it ends in a pause, or with the
-    recording, so that the next one begins behind it; otherwise the next one overlaps with it. before, after: emissions at its
-    beginning and end that belong to its neighbours, heard only for the sake of the pause.
+    total: samples of the whole recording, set in the last window only. closed: whether it ends in a pause, or with the recording,
+    so that the next one begins after it; otherwise the next one overlaps it. before, after: emissions at its beginning and end
+    that belong to its neighbours, included only as context.
     """
 
     samples: ndarray
@@ -76,9 +76,9 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class Pausing:
-    """shortest: seconds of the shortest pause to cut in. skipped: of pauses of more seconds than this nothing is recognized but
-    the ends, because noise that is normalized like speech sounds like it. context: seconds of a pause, at most, that both sides
-    of a cut hear."""
+    """shortest: the shortest pause to cut in, in seconds. skipped: only the ends of pauses longer than this many seconds are
+    recognized, because noise normalized like speech is mistaken for it. context: seconds of a pause, at most, that the windows on
+    both sides of a cut include."""
 
     shortest: float
     skipped: float = math.inf
@@ -90,9 +90,9 @@ def windows(
 ) -> Iterator[Window]:
     """Windows of at most `length` emissions, from pause to pause (`asr.inference.transcription.pauses`).
 
-    Without pauses, or if `pausing` is None, windows have `length` emissions, and the next one begins `length - overlap` later.
-    The last window is shorter, but longer than `overlap` if it overlaps with the one before. Without `pausing`, a recording of
-    up to `length` emissions is one window. Blocks are held only while they are needed; where they are split makes no difference.
+    Without pauses, or if `pausing` is None, windows have `length` emissions, and each begins `length - overlap` after the one
+    before. The last window may be shorter, but is longer than `overlap` if it overlaps the previous one. Without `pausing`, a
+    recording of up to `length` emissions is one window. Blocks are held only while needed; their boundaries make no difference.
     Raises ValueError unless 0 <= overlap < length, and UserError if the recording is shorter than one frame.
     """
     if not 0 <= overlap < length:
@@ -101,10 +101,10 @@ def windows(
     begin, before, overlapped = 0, 0, 0
     while True:
         ahead.drop(begin - before)
-        # one emission more than a window tells that the recording goes on behind it
+        # one emission more than a window shows that the recording continues after it
         ahead.reach(grid.samples(before + (length if pausing is None else LOOKAHEAD * length)) + grid.stride)
         if begin == 0 and ahead.ended and ahead.held.size < grid.frame:
-            raise UserError(f"it is shorter than one frame: {ahead.held.size / grid.sample_rate:.4f} s.")
+            raise UserError(f"it is shorter than one frame: {ahead.held.size / grid.sample_rate:.4f} s. Leave it out.")
         left = ahead.emissions() - before
         silent = 0 if ahead.pauses is None or overlapped else ahead.pauses.silent(begin, left, ahead.ended)
         if silent and not (ahead.ended and silent >= left):
@@ -132,14 +132,14 @@ def windows(
 
 
 class Ahead:
-    """The samples of a recording from where the next window begins, as far ahead as was asked for, and its pauses."""
+    """The samples of a recording from the start of the next window to the end of the lookahead, and its pauses."""
 
     def __init__(self, blocks: Iterable[ndarray], grid: Grid, pauses: Pauses | None):
         self.source, self.grid, self.pauses = iter(blocks), grid, pauses
         self.held, self.dropped, self.ended = Held(), 0, False
 
     def reach(self, samples: int) -> None:
-        """Holds so many, or all that are left."""
+        """Reads ahead until this many samples are held, or the recording ends."""
         while not self.ended and self.held.size < samples:
             block = next(self.source, None)
             if block is None:
@@ -150,7 +150,7 @@ class Ahead:
                 self.pauses.levels.add(block)
 
     def drop(self, emissions: int) -> None:
-        """Lets go what lies before this emission."""
+        """Frees everything before this emission."""
         samples = emissions * self.grid.stride - self.dropped
         self.held.drop(samples)
         self.dropped += samples
@@ -159,12 +159,12 @@ class Ahead:
         return emissions_of(self.held.size, self.grid)
 
     def whole_emissions(self) -> int:
-        """Those that have all their frames."""
+        """The number of held emissions with all their frames."""
         return max(0, (self.held.size - self.grid.frame) // self.grid.hop + 1) * self.grid.hop // self.grid.stride
 
 
 class Pauses:
-    """Where a recording that is cut from its beginning to its end is to be cut next."""
+    """Decides where to cut a recording next, from its beginning to its end."""
 
     def __init__(self, pausing: Pausing, grid: Grid, length: int):
         self.levels = Levels(grid.frame, grid.hop, grid.sample_rate)
@@ -177,20 +177,20 @@ class Pauses:
         self.stretch = max(round(STRETCH_SECONDS * self.rate), LOOKAHEAD * length * self.factor)
 
     def find(self, begin: int, left: int) -> tuple[list[Pause], int]:
-        """The pauses in the next `LOOKAHEAD` windows, and where these end: both in frames from the emission `begin`."""
+        """The pauses in the next `LOOKAHEAD` windows, and the end of these; both in frames from emission `begin`."""
         known = min(left, LOOKAHEAD * self.length) * self.factor
         first = begin * self.factor
         levels = smooth(
             self.levels.between(first + known - self.stretch, first + known), round(SMOOTHED_SECONDS * self.rate)
         )
         here = first - self.levels.first
-        # where it is quiet for longer than a stretch, what was quiet before still is
+        # in a quiet longer than a stretch, the last threshold still holds
         self.below = quiet_below(levels) or self.below
         pauses = [] if self.below is None else find_pauses(levels[here:], self.below, self.shortest)
         return pauses, min(known, len(levels) - here)
 
     def silent(self, begin: int, left: int, ended: bool) -> int:
-        """The emissions behind `begin` that may be skipped, as a long pause holds them; `left` if nothing else comes."""
+        """The number of emissions from `begin` that a long pause lets us skip; `left` if nothing else follows."""
         pauses, end = self.find(begin, left)
         if not pauses or pauses[0].first > 0:
             return 0
@@ -202,11 +202,11 @@ class Pauses:
         return round(pauses[0].end - EDGE_SECONDS * self.rate) // self.factor
 
     def next_cut(self, begin: int, overlapped: int, left: int, ended: bool) -> tuple[int, int, int] | None:
-        """(where to cut, from `begin`; how much of the pause is heard on both sides of it; how much of it is skipped), all in
-        emissions; None if the next piece has no pause to end in, or ends with the recording.
+        """(where to cut, from `begin`; context from the pause on both sides; how much of the pause to skip), all in emissions;
+        None if the next piece has no pause to end in, or ends with the recording.
 
-        begin: the emission where the piece begins. overlapped: so many of them are joined with the window before. left:
-        emissions from there on that are known; ended: whether these are all.
+        begin: the emission where the piece begins. overlapped: emissions from there that overlap the previous window. left:
+        emissions from there that are held. ended: whether the recording ends with them.
         """
         pauses, end = self.find(begin, left)
         longest = (self.length - 2 * self.context) * self.factor
@@ -218,13 +218,13 @@ class Pauses:
 
 
 def emissions_of(samples: int, grid: Grid) -> int:
-    """Emissions of so many samples: any frames that are left over make one more."""
+    """The number of emissions of this many samples; leftover frames make one more."""
     frames = max(0, (samples - grid.frame) // grid.hop + 1)
     return math.ceil(frames * grid.hop / grid.stride)
 
 
 class Held:
-    """Samples that wait, as the blocks that they came in."""
+    """A queue of samples, kept in the blocks they came in."""
 
     def __init__(self):
         self.blocks: list[ndarray] = []
@@ -236,7 +236,7 @@ class Held:
             self.size += len(block)
 
     def take(self, count: int) -> ndarray:
-        """The first so many samples, which stay."""
+        """The first `count` samples, which stay in the queue."""
         parts, left = [], count
         for block in self.blocks:
             parts.append(block[:left])
@@ -246,7 +246,7 @@ class Held:
         return numpy.concatenate(parts) if parts else numpy.zeros(0, numpy.float32)
 
     def take_all(self) -> ndarray:
-        """All samples, none of which stays; at no time are there two copies of more than one block."""
+        """Removes and returns all samples, never holding two copies of more than one block."""
         samples, at = numpy.empty(self.size, numpy.float32), 0
         self.blocks.reverse()
         while self.blocks:

@@ -1,7 +1,7 @@
-"""Ways for a sequence to attend: one file per type, chosen by name, all called alike.
+"""Attentions: one file per type, chosen by name, with one interface.
 
 A type is a file here plus `conf/attention/<name>.yaml`; encoders, benchmarks and contract tests find it by its name.
-Nothing here knows about speech. torch is imported when a class is asked for, not when names are listed.
+Nothing here knows about speech. Listing the names does not import torch; asking for a class does.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ def __getattr__(name: str) -> Any:
 
 
 def takes_place(name: str) -> bool:
-    """Whether the attention's constructor asks for its `Place`, as those with weights do."""
+    """Whether the attention's constructor takes its `Place`, as those with weights do."""
     return "place" in inspect.signature(attentions.get(name)).parameters
 
 
 def attention_at(settings: dict[str, Any], place: Place) -> Attention:
-    """The attention of one layer. settings: `name` and knobs. Raises UserError for a setting that it does not take."""
+    """The attention of one layer. settings: `name` and knobs. Raises UserError for a setting it does not have."""
     more = {"place": place} if takes_place(settings["name"]) else {}
     return attentions.create(settings, seed=place.layer, **more)
 
 
 def knob_of(settings: dict[str, Any], knob: str) -> Any:
-    """The value of a knob under these settings, or its default; None where the attention does not have it."""
+    """The value of a knob under these settings, or its default; None if the attention has no such knob."""
     parameter = inspect.signature(attentions.get(settings["name"])).parameters.get(knob)
     return None if parameter is None else settings.get(knob, parameter.default)
 
 
 def label_of(settings: dict[str, Any]) -> str:
-    """The attention's name in tables, with the knob that matters most: `full`, `i_clustered-100`, `lsh-4`."""
+    """The attention's name in tables, with its main knob: `full`, `i_clustered-100`, `lsh-4`."""
     name = settings["name"]
     knob = attentions.get(name).label_knob
     return name if knob is None else f"{name}-{knob_of(settings, knob)}"
 
 
 def parse_label(label: str) -> dict[str, Any]:
-    """Settings from what `Attention.label` writes: `"i_clustered-200"` -> `{"name": "i_clustered", "clusters": 200}`.
+    """The inverse of `Attention.label`: `"i_clustered-200"` -> `{"name": "i_clustered", "clusters": 200}`.
 
     A bare name, `"i_clustered"`, leaves the knob at its default. Raises UserError, with the nearest names, for anything else.
     """

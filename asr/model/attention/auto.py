@@ -28,11 +28,11 @@ from asr.model.attention.i_clustered import ImprovedClustered
 
 log = logging.getLogger(__name__)
 
-# Shorter batches are full attention without a measurement: there it has won wherever it was measured, and tests of a few
-# time steps start no calibration.
+# Shorter batches get full attention unmeasured: it has won there on every machine so far, and short tests need no
+# calibration.
 SHORTEST = 512
 LONGEST = 32768
-# More heads of sequences than this fill a GPU, so that more of them shift nothing.
+# This many batch x heads fill a GPU; more do not move the crossover.
 MOST_GROUPS = 128
 
 _crossovers: dict[str, Crossover] = {}
@@ -40,15 +40,15 @@ _logged: set[tuple[str, int]] = set()
 
 
 class Auto(ImprovedClustered):
-    """Full attention for short batches, i_clustered for long ones, so that it is never slower than the faster of the two.
+    """Full attention for short batches, i_clustered for long ones: always the faster of the two.
 
-    Where it changes from one to the other is measured: forward and backward of both in turns, some seconds, once for every
-    machine, dtype, dim, number of heads and setting of the knobs (see `case`); `asr.model.attention.crossover` keeps the result.
+    The crossover is measured: forward and backward of both in turns, for some seconds, once per machine, dtype, dim, number of
+    heads and setting of the knobs (see `case`); `asr.model.attention.crossover` caches the result.
 
-    What counts is the time of the batch with its padding; in training and evaluation alike, with gradients and without. So
-    near the crossover an utterance may get full attention in one batch and i_clustered in another, and the error rate of a
-    model depends on the machine and the batch size by as much as the two differ. For numbers that are to be compared choose
-    `full` or `i_clustered`; which one a batch would get, `choice` says, and so does the log.
+    The padded length of the batch decides, in training and evaluation alike, with and without gradients. Near the crossover
+    an utterance may therefore get full attention in one batch and i_clustered in another, and a model's error rate depends on
+    the machine and the batch size by as much as the two attentions differ. For numbers to be compared choose `full` or
+    `i_clustered`. `choice` says which one a batch gets, and so does the log.
 
     clusters, topk, bits, iterations: as in `i_clustered`.
     """
@@ -70,10 +70,10 @@ class Auto(ImprovedClustered):
 
     @torch.compiler.disable
     def choice(self, queries: Tensor, keys: Tensor | None = None, padded: bool = False) -> str:
-        """`full` or `i_clustered`: what a batch like this gets. Measures if that has never been done.
+        """`full` or `i_clustered`: what a batch like this gets. Measures the crossover on first use.
 
-        queries: (batch, heads, queries' time, dim), keys: (batch, heads, time, dim), by default like queries. padded: whether
-        any key is; full attention then needs a mask, which costs time.
+        queries: (batch, heads, queries' time, dim). keys: (batch, heads, time, dim), by default shaped like queries. padded:
+        whether any key is padding; full attention then needs a mask, which costs time.
         """
         length = middle_length(queries.shape[2], (queries if keys is None else keys).shape[2])
         chosen_name = "full"
@@ -86,7 +86,7 @@ class Auto(ImprovedClustered):
         return chosen_name
 
     def crossover(self, queries: Tensor, padded: bool) -> Crossover:
-        """From which length on i_clustered is faster than full attention for queries like these, whatever their length."""
+        """The length from which i_clustered is faster than full attention, for queries like these of any length."""
         case = self.case(queries, padded)
         if case not in _crossovers:
 
@@ -96,18 +96,21 @@ class Auto(ImprovedClustered):
                 return find_crossover(measure, SHORTEST, LONGEST)
 
             try:
-                # In a thread of its own nothing of what the caller has set holds: inference mode, autocast, checkpointing's
-                # hooks on saved tensors.
+                # A new thread inherits none of the caller's state: inference mode, autocast, checkpointing's hooks on
+                # saved tensors.
                 with concurrent.futures.ThreadPoolExecutor(1) as thread:
                     _crossovers[case] = remembered(case, lambda: thread.submit(find).result())
             except torch.OutOfMemoryError:
-                log.warning("attention=auto: no memory left to measure in, so full attention is used. %s", case)
+                log.warning(
+                    "attention=auto: no memory left to measure the crossover, so full attention is used. %s",
+                    case,
+                )
                 _crossovers[case] = Crossover(math.inf, {})
-            log.info("attention=auto: i_clustered from %.0f time steps on. %s", _crossovers[case].length, case)
+            log.info("attention=auto: i_clustered from %.0f time steps. %s", _crossovers[case].length, case)
         return _crossovers[case]
 
     def case(self, queries: Tensor, padded: bool) -> str:
-        """What the crossover depends on, in words. Not on whether gradients are wanted: the choice must not change with it."""
+        """Everything the crossover depends on, in words. Gradients are left out: the choice must be the same without them."""
         device = queries.device
         parts = [
             processor_name(device),
@@ -124,15 +127,15 @@ class Auto(ImprovedClustered):
 
 
 def middle_length(queries: int, keys: int) -> float:
-    """The length of self-attention whose costs are in the same proportion: the harmonic mean.
+    """The length of the self-attention with the same ratio of costs: the harmonic mean.
 
-    Full attention takes time in proportion to queries * keys, clustered attention to queries + keys.
+    Full attention takes time proportional to queries * keys, clustered attention to queries + keys.
     """
     return 2 * queries * keys / (queries + keys)
 
 
 def rounded_groups(queries: Tensor) -> int:
-    """batch * heads as the nearest power of two, up to where more of them no longer matter."""
+    """batch * heads, rounded to a power of two and capped where more no longer matter."""
     most = MOST_GROUPS if queries.device.type == "cuda" else max(8, 2 * torch.get_num_threads())
     return 2 ** round(math.log2(min(queries.shape[0] * queries.shape[1], most)))
 
@@ -140,7 +143,7 @@ def rounded_groups(queries: Tensor) -> int:
 def times(
     settings: dict[str, int], groups: int, dim: int, dtype: torch.dtype, device: torch.device, padded: bool
 ) -> Callable[[int], tuple[float, float]]:
-    """A function that times forward and backward of (full, i_clustered) attention at a length, in milliseconds."""
+    """A function that times forward plus backward of (full, i_clustered) attention at a length, in milliseconds."""
     knobs = {knob: value for knob, value in settings.items() if knob != "name"}
     both = [Full(), ImprovedClustered(**knobs)]
 
@@ -162,7 +165,7 @@ def times(
 
 @functools.cache
 def sources() -> str:
-    """Eight digits that change when the code which is timed does."""
+    """Eight hex digits of a digest of the code that is timed."""
     folder = Path(dispatch.__file__).parent
     files = [*sorted(folder.rglob("*.py")), Path(full.__file__)]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""What every type of attention has in common: its settings, the checks of what it is given, and padding."""
+"""The base class of all attentions: settings, checks of the arguments, padding."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Attention(torch.nn.Module, abc.ABC):
     constructor (`asr.model.attention.Place`: layer, heads, dims) and registers them as parameters, which are trained,
     averaged and saved with the model. `attend` runs outside autocast, so it casts them to the dtype of its input.
 
-    What an attention draws (hash planes) is no weight and no buffer: it comes from a generator of its own, seeded by `seed`
-    (the layer's index), so that the same input always has the same output.
+    Random draws (hash planes) are neither weights nor buffers: they come from the attention's own generator, seeded by `seed`
+    (the layer's index), so that the same input always gives the same output.
 
-    name: what it is called on the command line, the same as its module.
+    name: its name on the command line, equal to its module's.
     shared_qk: whether it needs queries and keys from one projection.
-    complexity: of time, in the sequence length: "linear" or "quadratic".
+    complexity: of time in the sequence length: "linear" or "quadratic".
     label_knob: the knob in its label (`clusters` in `i_clustered-100`), or None.
     finite_padding: set by callers that keep padding finite and ignore the output there; the attention may skip zeroing.
     """
@@ -48,9 +48,9 @@ class Attention(torch.nn.Module, abc.ABC):
     def attend(
         self, queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None
     ) -> Tensor:
-        """The arithmetic of `forward`, on checked input: lengths are on the device of the rest, None when nothing is padded.
+        """The arithmetic of `forward`, on checked arguments; lengths are on the same device, or None if nothing is padded.
 
-        The content of padding must not matter, and the result must be zero there (`asr.kernels.padding.zero_padded`).
+        The result must not depend on the padding, and must be zero there (`asr.kernels.padding.zero_padded`).
         """
 
     def forward(
@@ -66,18 +66,17 @@ class Attention(torch.nn.Module, abc.ABC):
         queries: (batch, heads, queries' time, dim), float64, float32, float16 or bfloat16.
         keys: (batch, heads, time, dim), values: (batch, heads, time, value dim), of the same dtype.
         lengths: (batch,) int64, the valid time steps of queries and, unless `key_lengths` is given, of keys. None: all.
-            Lengths on the CPU save a synchronization when the rest is on a GPU.
+            Lengths on the CPU avoid a synchronization when the rest is on a GPU.
         key_lengths: (batch,) int64, for attention to another sequence.
 
-        Returns (batch, heads, queries' time, value dim) in the dtype of `values` (under autocast in autocast's, but computed in
-        float32 on a CPU), zero at
-        padded queries and for sequences without keys. What stands at padded positions never matters, NaN included. Raises
-        ValueError, naming the argument, for shapes, dtypes and lengths that do not fit.
+        Returns (batch, heads, queries' time, value dim) in the dtype of `values`; under autocast in autocast's dtype, but
+        computed in float32 on a CPU. It is zero at padded queries and for sequences without keys. Padding never matters, not
+        even NaN. Raises ValueError, naming the argument, for shapes, dtypes and lengths that do not fit.
         """
         device = queries.device.type
         if torch.is_autocast_enabled(device):
             shared = _same(queries, keys)
-            # a CPU's fused attention is slower backward in bfloat16 than in float32, by more than it is faster forward
+            # on a CPU, fused attention in bfloat16 loses more time backward than it gains forward
             inside = torch.float32 if device == "cpu" else torch.get_autocast_dtype(device)
             outside = torch.get_autocast_dtype(device)
             queries, keys, values = (x.to(inside) for x in (queries, keys, values))
@@ -95,11 +94,11 @@ class Attention(torch.nn.Module, abc.ABC):
         return [knob for knob in inspect.signature(cls.__init__).parameters if knob not in ("self", "seed", "place")]
 
     def settings(self) -> dict[str, Any]:
-        """Its name and knobs as plain data, from which the registry builds it again."""
+        """Its name and knobs as plain data; `attention_at` rebuilds it from them."""
         return {"name": self.name} | {knob: getattr(self, knob) for knob in self.knobs()}
 
     def label(self) -> str:
-        """Its name in tables, with the knob that matters most: `full`, `i_clustered-100`, `lsh-4`."""
+        """Its name in tables, with its main knob: `full`, `i_clustered-100`, `lsh-4`."""
         knob = self.label_knob
         return self.name if knob is None else f"{self.name}-{self.settings()[knob]}"
 
@@ -107,7 +106,7 @@ class Attention(torch.nn.Module, abc.ABC):
         return ", ".join(f"{knob}={getattr(self, knob)}" for knob in [*self.knobs(), "seed"])
 
     def whole_number(self, knob: str, value: Any, least: int = 1, most: int | None = None) -> int:
-        """`value` if it is a whole number in the knob's range. Raises ArgumentError if it is not."""
+        """`value` itself. Raises ArgumentError unless it is a whole number in the knob's range."""
         if (
             isinstance(value, bool)
             or not isinstance(value, int)
@@ -159,7 +158,7 @@ def _check_lengths(argument: str, lengths: Tensor | None, batch: int, time: int)
         raise ValueError(
             f"{argument} has shape {tuple(lengths.shape)} and dtype {lengths.dtype}, expected ({batch},) int64"
         )
-    # Looking at lengths on a GPU would wait for it.
+    # Reading lengths on a GPU would synchronize.
     if lengths.device.type == "cpu" and not bool(((lengths >= 0) & (lengths <= time)).all()):
         raise ValueError(f"{argument} is {lengths.tolist()}, expected values from 0 to the time, {time}")
 
@@ -171,9 +170,10 @@ def _same(queries: Tensor, keys: Tensor) -> bool:
 
 
 def _unless_all(lengths: Tensor | None, time: int) -> Tensor | None:
-    """lengths, or None when nothing is padded, as far as that can be seen without waiting for a GPU."""
-    known = lengths is not None and lengths.device.type == "cpu"
-    return None if known and bool((lengths == time).all()) else lengths
+    """`lengths`, or None if nothing is padded and that can be told without waiting for a GPU."""
+    if lengths is None or lengths.device.type != "cpu":
+        return lengths
+    return None if bool((lengths == time).all()) else lengths
 
 
 def _on_device(lengths: Tensor | None, device: torch.device) -> Tensor | None:

@@ -1,7 +1,7 @@
-"""From which length on one way to compute is faster than another: measured once on every machine, then kept.
+"""The length at which one method overtakes another: measured once per machine, then cached.
 
-Crossovers are kept in `crossovers.json` in the user's cache folder: `$XDG_CACHE_HOME/asr`, or `~/.cache/asr`. The file may be
-removed at any time, and what cannot be read in it is measured again.
+Crossovers are kept in `crossovers.json` in the user's cache folder: `$XDG_CACHE_HOME/asr`, or `~/.cache/asr`. The file can be
+deleted at any time; entries that cannot be read are measured again.
 """
 
 from __future__ import annotations
@@ -25,18 +25,19 @@ from asr.runtime.user_cache import keep, user_cache
 
 try:
     import fcntl
-except ImportError:  # not on Windows, where two processes may measure the same
-    fcntl = None
+except ImportError:
+    # absent on Windows, where two processes may measure the same case
+    fcntl = None  # type: ignore[assignment]
 
-# How long two ways are timed at one length, in how many rounds at least and at most.
+# Time budget for one length, and the fewest and most rounds within it.
 SECONDS, LEAST_ROUNDS, MOST_ROUNDS = 0.3, 3, 30
-# A sample on a GPU is as many calls as take about this long, so that what counts is how fast they follow each other.
+# A GPU sample repeats the call for about this long, so that throughput is measured and not launch latency.
 SAMPLE_MILLISECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Crossover:
-    """length: from which on the second of two ways is the faster one. milliseconds: {length: (first, second)}, as measured."""
+    """length: where the second method becomes faster, in time steps. milliseconds: {length: (first, second)}, as measured."""
 
     length: float
     milliseconds: dict[int, tuple[float, float]]
@@ -45,16 +46,16 @@ class Crossover:
 def find_crossover(
     milliseconds: Callable[[int], tuple[float, float]], shortest: int, longest: int, seconds: float = 10.0
 ) -> Crossover:
-    """Measures at doubling lengths until the second way wins, then twice more in between, and interpolates.
+    """Doubles the length until the second method wins, bisects twice, and interpolates.
 
-    milliseconds: the times of the two ways at a length. The first must be the one that grows faster, as full attention does
-    beside a linear one. Where it is not overtaken up to `longest`, or after `seconds` of looking, it is taken to grow by one
+    milliseconds: times both methods at a length. The first must grow faster, as full attention does against a linear one. If
+    it is not overtaken by `longest`, or within `seconds`, the crossover is extrapolated: the first is assumed to grow by one
     power of the length more than the second.
     """
     measured: dict[int, tuple[float, float]] = {}
 
     def advantage(length: int) -> float:
-        """The logarithm of how many times as fast the second way is."""
+        """The logarithm of the second method's speedup over the first."""
         measured[length] = first, second = milliseconds(length)
         return math.log(max(first, 1e-9) / max(second, 1e-9))
 
@@ -83,10 +84,10 @@ def find_crossover(
 
 
 def remembered(case: str, find: Callable[[], Crossover]) -> Crossover:
-    """The crossover of a case from the file, else from `find`, which then goes into the file.
+    """The crossover of a case from the cache file; if it is not there, calls `find` and caches the result.
 
-    case: all that the times depend on, in words. Processes that ask at the same time wait for the first one and take its
-    answer. Where nothing can be written, every process finds its own, and a warning says so.
+    case: everything that the times depend on, in words. Processes that ask at the same time wait for the first one and use
+    its answer. If the file cannot be written, each process measures for itself, with a warning.
     """
     path = cache_file()
     known = _read(path).get(case)
@@ -109,7 +110,7 @@ def cache_file() -> Path | None:
 
 
 def time_in_turns(functions: Sequence[Callable[[], object]], device: torch.device) -> list[float]:
-    """Milliseconds that a call of every function takes: medians of rounds in which all take turns, after warming up."""
+    """Milliseconds per call of each function: medians over rounds in which they take turns, after a warm-up."""
     for function in functions:
         function()
     calls = [calls_in_a_sample(function, device) for function in functions]
@@ -124,14 +125,14 @@ def time_in_turns(functions: Sequence[Callable[[], object]], device: torch.devic
 
 
 def calls_in_a_sample(function: Callable[[], object], device: torch.device, most: int = 64) -> int:
-    """How many calls of a function that is warm make up one sample: one on a CPU, whose clock is fine enough."""
+    """Calls per sample of a warmed-up function: one on a CPU, whose clock is fine enough."""
     if device.type != "cuda":
         return 1
     return min(most, max(1, math.ceil(SAMPLE_MILLISECONDS / max(sample(function, 1, device), 1e-3))))
 
 
 def sample(function: Callable[[], object], calls: int, device: torch.device) -> float:
-    """Milliseconds a call, of `calls` calls in a row: by CUDA events that begin on an idle GPU, or by wall clock."""
+    """Milliseconds per call over `calls` calls in a row: by CUDA events starting on an idle GPU, or by wall clock."""
     if device.type != "cuda":
         start = time.perf_counter()
         for _ in range(calls):
@@ -157,7 +158,7 @@ def like_speech(
     device: torch.device,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Random vectors whose neighbours in time are alike, of unit variance: (batch, heads, length, dim)."""
+    """Random vectors of unit variance, smoothed over time as speech is: (batch, heads, length, dim)."""
     noise = torch.randn(batch * heads, dim, length + 4, device=device, generator=generator)
     averaged = F.avg_pool1d(noise, 5, stride=1) * 5**0.5
     return averaged.transpose(1, 2).reshape(batch, heads, length, dim).to(dtype).contiguous()
@@ -165,7 +166,7 @@ def like_speech(
 
 @functools.cache
 def processor_name(device: torch.device) -> str:
-    """What the GPU or the CPU is called."""
+    """The model name of the GPU or the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     with contextlib.suppress(OSError):
@@ -177,7 +178,7 @@ def processor_name(device: torch.device) -> str:
 
 @contextlib.contextmanager
 def _alone(path: Path | None) -> Iterator[None]:
-    """Holds a lock beside `path`, where that can be had."""
+    """Holds a lock file beside `path`, if one can be created."""
     with contextlib.ExitStack() as held:
         if path is not None and fcntl is not None:
             with contextlib.suppress(OSError):
@@ -188,7 +189,7 @@ def _alone(path: Path | None) -> Iterator[None]:
 
 
 def _read(path: Path | None) -> dict[str, Crossover]:
-    """What can be read of the file."""
+    """The entries of the cache file that can be read."""
     if path is None:
         return {}
     try:

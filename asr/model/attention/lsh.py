@@ -1,4 +1,4 @@
-"""Reformer's attention: hashing brings alike positions together."""
+"""Reformer's attention: hashing groups similar positions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from asr.model.attention.base import Attention
 class LSH(Attention):
     """Attention within chunks of positions sorted by hash (Kitaev et al. 2020, "Reformer"); for shared queries and keys.
 
-    rounds: of hashing, merged by log-sum-exp. chunk: positions in a sorted chunk. See `asr.kernels.lsh` for what is decided where
-    the paper is silent.
+    rounds: of hashing, merged by log-sum-exp. chunk: positions in a sorted chunk. `asr.kernels.lsh` documents the choices
+    that the paper leaves open.
     """
 
     name = "lsh"
@@ -24,16 +24,16 @@ class LSH(Attention):
         super().__init__(seed)
         self.rounds = self.whole_number("rounds", rounds)
         self.chunk = self.whole_number("chunk", chunk)
-        # Not a buffer: a model turned to half precision must keep its buckets, and rotations are no part of its weights.
+        # Not a buffer: buckets must stay the same in half precision, and rotations are not saved with the weights.
         self._rotations: Tensor | None = None
 
     def rotations(self, queries: Tensor) -> Tensor:
-        """Random directions for queries of this dim, time and device, drawn from the seed on the CPU when first needed."""
+        """Random directions for queries of this dim, time and device; drawn on the CPU from the seed when first needed."""
         columns, dim = -(-queries.shape[2] // self.chunk), queries.shape[3]
         held = self._rotations
         if held is None or held.shape[0] < columns or held.shape[2] != dim or held.device != queries.device:
-            self._rotations = draw_rotations(self.rounds, dim, columns, self.seed, queries.device)
-        return self._rotations
+            held = self._rotations = draw_rotations(self.rounds, dim, columns, self.seed, queries.device)
+        return held
 
     def attend(
         self, queries: Tensor, keys: Tensor, values: Tensor, lengths: Tensor | None, key_lengths: Tensor | None

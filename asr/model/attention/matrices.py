@@ -1,4 +1,4 @@
-"""The attention matrix of any part, read off its own arithmetic; and how far one matrix is from another."""
+"""The attention matrix of any attention, computed by the attention itself; and the distance between two matrices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from asr.model.attention.base import Attention
 
 
 class Projections(NamedTuple):
-    """What one layer's attention was given: queries and keys (batch, heads, time, dim), the lengths (batch,) or None.
+    """The arguments of one layer's attention: queries and keys (batch, heads, time, dim), lengths (batch,) or None.
 
-    Where one projection gives both, `keys` is `queries`. seed: of what the layer's attention draws. attention: that module,
+    With shared queries and keys, `keys` is `queries`. seed: of the attention's random draws. attention: the module itself,
     with its weights.
     """
 
@@ -26,14 +26,14 @@ class Projections(NamedTuple):
 
 
 def attention_matrix(attention: Attention, queries: Tensor, keys: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """The weights with which `attention` mixes the values of keys for every query: (batch, heads, queries' time, time).
+    """The weights that `attention` gives to the values, for every query: (batch, heads, queries' time, time).
 
-    Every attention is linear in its values: output i is the sum over j of A[i, j] values[j]. With the identity matrix for
-    values, output i is therefore row i of A itself. That needs nothing of the part but its `forward`, so it is exact for
-    every registered attention, those to come included, and shows what is computed rather than what was meant.
+    Every attention is linear in its values: output i is the sum over j of A[i, j] values[j]. With the identity matrix as
+    values, output i is row i of A. Only `forward` is called, so this is exact for every registered attention, present and
+    future, and shows what is computed, not what was intended.
 
-    queries, keys: (batch, heads, time, dim), one tensor for both where the part shares them. lengths: (batch,) int64 or
-    None. Takes batch * heads * time² values of memory.
+    queries, keys: (batch, heads, time, dim), one tensor if the attention shares them. lengths: (batch,) int64 or None. Takes
+    batch * heads * time² values of memory.
     """
     batch, heads, time, _ = keys.shape
     identity = torch.eye(time, dtype=keys.dtype, device=keys.device).expand(batch, heads, time, time).contiguous()
@@ -42,7 +42,7 @@ def attention_matrix(attention: Attention, queries: Tensor, keys: Tensor, length
 
 
 def capture_projections(module: torch.nn.Module, run: Callable[[], object]) -> list[Projections]:
-    """Calls `run`, which runs `module`, and returns what each attention in it was given, in the order in which they ran."""
+    """Calls `run`, which runs `module`, and returns the arguments of each attention in it, in the order of the calls."""
     captured: list[Projections] = []
 
     def keep(attention: Attention, arguments: tuple, named: dict) -> None:
@@ -63,13 +63,12 @@ def capture_projections(module: torch.nn.Module, run: Callable[[], object]) -> l
 
 
 class Distance(NamedTuple):
-    """How far an attention matrix is from full attention's, as means over heads and queries.
+    """Distance of an attention matrix from full attention's, as means over heads and queries.
 
-    l1: the sum over keys of |difference|, from 0 (the same) to 2 (not a key in common), as in Vyas et al. 2020,
-        section 3.3.1.
-    captured: the share of full attention's weight on each query's top keys that the other matrix has on them too
-        (the smaller of both weights, so that too much on one key does not make up for too little on another).
-    concentration: how much of its weight full attention puts on these keys.
+    l1: the sum over keys of |difference|, from 0 (equal) to 2 (no key in common), as in Vyas et al. 2020, section 3.3.1.
+    captured: of full attention's weight on each query's top keys, the share that the other matrix puts there too (the smaller
+        of the two weights, so that an excess on one key does not make up for a lack on another).
+    concentration: the weight that full attention puts on these keys, from 0 to 1.
     """
 
     l1: float
@@ -78,7 +77,7 @@ class Distance(NamedTuple):
 
 
 def distance(matrix: Tensor, full: Tensor, topk: int) -> Distance:
-    """The `Distance` of `matrix` from `full`, both (heads, queries' time, time); topk: how many keys are a query's top."""
+    """The `Distance` of `matrix` from `full`, both (heads, queries' time, time); topk: number of top keys per query."""
     matrix, full = matrix.double(), full.double()
     weights, keys = full.topk(min(topk, full.shape[-1]), dim=-1)
     both = torch.minimum(matrix.gather(-1, keys), weights).sum(-1)

@@ -1,4 +1,4 @@
-"""Attention to every query's best keys only."""
+"""Attention to each query's best keys only."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from asr.model.attention.base import Attention
 
 
 class OracleTop(Attention):
-    """Full attention cut down to every query's `topk` highest keys (Vyas et al. 2020, section 4.1, oracle-top).
+    """Full attention restricted to each query's `topk` highest keys (Vyas et al. 2020, section 4.1, oracle-top).
 
-    With as many as there are keys this is full attention. It computes all scores to find the best: no saving, an oracle.
+    With `topk` at the number of keys it is full attention. It computes all scores to find the best, so it saves no time.
     """
 
     name = "oracle_top"

@@ -1,4 +1,4 @@
-"""Where in a network an attention stands."""
+"""The position of an attention in its network."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """What an attention may know of the network around it, for weights of its own and for what differs between layers.
+    """What an attention may know about the network around it: it sizes its weights, and tells layers apart.
 
-    layer: index of its layer, from 0; it also seeds what the attention draws. layers: number of layers.
-    heads, head_dim: of the queries, keys and values that it receives, (batch, heads, time, head_dim).
+    layer: index of its layer, from 0; also the seed of its random draws. layers: number of layers.
+    heads, head_dim: of the queries, keys and values it receives, (batch, heads, time, head_dim).
     dim: size of the encoder's hidden states.
     """
 

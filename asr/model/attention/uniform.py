@@ -9,7 +9,7 @@ from asr.model.attention.base import Attention
 
 
 class Uniform(Attention):
-    """Every query gets the mean of its sequence's values: what remains of a model when scores say nothing."""
+    """Every query gets the mean of its sequence's values: what a model can do without any scores."""
 
     name = "uniform"
     complexity = "linear"

@@ -1,7 +1,6 @@
-"""Encoders: features (batch, time, mels) → hidden states (batch, time', dim). Self-attention is a part handed in.
+"""Encoders: features (batch, time, mels) → hidden states (batch, time', dim). The attention is passed in.
 
-An encoder is a file here plus `conf/encoder/<name>.yaml`. torch is imported when a class is asked for, not when names are
-listed.
+An encoder is a file here plus `conf/encoder/<name>.yaml`. Listing the names does not import torch; asking for a class does.
 """
 
 from __future__ import annotations

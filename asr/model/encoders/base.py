@@ -1,4 +1,4 @@
-"""What every encoder has in common, and what others ask of it."""
+"""The base class of all encoders."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ CreateAttention = Callable[[Place], Attention]
 class Encoder(nn.Module, abc.ABC):
     """Base class of all encoders.
 
-    A subclass takes `input_dim` (mels), `create_attention` (`CreateAttention`: one layer's attention from its place) and its
+    A subclass takes `input_dim` (mels), `create_attention` (`CreateAttention`: from a layer's place to its attention) and its
     own settings, those of `conf/encoder/<name>.yaml`. It sets
 
     output_dim: size of a hidden state.
-    layers: its blocks, in order. Sharding spreads them over processes one by one; empty where there are none.
-    subsampling: feature frames from one hidden state to the next.
-    centre: middle of the frames that the front end sees for the first hidden state, in frames from the first one.
+    layers: its blocks, in order; may be empty. Sharding spreads them over processes one by one.
+    subsampling: feature frames per hidden state.
+    centre: middle of the frames that the first hidden state sees, counted in frames from the first one.
     shared_qk: whether one projection gives queries and keys, which some attentions need.
 
-    checkpoint_activations: set by training; saves memory for a third more time. `run` observes it.
+    checkpoint_activations: set by training; saves memory for a third more time. `run` obeys it.
     """
 
     name: ClassVar[str]
@@ -43,24 +43,24 @@ class Encoder(nn.Module, abc.ABC):
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """features (batch, time, mels), lengths (batch,) int64 → hidden states (batch, time', output_dim), their lengths.
 
-        Features at padded times are zero. Neither they nor the other utterances of a batch change a valid output.
+        Padded features are zero. Neither they nor the other utterances of a batch may change a valid output.
         """
 
     @abc.abstractmethod
     def output_lengths(self, lengths):
-        """The exact number of hidden states for a number of frames; takes an int or an int64 tensor."""
+        """The exact number of hidden states for `lengths` frames. Takes and returns an int or an int64 tensor."""
 
     def run(self, layer: nn.Module, *arguments: Any) -> Any:
-        """`layer(*arguments)`; with `checkpoint_activations` its inside is computed again in the backward pass, not kept."""
+        """`layer(*arguments)`; with `checkpoint_activations`, recomputed in the backward pass instead of kept."""
         if self.checkpoint_activations and torch.is_grad_enabled():
             return checkpoint(layer, *arguments, use_reentrant=False)
         return layer(*arguments)
 
     def values_per_state(self) -> int:
-        """About how many values a hidden state takes on its way through one block, to estimate memory without gradients."""
+        """Roughly how many values one block holds per hidden state, to estimate memory without gradients."""
         return 20 * self.output_dim
 
     @classmethod
     def settled(cls, settings: dict[str, Any], shared_qk: bool) -> dict[str, Any]:
-        """Settings with `shared_qk: auto` replaced by what the attention needs."""
+        """`settings` with `shared_qk: auto` replaced by what the attention needs."""
         return {**settings, "shared_qk": shared_qk} if settings.get("shared_qk") == "auto" else settings

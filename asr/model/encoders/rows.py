@@ -1,4 +1,4 @@
-"""Products of matrices whose shapes repeat, on a CPU in bfloat16."""
+"""Matrix products in few distinct shapes, for bfloat16 on a CPU."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ MULTIPLE = 64
 
 
 def in_rows(function: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
-    """`function` of hidden (batch, time, dim), applied to each step alone: returns (batch, time, other dim).
+    """Applies `function` to each step of hidden (batch, time, dim) on its own: returns (batch, time, other dim).
 
-    Under autocast on a CPU the steps are laid out as one matrix whose number of rows is rounded up to a multiple of 64. oneDNN
-    compiles a program for every shape that it meets, which takes as long as several products; lengths vary from batch to
-    batch, and so a training would spend a quarter of its time compiling.
+    Under autocast on a CPU the steps form one matrix whose rows are padded to a multiple of 64. oneDNN compiles a program for
+    every new shape, which takes as long as several products; with lengths that vary from batch to batch, training would spend
+    a quarter of its time compiling.
     """
     if hidden.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return function(hidden)

@@ -1,4 +1,4 @@
-"""Self-attention of an encoder's block: the projections around an attention."""
+"""Self-attention in an encoder's block: an attention between its projections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SelfAttention(nn.Module):
         self.input_projection = nn.Linear(place.dim, (2 if shared_qk else 3) * inner)
         self.output_projection = nn.Linear(inner, place.dim)
         self.attention = create_attention(place)
-        # hidden states are finite everywhere, and those in the padding are never read
+        # hidden states are finite everywhere, and nothing reads those in the padding
         self.attention.finite_padding = True
 
     def forward(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""Front ends that make time shorter by 1, 2, 3 or 4, with exact output lengths.
+"""Front ends that subsample time by 1, 2, 3 or 4, with exact output lengths.
 
-Stacking joins `factor` frames side by side with no overlap: each output sees its own frames and nothing else, so that
-relating them is left to the attention. The convolution sees neighbours too; behind it, approximations of the attention
-are hard to tell apart.
+Stacking concatenates `factor` frames without overlap: each output sees only its own frames, and relating them is left to
+the attention. The convolution sees neighbouring frames too; behind it, approximations of the attention are hard to tell
+apart.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ FACTORS = (1, 2, 3, 4)
 
 
 def valid_times(lengths: torch.Tensor, time: int) -> torch.Tensor:
-    """(batch, time) bool: which times lie within each sequence's length."""
+    """(batch, time) bool: which times are within each sequence's length."""
     return torch.arange(time, device=lengths.device) < lengths[:, None]
 
 
 class StackedFrames(nn.Module):
     """(batch, time, mels) → (batch, ceil(time / factor), dim): `factor` frames side by side, then a linear layer.
 
-    centre: the middle of the frames that the first output sees, counted in frames from the first one; the second output's
-        lies `factor` frames later.
+    centre: middle of the frames that the first output sees, counted in frames from the first one. Each further output's is
+        `factor` frames later.
     """
 
     def __init__(self, input_dim: int, dim: int, factor: int):
@@ -44,11 +44,11 @@ class StackedFrames(nn.Module):
 
 
 class Convolution(nn.Module):
-    """(batch, time, mels) → (batch, time', dim): two convolutions over three frames, whose strides multiply to the factor.
+    """(batch, time, mels) → (batch, time', dim): two convolutions over three frames, with strides whose product is the factor.
 
-    Every convolution pads one frame on both sides, so that a stride s takes `time` frames to ceil(time / s).
+    Both pad one frame on either side, so that stride s turns `time` frames into ceil(time / s).
 
-    centre: as of `StackedFrames`: frame 0, as padding stands before it.
+    centre: as in `StackedFrames`; frame 0, because of the padding before it.
     """
 
     centre = 0.0
@@ -67,7 +67,7 @@ class Convolution(nn.Module):
         for layer, stride in zip(self.layers, self.strides):
             hidden = nn.functional.gelu(layer(hidden))
             lengths = (lengths + stride - 1) // stride
-            # the next layer's kernel reaches one frame past the end: it must find zeros there, as without padding
+            # the next kernel reaches one frame past the end, and must see zeros there, as it does at the end of the batch
             hidden = hidden * valid_times(lengths, hidden.shape[2])[:, None, :]
         return hidden.transpose(1, 2), lengths
 
@@ -77,11 +77,11 @@ class Convolution(nn.Module):
         return lengths
 
 
-FRONT_ENDS = {"stack": StackedFrames, "convolution": Convolution}
+FRONT_ENDS: dict[str, type[StackedFrames] | type[Convolution]] = {"stack": StackedFrames, "convolution": Convolution}
 
 
-def create_front_end(name: str, input_dim: int, dim: int, factor: int) -> nn.Module:
-    """The front end called `name`. Raises UserError for a name or a factor that there is not."""
+def create_front_end(name: str, input_dim: int, dim: int, factor: int) -> StackedFrames | Convolution:
+    """The front end called `name`. Raises UserError for an unknown name or factor."""
     if name not in FRONT_ENDS:
         raise UserError(f"There is no encoder.front_end called {name!r}: {nearest(name, FRONT_ENDS)}.")
     if factor not in FACTORS:

@@ -1,4 +1,4 @@
-"""The Transformer encoder of Vyas et al. 2020, section 4 and C.3: fixed sinusoidal positions, self-attention as a part."""
+"""The Transformer encoder of Vyas et al. 2020, sections 4 and C.3: fixed sinusoidal positions, any self-attention."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from asr.model.encoders.subsampling import create_front_end
 class Transformer(Encoder):
     """Subsampling, sinusoidal positions, and `layers` blocks of self-attention and feed-forward.
 
-    Whether queries and keys share a projection (`shared_qk`) belongs to the weights and so to the encoder; an attention that
-    needs it says so itself. The other settings are those of `conf/encoder/transformer.yaml`.
+    `shared_qk` (one projection for queries and keys) changes the weights, so it is a setting of the encoder; an attention
+    declares whether it needs it. The other settings are those of `conf/encoder/transformer.yaml`. Raises UserError, naming
+    the key, for settings out of range.
     """
 
     name = "transformer"
@@ -50,7 +51,7 @@ class Transformer(Encoder):
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"encoder.{key} takes a whole number of 1 or more, not {value!r}.")
         if not 0 <= dropout < 1:
-            raise UserError(f"encoder.dropout lies between 0 and 1, not at {dropout!r}.")
+            raise UserError(f"encoder.dropout takes a number from 0 to below 1, not {dropout!r}.")
         if not isinstance(shared_qk, bool):
             raise UserError(f"encoder.shared_qk is true or false, not {shared_qk!r}.")
         dim = self.output_dim = heads * head_dim
@@ -79,7 +80,7 @@ class Transformer(Encoder):
 
 
 class Layer(nn.Module):
-    """One block: self-attention and feed-forward, each beside a residual connection, normalized before or after."""
+    """One block: self-attention and feed-forward, each with a residual connection, normalized before or after."""
 
     def __init__(self, place: Place, feed_forward: int, dropout: float, norm: str, shared_qk: bool, create_attention):
         super().__init__()

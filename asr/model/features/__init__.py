@@ -1,8 +1,9 @@
-"""From waveforms to normalized log-mel filter banks, in batch, on the device that the waveforms are on."""
+"""From waveforms to normalized log-mel filter banks, for a whole batch, on the waveforms' device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from asr.model.features.normalization import Normalization
 
 
 class Features(torch.nn.Module):
-    """Speed perturbation → filter bank → normalization → SpecAugment; the first and the last only while training."""
+    """Speed perturbation → filter bank → normalization → SpecAugment; the first and last in training only."""
 
     def __init__(
         self,
@@ -31,16 +32,13 @@ class Features(torch.nn.Module):
         """sample_rate: Hz. mels: values per frame. dither: see `FilterBank`. normalization: "utterance", "global", "none".
         speed_perturbation: factors, empty for none. spec_augment: settings of `SpecAugment`, None for none.
 
-        Raises UserError for settings that do not work.
+        Raises UserError, naming the key, for settings out of range.
         """
         super().__init__()
         self.filter_bank = FilterBank(sample_rate, mels, window_seconds, hop_seconds, dither)
         self.normalization = Normalization(mels, normalization)
         self.speed_perturbation = SpeedPerturbation(list(speed_perturbation or ()))
-        try:
-            self.spec_augment = SpecAugment(**spec_augment) if spec_augment is not None else None
-        except TypeError as error:
-            raise UserError(f"features.spec_augment={dict(spec_augment)}: {error}.") from None
+        self.spec_augment = None if spec_augment is None else create_spec_augment(spec_augment)
         self._settings = {
             "sample_rate": sample_rate,
             "mels": mels,
@@ -53,7 +51,7 @@ class Features(torch.nn.Module):
         }
 
     def settings(self) -> dict[str, Any]:
-        """Plain values; `Features(**settings)` builds the same features again."""
+        """Plain values; `Features(**settings)` rebuilds the same features."""
         return dict(self._settings)
 
     @property
@@ -70,17 +68,17 @@ class Features(torch.nn.Module):
         return self.filter_bank.frame_shift
 
     def frames_of(self, samples):
-        """How many frames so many samples give, exactly, in evaluation. Takes and returns an int or an int64 tensor."""
+        """The exact number of frames of `samples` in evaluation. Takes and returns an int or an int64 tensor."""
         return self.filter_bank.frames_of(samples)
 
     def fewest_frames_of(self, samples):
-        """How many frames so many samples give at least, exactly: in training at the fastest speed."""
-        return self.frames_of(samples_at(samples, max(self.speed_perturbation.fastest, 1)))
+        """The fewest frames that `samples` can give in training: their exact number at the fastest speed."""
+        return self.frames_of(samples_at(samples, max(self.speed_perturbation.fastest, Fraction(1))))
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """waveforms: (batch, samples) in [-1, 1); lengths: (batch,) int64 samples.
 
-        Returns features (batch, frames, mels) float32, zero behind an utterance's end, and lengths (batch,) int64 frames.
+        Returns features (batch, frames, mels) float32, zero after an utterance's end, and lengths (batch,) int64 frames.
         """
         waveforms, lengths = self.speed_perturbation(waveforms, lengths)
         features, lengths = self.filter_bank(waveforms, lengths)
@@ -91,12 +89,20 @@ class Features(torch.nn.Module):
 
     @property
     def wants_statistics(self) -> bool:
-        """Whether `gather_statistics` has to be called before training: global normalization without its statistics."""
+        """Whether `gather_statistics` must be called before training: normalization is global and has no statistics."""
         return self.normalization.kind == "global" and not int(self.normalization.frames)
 
     def gather_statistics(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Takes the statistics of global normalization from the training split.
+        """Computes the statistics of global normalization over the training split.
 
-        batches: as `forward` takes them, (waveforms, lengths).
+        batches: (waveforms, lengths), as in `forward`. Raises UserError if they hold no frame.
         """
         self.normalization.gather(self.filter_bank(waveforms, lengths) for waveforms, lengths in batches)
+
+
+def create_spec_augment(settings: dict[str, Any]) -> SpecAugment:
+    """SpecAugment with these settings. Raises UserError for a setting it does not have."""
+    try:
+        return SpecAugment(**settings)
+    except TypeError as error:
+        raise UserError(f"features.spec_augment={dict(settings)}: {error}.") from None

@@ -1,4 +1,4 @@
-"""What varies the training data on the fly: masks over the features, and speech made faster or slower."""
+"""Augmentation of training data on the fly: SpecAugment's masks, and speed perturbation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from asr.errors import UserError
 
 
 class SpecAugment(torch.nn.Module):
-    """Masks bands of mels and stretches of time with zero, the mean of normalized features; only while training.
+    """Masks mel bands and spans of time with zero, the mean of normalized features; in training only.
 
     Park et al., "SpecAugment" (2019), section 2, without time warping; the longest time mask is a share of the utterance
-    (Park et al., "SpecAugment on Large Scale Datasets", 2020, section 3). Every utterance gets masks of its own.
+    (Park et al., "SpecAugment on Large Scale Datasets", 2020, section 3). Masks are drawn per utterance.
     """
 
     def __init__(
@@ -24,7 +24,8 @@ class SpecAugment(torch.nn.Module):
         time_masks: int = 2,
         time_share: float = 0.05,
     ):
-        """frequency_width: the widest band masked, in mels. time_share: the longest stretch, a share of the valid frames.
+        """frequency_masks, time_masks: masks per utterance. frequency_width: widest mask, in mels. time_share: longest mask, as
+        a share of the valid frames.
 
         Raises UserError for negative settings, and for a share above 1.
         """
@@ -48,9 +49,9 @@ class SpecAugment(torch.nn.Module):
 
 
 def spans(lengths: Tensor, widest: Tensor, count: int, size: int) -> Tensor:
-    """(batch, size) bool: for each row the union of `count` random spans below its length.
+    """(batch, size) bool: the union of `count` random spans within each row's length.
 
-    lengths, widest: (batch, 1) int64. A span's width is uniform on 0 … widest, its start on 0 … length - width.
+    lengths, widest: (batch, 1) int64. A span's width is uniform in 0 … widest, its start in 0 … length - width.
     """
     shape = (lengths.shape[0], count)
     widths = (torch.rand(shape, device=lengths.device) * (widest + 1)).long().clamp_max(widest)
@@ -61,13 +62,13 @@ def spans(lengths: Tensor, widest: Tensor, count: int, size: int) -> Tensor:
 
 
 class SpeedPerturbation(torch.nn.Module):
-    """Plays each training batch at one of several speeds, tempo and pitch together, by resampling.
+    """Resamples each training batch to a random speed, which changes tempo and pitch together.
 
     Ko et al., "Audio augmentation for speech recognition" (2015), section 2.
     """
 
     def __init__(self, factors: list[float]):
-        """factors: speeds, each as likely; 1.1 is a tenth faster. Raises UserError outside 0.5 to 2."""
+        """factors: speeds, all equally likely; 1.1 is 10% faster. Raises UserError outside 0.5 to 2."""
         super().__init__()
         for factor in factors:
             if not isinstance(factor, (int, float)) or not 0.5 <= factor <= 2:
@@ -79,7 +80,7 @@ class SpeedPerturbation(torch.nn.Module):
 
     @property
     def fastest(self) -> Fraction:
-        """The speed at which an utterance is shortest."""
+        """The highest speed, at which an utterance is shortest."""
         return max(self.speeds, default=Fraction(1))
 
     @torch.no_grad()
@@ -98,7 +99,7 @@ class SpeedPerturbation(torch.nn.Module):
 
 
 def samples_at(samples, speed: Fraction):
-    """How many samples so many become at a speed, exactly. Takes and returns an int or an int64 tensor."""
+    """The exact number of samples after a change of speed. Takes and returns an int or an int64 tensor."""
     if isinstance(samples, Tensor):
         return -torch.div(-samples * speed.denominator, speed.numerator, rounding_mode="floor")
     return -(-samples * speed.denominator // speed.numerator)

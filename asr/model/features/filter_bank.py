@@ -1,4 +1,4 @@
-"""Log-mel filter banks that equal Kaldi's, for a whole batch at once, on whatever device the waveforms are on."""
+"""Log-mel filter banks equal to Kaldi's, for a whole batch at once, on the waveforms' device."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from torch import Tensor
 from asr.errors import UserError
 from asr.model.features.float32 import KeepsFloat32
 
-PRE_EMPHASIS = torch.tensor(0.97).item()  # as rounded to float32, so that 1 - 0.97 is as exact as the product
+PRE_EMPHASIS = torch.tensor(0.97).item()  # rounded to float32, so that 1 - 0.97 matches the rounded product
 LOWEST_FREQUENCY = 20.0  # Hz
 LONGEST_WINDOW = 10.0  # seconds
 INT16_SCALE = 32768.0  # Kaldi computes on 16-bit integers: it floors energies, and adds dither, at that scale
-CPU_CHUNK, DEVICE_CHUNK = 256, 65536  # frames worked on at once: on a CPU what stays in its cache
+CPU_CHUNK, DEVICE_CHUNK = 256, 65536  # frames computed at once; on a CPU, what fits its cache
 
 
 class FilterBank(KeepsFloat32):
     """Log-mel filter banks: Kaldi's `compute-fbank-feats` (feature-fbank.cc, feature-window.cc, mel-computations.cc).
 
-    Every frame loses its mean, is pre-emphasized (0.97), multiplied by the Povey window and padded to a power of two;
-    its power spectrum is summed by triangles equally spaced in mel between 20 Hz and the Nyquist frequency, floored at
-    the float32 epsilon, and its natural logarithm taken. Frames lie within the waveform (`snip_edges`), so an utterance
-    shorter than one window has none. Samples count as 16-bit integers, so that values equal Kaldi's on the same file:
-    within 1e-3 for every band up to 70 dB below the frame's loudest; further down float32 rounds, there as here.
+    Each frame is made zero-mean, pre-emphasized (0.97), multiplied by the Povey window and padded to a power of two; its
+    power spectrum is summed by triangles equally spaced in mel between 20 Hz and the Nyquist frequency, floored at the
+    float32 epsilon, and its natural logarithm taken. Frames lie within the waveform (`snip_edges`), so an utterance
+    shorter than one window has none. Samples are scaled as 16-bit integers, so that values equal Kaldi's on the same file:
+    within 1e-3 for every band up to 70 dB below the frame's loudest; below that float32 rounding shows in both.
     """
+
+    window: Tensor
+    triangles: Tensor
 
     def __init__(
         self,
@@ -37,10 +40,11 @@ class FilterBank(KeepsFloat32):
         hop_seconds: float = 0.010,
         dither: float = 0.0,
     ):
-        """sample_rate: Hz. mels: triangles, that is values per frame. dither: standard deviation of noise that is
-        added to the samples while training (never in evaluation), in 16-bit steps.
+        """sample_rate: Hz. mels: values per frame, one per triangle. dither: standard deviation of the noise added to the
+        samples in training (never in evaluation), in 16-bit steps.
 
-        Raises UserError for more triangles than the spectrum can tell apart, and for windows of less than two samples.
+        Raises UserError, naming the key, for more triangles than the spectrum resolves, and for windows of less than two
+        samples or more than 10 s.
         """
         super().__init__()
         if not isinstance(sample_rate, int) or not 1000 <= sample_rate <= 1_000_000:
@@ -48,7 +52,7 @@ class FilterBank(KeepsFloat32):
         if hop_seconds > LONGEST_WINDOW or window_seconds > LONGEST_WINDOW:
             raise UserError(
                 f"features.window_seconds={window_seconds} and features.hop_seconds={hop_seconds}: more "
-                f"than {LONGEST_WINDOW:g} s is no frame of speech (0.025 and 0.010 are usual)."
+                f"than {LONGEST_WINDOW:g} s is too long for a frame of speech. Use seconds, such as 0.025 and 0.010."
             )
         self.sample_rate, self.mels, self.dither = sample_rate, mels, dither
         self.window_samples = math.floor(sample_rate * window_seconds + 1e-6)
@@ -62,11 +66,11 @@ class FilterBank(KeepsFloat32):
         triangles = mel_triangles(sample_rate, self.fft_size, min(mels, self.fft_size))
         if mels > self.fft_size or not triangles.any(dim=0).all():
             raise UserError(
-                f"features.mels={mels} is too many at {sample_rate} Hz: some triangles hold no bin of the spectrum. "
+                f"features.mels={mels} is too many at {sample_rate} Hz: some triangles contain no bin of the spectrum. "
                 "Use fewer."
             )
         window = povey_window(self.window_samples) * INT16_SCALE
-        # The real and the imaginary part of a bin meet the same weight: the product also adds their squares.
+        # real and imaginary part of a bin share a weight, so that the product also adds their squares
         triangles = triangles.repeat_interleave(2, dim=0)
         self.register_buffer("window", window.float(), persistent=False)
         self.register_buffer("triangles", triangles.float().contiguous(), persistent=False)
@@ -77,7 +81,7 @@ class FilterBank(KeepsFloat32):
         return self.hop_samples / self.sample_rate
 
     def frames_of(self, samples):
-        """How many frames so many samples give, exactly. Takes and returns an int or an int64 tensor."""
+        """The exact number of frames of `samples`. Takes and returns an int or an int64 tensor."""
         if isinstance(samples, Tensor):
             frames = torch.div(samples - self.window_samples, self.hop_samples, rounding_mode="floor") + 1
             return frames.clamp_min(0)
@@ -87,7 +91,7 @@ class FilterBank(KeepsFloat32):
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """waveforms: (batch, samples) in [-1, 1), float32 or less; lengths: (batch,) int64, in samples.
 
-        Returns features (batch, frames, mels) float32, zero behind an utterance's end, and lengths (batch,) int64 frames.
+        Returns features (batch, frames, mels) float32, zero after an utterance's end, and lengths (batch,) int64 frames.
         """
         with full_float32(waveforms.device), one_thread(waveforms.device):
             features = self._features(waveforms.float())
@@ -102,8 +106,8 @@ class FilterBank(KeepsFloat32):
             return features
         if self.dither and self.training:
             waveforms = waveforms + torch.randn_like(waveforms) * (self.dither / INT16_SCALE)
-        # Pre-emphasis of the whole waveform instead of every frame: the two differ in a frame's first sample, where the
-        # Povey window is zero; and a frame's mean m, removed first by Kaldi, is (1 - 0.97) m after pre-emphasis.
+        # Pre-emphasis of the whole waveform, not of each frame: they differ only in a frame's first sample, where the Povey
+        # window is zero. Kaldi removes a frame's mean m first; after pre-emphasis that is (1 - 0.97) m.
         emphasized = torch.zeros_like(waveforms)
         torch.sub(waveforms[:, 1:], waveforms[:, :-1], alpha=PRE_EMPHASIS, out=emphasized[:, 1:])
         shape = (self.window_samples, self.hop_samples)
@@ -124,7 +128,7 @@ class FilterBank(KeepsFloat32):
 
 @contextlib.contextmanager
 def full_float32(device: torch.device) -> Iterator[None]:
-    """Products in float32 whatever autocast or torch.set_float32_matmul_precision say: bfloat16 is off by 5e-3 here."""
+    """Products in float32 whatever autocast and torch.set_float32_matmul_precision say: bfloat16 is off by 5e-3 here."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
@@ -136,10 +140,10 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
-    """On a CPU, keeps the many short steps on the calling thread.
+    """On a CPU, runs the many short steps on the calling thread.
 
-    A second thread gains little here, and where it has to wait for a core, each step waits with it: measured on two cores
-    with one of them busy, two threads were a hundred times slower than one.
+    A second thread gains little, and if it has to wait for a core, every step waits with it: on two cores, one of them busy,
+    two threads were a hundred times slower than one.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
@@ -158,10 +162,10 @@ def povey_window(samples: int) -> Tensor:
 
 
 def mel_triangles(sample_rate: int, fft_size: int, mels: int) -> Tensor:
-    """(fft_size / 2 + 1, mels) float32: the weight of every bin of the power spectrum in every triangle.
+    """(fft_size / 2 + 1, mels) float32: the weight of each bin of the power spectrum in each triangle.
 
-    Triangles are straight in mel, 1127 ln(1 + Hz / 700), unnormalized, and do not see the Nyquist bin (Kaldi,
-    mel-computations.cc). In float32 and in Kaldi's order, because a bin just inside a triangle has little but rounding.
+    Triangles are linear in mel, 1127 ln(1 + Hz / 700), unnormalized, and leave out the Nyquist bin (Kaldi,
+    mel-computations.cc). In float32 and in Kaldi's order: the weight of a bin at a triangle's edge is mostly rounding.
     """
     bins = mel(torch.arange(fft_size // 2) * (sample_rate / fft_size))[:, None]
     lowest, highest = mel(torch.tensor(LOWEST_FREQUENCY)), mel(torch.tensor(sample_rate / 2))

@@ -1,4 +1,4 @@
-"""Keeps tables and statistics of features in full precision whatever a model is trained in."""
+"""Keeps tables and statistics of features in full precision, whatever the model's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 class KeepsFloat32(torch.nn.Module):
-    """A module whose own buffers keep their dtype when a model is turned to another precision."""
+    """A module whose own buffers keep their dtype when the model is cast to another."""
 
     def _apply(self, fn, recurse: bool = True):
         before = dict(self.named_buffers(recurse=False))

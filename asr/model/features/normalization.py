@@ -1,4 +1,4 @@
-"""Features with mean zero and variance one, by utterance or by the statistics of the training split."""
+"""Normalization of features to mean zero and variance one, per utterance or by the training split's statistics."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from asr.errors import UserError, nearest
 from asr.model.features.float32 import KeepsFloat32
 
 NORMALIZATIONS = ("global", "none", "utterance")
-LEAST_VARIANCE = 1e-5  # a band that never changes stays at zero instead of blowing up
+LEAST_VARIANCE = 1e-5  # a constant band stays at zero instead of blowing up
 
 
 class Normalization(KeepsFloat32):
-    """Mean and variance normalization of each mel band over valid frames; behind an utterance's end stay zeros.
+    """Mean and variance normalization of each mel band over valid frames; frames after an utterance's end stay zero.
 
-    `utterance` uses the utterance's own statistics; `global` those that `gather` took from the training split, which
-    are buffers and so are saved with the model; `none` leaves the features as they are.
+    `utterance` uses the utterance's own statistics; `global` those that `gather` computed over the training split, which are
+    buffers and so are saved with the model; `none` leaves the features as they are.
     """
 
+    mean: Tensor
+    variance: Tensor
+    frames: Tensor
+
     def __init__(self, mels: int, kind: str = "utterance"):
-        """Raises UserError for another kind than those named above."""
+        """Raises UserError for any other kind."""
         super().__init__()
         if kind not in NORMALIZATIONS:
             raise UserError(f"features.normalization={kind!r}: {nearest(kind, NORMALIZATIONS)}.")
@@ -48,15 +52,16 @@ class Normalization(KeepsFloat32):
 
     @torch.no_grad()
     def gather(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Takes mean and variance of every band from `batches` of (features, lengths), summed in float64.
+        """Computes mean and variance of each band over `batches` of (features, lengths), in float64.
 
-        Raises UserError if these hold no frame.
+        Raises UserError if they hold no frame.
         """
-        frames, total, squares = 0, torch.zeros_like(self.mean, dtype=torch.float64), 0.0
-        shift = None
+        frames = 0
+        total = squares = torch.zeros_like(self.mean, dtype=torch.float64)
+        shift = total
         for features, lengths in batches:
             valid = valid_frames(features, lengths)
-            if shift is None:  # near the mean, so that the difference of the squares keeps its digits
+            if not frames:  # near the mean, so that the difference of squares keeps its digits
                 shift = ((features * valid).sum(dim=(0, 1)) / lengths.sum().clamp_min(1).to(features.device)).double()
             shifted = (features.double() - shift) * valid
             frames += int(lengths.sum())
@@ -71,6 +76,6 @@ class Normalization(KeepsFloat32):
 
 
 def valid_frames(features: Tensor, lengths: Tensor) -> Tensor:
-    """(batch, frames, 1) bool: which frames lie before their utterance's end."""
+    """(batch, frames, 1) bool: which frames are valid."""
     frames = torch.arange(features.shape[1], device=features.device)
     return (frames < lengths.to(features.device)[:, None])[:, :, None]

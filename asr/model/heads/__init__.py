@@ -1,6 +1,6 @@
-"""Heads: what stands on the encoder. A head owns its weights, its loss, and the emissions that decoders read.
+"""Heads: hidden states → loss and emissions. A head owns its weights, its loss, and the emissions that decoders read.
 
-A head is a file here plus `conf/head/<name>.yaml`. torch is imported when a class is asked for, not when names are listed.
+A head is a file here plus `conf/head/<name>.yaml`. Listing the names does not import torch; asking for a class does.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from asr.errors import UserError
 
 
 class Head(nn.Module, abc.ABC):
-    """From hidden states to a loss, and to emissions where the head has any.
+    """From hidden states to a loss and, for most heads, to emissions.
 
-    A subclass takes `dim` (size of a hidden state), `units` (how many, the blank included) and its own settings, those of
+    A subclass takes `dim` (size of a hidden state), `units` (their number, the blank included) and its own settings, those of
     `conf/head/<name>.yaml`. All its parameters are trained, averaged, saved in checkpoints and shipped in model folders.
     """
 
@@ -22,7 +22,7 @@ class Head(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, hidden: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
-        """The loss of each utterance, (batch,) float32 or more: a sum over the utterance, which the caller divides.
+        """The loss of each utterance, (batch,) float32 or more: a sum over the utterance, which the caller normalizes.
 
         hidden: (batch, time, dim) from the encoder. lengths: (batch,) int64, valid hidden states.
         targets: (batch, labels) int64 units, padded with any valid unit. target_lengths: (batch,) int64.
@@ -37,12 +37,12 @@ class Head(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def required_frames(self, labels: Sequence[int]) -> int:
-        """The fewest hidden states with which the loss of these labels is finite."""
+        """The fewest hidden states for which the loss of these labels is finite."""
 
     def emissions(self, hidden: Tensor) -> Tensor:
         """Log-probabilities of the units for each hidden state: (batch, time, dim) → (batch, time, units), float32 or more.
 
-        Raises UserError where the head has none; decoders, alignment and confidences all read emissions.
+        Raises UserError if the head has none; decoders, alignment and confidences all read emissions.
         """
         raise UserError(
             f"head={self.name} gives no emissions, which decoders, alignment and confidences read: use a head that does, "

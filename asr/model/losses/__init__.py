@@ -1,4 +1,4 @@
-"""What training minimizes: one file per loss; the base class is in `asr.model.losses.loss`, where torch is imported."""
+"""Losses: one file each. The base class is in `asr.model.losses.loss`, which imports torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ losses = Registry("asr.model.losses", "loss")
 
 
 def __getattr__(attribute: str):
-    # `from asr.model.losses import Loss` works, while listing the names of the losses leaves torch unloaded.
+    # `from asr.model.losses import Loss` works, yet listing the names does not import torch
     if attribute == "Loss":
         from asr.model.losses.loss import Loss
 

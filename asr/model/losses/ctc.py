@@ -14,8 +14,8 @@ from asr.runtime.precision import at_least_float32
 class Ctc(Loss):
     """The negative log-probability (natural logarithm) of the labels, summed over all their alignments (eqs. 3 and 8).
 
-    An utterance with too few frames has an infinite loss, which is never zeroed here: `feasible` finds it before
-    training. The gradient is right for emissions that come out of a log-softmax, as torch's CTC requires.
+    An utterance with too few frames has an infinite loss, which is not zeroed: `feasible` finds such utterances before
+    training. The gradient is only right for emissions that come out of a log-softmax, as torch's CTC requires.
     """
 
     name = "ctc"
@@ -26,7 +26,10 @@ class Ctc(Loss):
         self.blank = blank
 
     def forward(self, emissions: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
-        """See `Loss.forward`. Computed in float32 also under autocast and for half precision; float64 stays float64."""
+        """See `Loss.forward`. Computed in float32 even under autocast and for half precision; float64 stays float64.
+
+        Raises ValueError for shapes that do not fit.
+        """
         if emissions.dim() != 3 or targets.dim() != 2 or emissions.shape[0] != targets.shape[0]:
             raise ValueError(
                 "emissions must be (batch, time, units) and targets (batch, labels), "
@@ -44,6 +47,6 @@ class Ctc(Loss):
             )
 
     def required_frames(self, labels: Sequence[int]) -> int:
-        """One frame for each label, and one for the blank that must stand between two adjacent equal labels."""
+        """One frame per label, and one for the blank between each pair of equal neighbours."""
         labels = list(labels)
         return len(labels) + sum(first == second for first, second in zip(labels, labels[1:]))

@@ -328,7 +328,7 @@ def test_the_command_answers_mistakes_with_a_sentence_and_status_two(tmp_path):
         ("asterisk", "seed=one"): "seed=one is not a whole number",
         ("asterisk", "seed"): "not of the form setting=value",
         ("folder",): "needs the setting path",
-        ("language=en",): "The first argument names the corpus",
+        ("language=en",): "The first argument is language=en, not a corpus",
     }.items():
         done = prepare(*arguments)
         assert (done.returncode, done.stdout) == (2, "")

@@ -164,7 +164,7 @@ def test_an_evaluation_draws_an_utterance_in_files_and_a_page(place):  # noqa: F
 
 
 def test_an_utterance_that_is_not_there_is_a_sentence_with_the_nearest_and_nothing_is_scored(place, tmp_path):  # noqa: F811
-    with pytest.raises(UserError, match=r"plot_attention=070: no usable utterance .* did you mean 07"):
+    with pytest.raises(UserError, match=r"plot_attention=070: the split has no usable utterance .* did you mean 07"):
         evaluate(ask(place, plot_attention="070", output=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="does not read 'rounds'"):

@@ -99,7 +99,7 @@ def test_learning_curves_do_with_what_is_there(tmp_path, text):
 
 @pytest.mark.parametrize("text", ["", "step,lr\n1,0.1\n", "step,train/loss\n1,nan\n2,\n"])
 def test_metrics_without_a_curve_are_named_and_nothing_is_written(tmp_path, text):
-    with pytest.raises(UserError, match="metrics.csv hold no curve"):
+    with pytest.raises(UserError, match="metrics.csv have no curve"):
         plot_learning_curves(metrics_file(tmp_path, text), tmp_path / "c.png")
     assert os.listdir(tmp_path) == ["metrics.csv"]
 

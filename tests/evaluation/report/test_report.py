@@ -216,7 +216,7 @@ def test_the_page_stays_within_its_bounds_and_says_what_it_left_out():
     assert sum("<audio" in player for player in players) + len(budget.left_out) - 1 == 10
     tokens = [f"{n:0100}" for n in range(10_000)]
     block = alignment_block(align(tokens, []))
-    assert len(block) < 300_000 and "9000 further tokens are left out here" in block
+    assert len(block) < 300_000 and "9000 more tokens are left out here" in block
     assert len(svg_of(draw_features(np.random.default_rng(0).normal(size=(50_000, 80)), 0.01, RATE))) < 700_000
 
 

@@ -261,7 +261,7 @@ def test_the_normalized_cross_entropy_is_nothing_for_the_share_of_right_words_an
 def test_words_that_are_all_right_cannot_be_told_from_wrong_ones():
     scored = confidence_scores([(0.9, True)])
     assert scored["area_under_curve"] is None and scored["normalized_cross_entropy"] is None
-    assert "cannot be compared" in show_confidence({"kind": "posterior", **scored})
+    assert "nothing to compare" in show_confidence({"kind": "posterior", **scored})
     assert confidence_scores([])["words"] == 0
 
 

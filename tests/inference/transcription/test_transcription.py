@@ -266,7 +266,7 @@ def test_words_of_a_decoder_that_knows_words_are_written_with_their_times_across
 
 def test_one_pass_needs_an_attention_of_linear_time(place, model, tmp_path, capsys):
     record("x.wav", TEXT)
-    with pytest.raises(UserError, match="one_pass=true needs an attention whose time is linear.*i_clustered"):
+    with pytest.raises(UserError, match="one_pass=true needs an attention of linear time.*i_clustered"):
         transcribed(capsys, model, "x.wav", one_pass=True)
     linear = tone_model(tmp_path / "linear", attention="uniform")
     output, complaints, _ = transcribed(capsys, linear, "x.wav", one_pass=True, window_seconds=2.0, overlap_seconds=0.5)
@@ -278,7 +278,7 @@ def test_what_does_not_fit_into_memory_in_one_pass_is_recognized_in_windows(plac
     linear = tone_model(tmp_path / "linear", attention="uniform")
     monkeypatch.setattr("asr.inference.transcription.pieces.most_samples", lambda model, place: 2 * RATE)
     output, complaints, failed = transcribed(capsys, linear, "x.wav", one_pass=True)
-    assert "x.wav is too long for one pass in the memory that is free: more than 2 s" in complaints
+    assert "x.wav is too long for one pass in the free memory: more than 2 s" in complaints
     assert (output, failed) == (f"x.wav\t{said(TEXT)}\n", 0)
 
 
@@ -366,7 +366,8 @@ def test_a_folder_without_audio_and_a_glob_that_finds_nothing_are_named(place):
     sources, problems = find_sources(["empty", "*.wav"])
     assert sources == []
     assert problems == [
-        "empty is a folder without audio files: none of the names in it ends like audio.", "Nothing is called *.wav."
+        "empty is a folder without audio files: name one that has files such as .wav or .flac.",
+        "No file matches *.wav: check the pattern.",
     ]  # fmt: skip
 
 
@@ -471,7 +472,7 @@ def names_in_ctm(*names):
 ], ids=str)  # fmt: skip
 def test_recordings_in_one_ctm_have_names_that_differ_and_are_as_short_as_they_can_be(files, names):
     if names is None:
-        with pytest.raises(UserError, match="would both be called .* in one CTM: write several with output=FOLDER"):
+        with pytest.raises(UserError, match="would both be called .* in one CTM: add output=FOLDER"):
             names_in_ctm(*files)
     else:
         assert names_in_ctm(*files) == names
@@ -577,7 +578,8 @@ def test_recordings_of_fewer_samples_a_second_than_the_model_hears_are_told_of_o
     output, complaints, failed = transcribed(capsys, model, "a.wav", "b.wav", "c.wav", "d.wav", "e.wav")
     assert failed == 0 and len(output.splitlines()) == 5
     assert complaints.splitlines()[:-1] == [
-        "transcribe.py: a.wav has 8000 Hz, the model hears 16000 Hz: what is above 4000 Hz is missing, expect more errors.",
+        "transcribe.py: a.wav has 8000 Hz, and the model was trained at 16000 Hz: it has nothing above 4000 Hz, so expect more "
+        "errors.",
         "transcribe.py: 2 more files have fewer than 16000 Hz.",
     ]
     assert "Hz" not in transcribed(capsys, model, "b.wav", "e.wav")[1]
@@ -589,9 +591,9 @@ def test_recordings_of_fewer_samples_a_second_than_the_model_hears_are_told_of_o
     (["x.wav"], {"output": "x.wav/deep/er"}, "output=x.wav/deep/er: the folder cannot be made: x.wav is not a folder"),
     (["a/x.wav", "b/x.wav"], {"format": "srt"}, "format=srt holds one recording"),
     (["x.wav"], {"format": "doc"}, "format is text, json"),
-    (["x.wav"], {"one_pass": True}, "one_pass=true needs an attention whose time is linear"),
-    (["x.wav"], {"overlap_seconds": 9.0}, "between 0 and half of window_seconds"),
-    ([], {}, "Name at least one audio file"),
+    (["x.wav"], {"one_pass": True}, "one_pass=true needs an attention of linear time"),
+    (["x.wav"], {"overlap_seconds": 9.0}, "between 0 and half a window"),
+    ([], {}, "No audio file is named"),
     (["nothing"], {}, None),
 ], ids=str)  # fmt: skip
 def test_what_is_wrong_with_a_request_is_found_before_the_decoder_is_loaded(
@@ -706,10 +708,10 @@ def test_the_exit_code_tells_that_a_file_failed(place, model, monkeypatch, capsy
 
 @pytest.mark.parametrize(("settings", "says"), [
     (["format=doc"], "format is text, json, srt, vtt or ctm, not 'doc'"),
-    (["overlap_seconds=15"], "between 0 and half of window_seconds=10"),
+    (["overlap_seconds=15"], "does not fit window_seconds=10"),
     (["window_seconds=0"], "window_seconds takes a number of 1 or more"),
     (["output=x.wav"], "output=x.wav: the folder cannot be made"),
-    (["format=srt", "y.wav"], "format=srt holds one recording: write those of several with output=FOLDER"),
+    (["format=srt", "y.wav"], "format=srt holds one recording, and 2 are named: add output=FOLDER"),
 ], ids=str)  # fmt: skip
 def test_settings_that_do_not_go_together_are_answered_by_a_sentence(place, model, monkeypatch, capsys, settings, says):
     record("x.wav", "abba")
@@ -827,9 +829,9 @@ def test_one_channel_of_a_recording_is_heard_or_the_mean_of_all_which_is_said(tm
 
 
 @pytest.mark.parametrize(("sides", "says"), [
-    (lambda x, y: [x, -x], "is silent, .*channel=1 takes one"),
-    (lambda x, y: [0.5 * x, -0.48 * x], r"is 34 dB quieter than channel 1, .*channel=1 takes one"),
-    (lambda x, y: [-0.05 * x, 0.06 * x + 0.01 * y, 0 * x], r"is \d+ dB quieter than channel 2, .*channel=2 takes one"),
+    (lambda x, y: [x, -x], "is silent, .*channel=1 uses that one alone"),
+    (lambda x, y: [0.5 * x, -0.48 * x], r"is 34 dB quieter than channel 1, .*channel=1 uses that one alone"),
+    (lambda x, y: [-0.05 * x, 0.06 * x + 0.01 * y, 0 * x], r"is \d+ dB quieter than channel 2, .*channel=2 uses that one alone"),
     (lambda x, y: [x + 0.1, -x - 0.1], "is silent, "),
     (lambda x, y: [x, y], None), (lambda x, y: [x, 0 * x], None), (lambda x, y: [x, x], None),
     (lambda x, y: [0 * x, 0 * x], None), (lambda x, y: [0.05 * x + 0.6, 0.05 * x - 0.6], None), (lambda x, y: [x], None),

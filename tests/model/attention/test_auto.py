@@ -123,7 +123,7 @@ def test_the_choice_is_logged_once_for_every_doubling_of_the_length(measured, ca
     for time in (20, 300, 600, 610, 900, 1000, 1100, 40):
         attention.choice(inputs(time)[0])
     said = [record.message for record in caplog.records]
-    assert said.pop(1).startswith("attention=auto: i_clustered from 700 time steps on. ")
+    assert said.pop(1).startswith("attention=auto: i_clustered from 700 time steps. ")
     expected = [("full", 20), ("full", 600), ("i_clustered", 900), ("i_clustered", 1100)]
     assert said == [f"attention=auto: {name} at {time} time steps" for name, time in expected]
 

@@ -258,7 +258,7 @@ def test_the_script_prints_tables_and_writes_an_evaluation(tmp_path, capsys):
         f"glm={COMMITTED}/rules.glm",
     ]
     code, out, err = score_script(*paths, f"output={tmp_path}/scored here", capsys=capsys)
-    assert code == 0 and "CallHome" in out and "words lie in the time of no segment" in out
+    assert code == 0 and "CallHome" in out and "words are outside of all segments" in out
     scores = read_evaluation(tmp_path / "scored here").scores
     assert scores["utterances"] == 144 and scores["subsets"]["Switchboard"]["utterances"] > 0
     if find_sctk() is None:
@@ -337,7 +337,7 @@ def test_the_script_exits_with_1_when_both_disagree(tmp_path, capsys, monkeypatc
     [
         (["reference=a.stm"], "hypothesis=FILE is missing"),
         (["reference=a.stm", "hypothesis=b.ctm", "metric=per"], "metric is auto, wer or cer, not 'per'"),
-        (["reference=a.stm", "hypothesis=b.trn"], "not of two forms that go together"),
+        (["reference=a.stm", "hypothesis=b.trn"], "do not fit together"),
         (["referenc=a.stm", "hypothesis=b.ctm"], "no setting 'referenc': did you mean reference"),
         (["reference=absent.stm", "hypothesis=b.ctm"], "absent.stm cannot be read"),
         (["reference=a.stm", "hypothesis=b.ctm", "missing=skipped"], "did you mean skip"),

@@ -112,10 +112,10 @@ def test_the_command_writes_lexicon_and_sources(tmp_path):
         (["output=x.txt"], "There are no words"),
         (["words=nowhere.txt", "output=x.txt"], "nowhere.txt cannot be read: No such file"),
         (["words=words.txt", "output=x.txt", "lesat=1"], "did you mean least"),
-        (["words=words.txt", "output=x.txt", "least=2"], "least=2.0 is a share up to 1"),
+        (["words=words.txt", "output=x.txt", "least=2"], "least=2.0 must be above 0 and at most 1"),
         (
             ["words=words.txt", "output=x.txt", "accents=en-us,en"],
-            "accents=en-us,en counts only for the words heard in a corpus, and none is named: add corpus=NAME",
+            "accents=en-us,en only applies to words observed in a corpus, and none is named: add corpus=NAME",
         ),
     ],
 )

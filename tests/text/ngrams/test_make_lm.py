@@ -79,7 +79,7 @@ def test_several_texts_compressed_ones_and_standard_input_are_taken_together(pla
         make_lm("text=text.txt", "text=more.gz", "text=-", "output=lm.arpa")
     assert {"cat", "one", "two", "fish"} <= set(read_model("lm.arpa").vocabulary)
     printed = capsys.readouterr().out
-    assert "lines from which <s> and </s> are taken off: 1" in printed and "-: <unk>, counted like a word: 1" in printed
+    assert "lines from which <s> and </s> were removed: 1" in printed and "-: <unk>, counted as a word: 1" in printed
 
 
 def test_the_normalizer_holds_for_both_texts(place, capsys):
@@ -115,7 +115,7 @@ MISTAKES = {
     "text": "not of the form setting=value",
     "text=text.txt ordr=3 output=x": "did you mean order",
     "order=3 output=x": "text=FILE is missing",
-    "text=text.txt": "Nothing would come of it",
+    "text=text.txt": "The model would go nowhere",
     "text=none.txt output=x": "There is no file none.txt",
     "text=text.txt dev=none.txt": "There is no file none.txt",
     "text=text.txt output=no/where/lm.arpa": "there is no folder no/where",
