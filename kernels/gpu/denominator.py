@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -145,6 +147,7 @@ def denominator_posteriors(
     emissions: Tensor, lengths: Tensor, graph: Denominator, posteriors: bool = True
 ) -> tuple[Tensor, Tensor | None]:
     """See `asr.kernels.denominator.denominator_posteriors`."""
+    assert graph.into is not None and graph.out_of is not None, "`refusal` sees to it"
     (batch, time, outputs), states, device = emissions.shape, len(graph.first), emissions.device
     top = emissions.amax(2)
     likely = (emissions - top[..., None]).clamp_min(FLOOR).exp()
@@ -153,7 +156,14 @@ def denominator_posteriors(
     alphas, scales = emissions.new_zeros(batch, time, states), emissions.new_ones(batch, time)
     sizes = {"leak": graph.leak, "time": time, "outputs": outputs, "states": states, "SLICE": SLICE}
     prior = graph.prior.flatten()
-    given = {"likely": likely, "lengths": lengths, "prior": prior, "first": graph.first, "loop": graph.loop, **sizes}
+    given: dict[str, Any] = {
+        "likely": likely,
+        "lengths": lengths,
+        "prior": prior,
+        "first": graph.first,
+        "loop": graph.loop,
+        **sizes,
+    }
     launch(
         forward_kernel, (batch,), warps=WARPS, **given, **arcs_of(graph.into), start=graph.start.flatten(),
         leaked=graph.into.prior, alphas=alphas, scales=scales,
@@ -173,7 +183,7 @@ def denominator_posteriors(
     return total, alphas @ graph.entered.t() + stayed @ graph.stayed.t()
 
 
-def arcs_of(arcs: Arcs) -> dict[str, Tensor | int]:
+def arcs_of(arcs: Arcs) -> dict[str, Any]:
     """What the kernels are given of arcs."""
     return {
         "slots": arcs.slots, "sources": arcs.others, "weights": arcs.weights, "starts": arcs.starts, "degrees": arcs.degrees,

@@ -67,8 +67,8 @@ class Hypothesis:
 class Decoder(abc.ABC):
     """Base class of all decoders.
 
-    name: its name in the registry. gives_words: whether its hypotheses have words. needs_blank: whether it reads emissions as CTC does.
-    topology: of the model that it decodes for; None for CTC's.
+    name: its name in the registry. gives_words: whether its hypotheses have words. needs_blank: whether it reads emissions as
+    CTC's. topology: of the model that it decodes for; None for CTC's.
     """
 
     name: ClassVar[str]

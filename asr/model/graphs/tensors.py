@@ -116,7 +116,10 @@ def sorted_arcs(at: np.ndarray, others: np.ndarray, graph: Graph, device: torch.
         return torch.from_numpy(array).to(device, dtype)
 
     return Arcs(
-        *(on_device(array, torch.int32) for array in (slots, starts, degrees, filled)),
-        on_device(values, torch.float32),
-        on_device(prior, torch.float32),
+        slots=on_device(slots, torch.int32),
+        starts=on_device(starts, torch.int32),
+        degrees=on_device(degrees, torch.int32),
+        others=on_device(filled, torch.int32),
+        weights=on_device(values, torch.float32),
+        prior=on_device(prior, torch.float32),
     )

@@ -38,6 +38,8 @@ class Lfmmi(Loss):
 
     name = "lfmmi"
     head = "lfmmi"
+    topology: Topology
+    build: NumeratorBuilder
 
     def __init__(
         self,
@@ -69,8 +71,6 @@ class Lfmmi(Loss):
             raise UserError(f"loss.pronunciations={pronunciations!r}: one of {', '.join(PRONUNCIATIONS)}.")
         self.saying = Saying(edge, between, pronunciations)
         self.leak, self.l2 = leak, l2
-        self.topology: Topology | None = None
-        self.build: NumeratorBuilder | None = None
 
     def prepare(self, topology: Topology, lm: PhoneLm) -> None:
         """Takes the topology and the language model. Raises UserError if the latter is too short for the former."""
