@@ -53,8 +53,12 @@ class Topology(abc.ABC):
         """The units of a path, from the labels of `transducer` that it reads, one a frame."""
 
     @abc.abstractmethod
+    def outputs_of(self, unit: int) -> list[int]:
+        """All outputs of a unit."""
+
     def quiet(self, silence: int | None) -> list[int]:
-        """The outputs that say that nobody speaks. silence: the unit of silence, if there is one."""
+        """The outputs that say that nobody speaks: the blank, or those of silence. silence: its unit, if there is one."""
+        return [0] if self.has_blank else [] if silence is None else self.outputs_of(silence)
 
     @abc.abstractmethod
     def required_frames(self, labels: Sequence[int]) -> int:

@@ -99,10 +99,9 @@ class Chain(Topology):
             phones[self.table[:, phone]] = phone
         return phones
 
-    def quiet(self, silence: int | None) -> list[int]:
-        """The outputs of silence."""
-        classes = [] if silence is None else np.unique(self.table[:, silence]).tolist()
-        return [self.pdfs * one + pdf for one in classes for pdf in range(self.pdfs)]
+    def outputs_of(self, unit: int) -> list[int]:
+        """See `Topology.outputs_of`: in all of its contexts."""
+        return [self.pdfs * one + pdf for one in np.unique(self.table[:, unit]).tolist() for pdf in range(self.pdfs)]
 
     def required_frames(self, labels: Sequence[int]) -> int:
         """One frame for each phone; equal neighbours need nothing between them."""

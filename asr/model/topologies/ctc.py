@@ -63,9 +63,8 @@ class Ctc(Topology):
         ends = np.append(starts[1:], len(path))
         return [Begun(*run) for run in zip(path[starts].tolist(), starts.tolist(), ends.tolist()) if run[0]]
 
-    def quiet(self, silence: int | None) -> list[int]:
-        """The blank."""
-        return [0]
+    def outputs_of(self, unit: int) -> list[int]:
+        return [unit]
 
     def required_frames(self, labels: Sequence[int]) -> int:
         """One frame for each unit, and one for the blank between two equal neighbours."""
