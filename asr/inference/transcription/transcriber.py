@@ -53,7 +53,7 @@ class Transcriber:
         if self.request.format in CONFIDENT:
             decoder = decoder.with_confidences()
         longest = self.cutting.grid.emissions(self.request.segment_seconds)
-        return Reader(self.units, decoder, Timing.of(self.model), self.cutting.overlap, longest)
+        return Reader(self.units, self.model.topology, decoder, Timing.of(self.model), self.cutting.overlap, longest)
 
     @torch.inference_mode()
     def transcripts(
