@@ -18,7 +18,8 @@ from asr.text.phones.counts import expected_counts
 from asr.text.phones.estimation import estimate
 from asr.text.phones.files import FILE, digest_of, read_phone_lm, write_phone_lm
 from asr.text.phones.model import PhoneLm
-from asr.text.units import Units
+from asr.text.phones.slots import Slot
+from asr.text.units import Saying, Units, UnknownUnit
 
 
 def wants_phone_lm(head: dict[str, Any]) -> bool:
@@ -36,10 +37,18 @@ def estimate_phone_lm(head: dict[str, Any], units: Units, corpus: Corpus) -> Pho
         topologies.create(head["topology"], units=len(units.symbols)),
         topologies.get(head["topology"]["name"]),
     )
-    slots = (units.slots(cut.supervisions[0], loss.saying) for cut in corpus.splits["train"])
-    counts = expected_counts(slots, len(units.symbols), loss.shape.order)
+    sentences = (slots_of(units, cut.supervisions[0], loss.saying) for cut in corpus.splits["train"])
+    counts = expected_counts(sentences, len(units.symbols), loss.shape.order)
     contexts = kind.contexts_of(head["topology"], counts.pairs()) if topology.by_context else None
     return estimate(counts, loss.shape, topology.label, contexts)
+
+
+def slots_of(units: Units, supervision, saying: Saying) -> list[Slot]:
+    """Nothing for what the units cannot write: such utterances are dropped, or refused if they are many."""
+    try:
+        return units.slots(supervision, saying)
+    except UnknownUnit:
+        return []
 
 
 def settle_topology(head: dict[str, Any], lm: PhoneLm) -> None:
