@@ -21,7 +21,8 @@ def choose_cut(left: Tensor, right: Tensor, quiet: Sequence[int] = (0,)) -> int:
     overlap = left.shape[0]
     if overlap < 2:
         return overlap // 2
-    both = sum(side[:, list(quiet)].float().logsumexp(1) for side in (left, right))
+    outputs = list(quiet)
+    both = left[:, outputs].float().logsumexp(1) + right[:, outputs].float().logsumexp(1)
     smooth = torch.nn.functional.avg_pool1d(
         both[None, None], SMOOTHED, stride=1, padding=SMOOTHED // 2, count_include_pad=False
     )[0, 0]

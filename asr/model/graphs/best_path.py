@@ -9,8 +9,8 @@ import numpy as np
 from asr.model.graphs.graph import Graph
 
 
-class Begun(NamedTuple):
-    """A unit of a path: the frame that begins it, and the one before which the path leaves its state."""
+class Run(NamedTuple):
+    """A unit of a path, with the frame that begins it and the one before which the path leaves it."""
 
     unit: int
     start: int
@@ -31,7 +31,7 @@ class BestPath:
         self.first = np.searchsorted(targets, np.arange(graph.states + 1))
         self.reached = np.flatnonzero(np.diff(self.first))
 
-    def __call__(self, emissions: np.ndarray) -> tuple[float, list[Begun]]:
+    def __call__(self, emissions: np.ndarray) -> tuple[float, list[Run]]:
         """(score, units). emissions: (time, outputs), at least one frame.
 
         Where no path ends in time, the best one that does not end is given.
@@ -51,7 +51,7 @@ class BestPath:
         path = self._back(scores, emissions, state)
         ends = [start for _, start in path[1:]] + [len(emissions)]
         units = [(int(graph.begins[state]), start, end) for (state, start), end in zip(path, ends)]
-        return float(last[state]), [Begun(*unit) for unit in units if unit[0]]
+        return float(last[state]), [Run(*unit) for unit in units if unit[0]]
 
     def _back(self, scores: np.ndarray, emissions: np.ndarray, state: int) -> list[tuple[int, int]]:
         """(state, the frame that enters it) of the best path to a state in the last frame."""

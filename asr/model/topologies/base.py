@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from asr.model.graphs.best_path import Begun
+from asr.model.graphs.best_path import Run
 from asr.model.graphs.graph import Graph, PhoneGraph
 
 
@@ -49,7 +49,7 @@ class Topology(abc.ABC):
         """
 
     @abc.abstractmethod
-    def units_of(self, labels: Sequence[int]) -> list[Begun]:
+    def units_of(self, labels: Sequence[int]) -> list[Run]:
         """The units of a path, from the labels of `transducer` that it reads, one a frame."""
 
     @abc.abstractmethod

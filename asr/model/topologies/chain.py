@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from asr.errors import UserError
-from asr.model.graphs.best_path import Begun
+from asr.model.graphs.best_path import Run
 from asr.model.graphs.graph import Graph, PhoneGraph
 from asr.model.topologies.base import Topology
 
@@ -83,13 +83,13 @@ class Chain(Topology):
                     yield f"{state} {state} 0 {units + 1 + mark}"
                 yield f"{state}"
 
-    def units_of(self, labels: Sequence[int]) -> list[Begun]:
+    def units_of(self, labels: Sequence[int]) -> list[Run]:
         """See `Topology.units_of`: a unit begins at each label of a first frame."""
         classes = (np.asarray(labels) - 1) // 2
         starts = np.flatnonzero(np.asarray(labels) % 2 == 1)
         ends = np.append(starts[1:], len(classes))
         phones = self.phones_of_classes
-        return [Begun(*run) for run in zip(phones[classes[starts]].tolist(), starts.tolist(), ends.tolist())]
+        return [Run(*run) for run in zip(phones[classes[starts]].tolist(), starts.tolist(), ends.tolist())]
 
     @property
     def phones_of_classes(self) -> np.ndarray:

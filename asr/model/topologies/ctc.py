@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from asr.model.graphs.best_path import Begun
+from asr.model.graphs.best_path import Run
 from asr.model.graphs.graph import Graph, PhoneGraph
 from asr.model.topologies.base import Topology
 
@@ -56,12 +56,12 @@ class Ctc(Topology):
                 yield f"{state} {state} 0 {self.outputs + 1 + mark}"
             yield f"{state}"
 
-    def units_of(self, labels: Sequence[int]) -> list[Begun]:
+    def units_of(self, labels: Sequence[int]) -> list[Run]:
         """See `Topology.units_of`: repeats merged, then blanks removed."""
         path = np.asarray(labels) - 1
         starts = np.flatnonzero(np.diff(path, prepend=-1))
         ends = np.append(starts[1:], len(path))
-        return [Begun(*run) for run in zip(path[starts].tolist(), starts.tolist(), ends.tolist()) if run[0]]
+        return [Run(*run) for run in zip(path[starts].tolist(), starts.tolist(), ends.tolist()) if run[0]]
 
     def outputs_of(self, unit: int) -> list[int]:
         return [unit]
