@@ -136,7 +136,8 @@ class Listed(Sampler):
 class TrainingPlan:
     """The batches of a whole training on one of `ranks` processes; a pure function of its fields.
 
-    frames: of every utterance. epochs is filled in when it is known.
+    frames: of every utterance. epochs is filled in when it is known. curriculum: epochs at the beginning that go from short
+    batches to long ones.
     """
 
     frames: np.ndarray
@@ -145,6 +146,7 @@ class TrainingPlan:
     ranks: int = 1
     rank: int = 0
     epochs: int = 1
+    curriculum: int = 0
 
     def __post_init__(self):
         self.frames = np.asarray(self.frames, dtype=np.int64)
@@ -162,7 +164,8 @@ class TrainingPlan:
 
     def epoch(self, epoch: int) -> Batches:
         return plan_epoch(
-            self.frames, self.bounds, self.seed, epoch, self.ranks, self.rank, number=self._number
+            self.frames, self.bounds, self.seed, epoch, self.ranks, self.rank, number=self._number,
+            shortest_first=epoch < self.curriculum,
         )  # fmt: skip
 
     def as_data(self) -> dict:
@@ -172,6 +175,8 @@ class TrainingPlan:
         return {
             "ranks": self.ranks, "seed": self.seed, "frames": digest, "batch_frames": self.bounds.frames,
             "batch_utterances": self.bounds.utterances, "memory": memory.as_data() if memory else None,
+            # runs from before there were curricula say nothing of them
+            **({"curriculum": self.curriculum} if self.curriculum else {}),
         }  # fmt: skip
 
     def loader(self, utterances: Utterances, workers: int, start: int = 0) -> DataLoader:

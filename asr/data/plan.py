@@ -74,12 +74,14 @@ def plan_epoch(
     rank: int = 0,
     jitter: float = 0.1,
     number: int | None = None,
+    shortest_first: bool = False,
 ) -> Batches:
     """The batches of one rank in one epoch.
 
     frames: length of every utterance in feature frames. Utterances of like length share a batch: they are sorted by length
         times a random factor within 1 ± `jitter`, cut into batches, and the batches are shuffled.
     number: `batches_in_an_epoch` of the same, for those who have counted already.
+    shortest_first: batches come by their longest utterance instead of shuffled, as in the first epochs of a curriculum.
 
     Every epoch has as many batches as every other, on every rank: trainers count on it. Every utterance is in exactly one
     batch of one rank; only where there are fewer utterances than ranks are some repeated. Raises UserError if there are no
@@ -101,6 +103,8 @@ def plan_epoch(
         jitter = jitter / 2 if jitter > 0.01 else 0.0
     batches = split_to(number, batches)
     places = random.permutation(len(batches))
+    if shortest_first:
+        places = np.argsort([frames[batches[index]].max() for index in range(len(batches))], kind="stable")
     missing = -len(places) % ranks
     places = np.concatenate([places, np.resize(places, missing)])
     return batches.take(places[rank::ranks])

@@ -244,6 +244,7 @@ def plan_training(
             memory = group.broadcast(measure_memory(config, model, split, group, console))
         bounds = Bounds(None, config.data.batch_utterances, memory)
     plan = TrainingPlan(numpy.asarray(split.frames), bounds, config.seed, group.size, group.rank)
+    plan.curriculum = config.data.curriculum_epochs
     plan.epochs = epochs_for(config.max_epochs, plan.per_epoch)
     if config.trainer.find_batch and plan.per_epoch < FEW_STEPS:
         console.print(

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from asr.errors import UserError
 from asr.kernels.denominator import denominator_posteriors
 from asr.kernels.numerators import numerator_posteriors
+from asr.model.graphs.best_path import BestPath
 from asr.model.graphs.denominator import denominator
 from asr.model.graphs.graph import PhoneGraph
 from asr.model.graphs.numerator import NumeratorBuilder
@@ -239,6 +240,26 @@ def test_without_graphs_the_targets_alone_are_what_was_said():
         emissions = head.emissions(hidden)[row, : lengths[row]]
         expected = written_out(emissions, "chain", lm) - written_out(emissions, "chain", lm, {phones})
         assert abs(values[row] - expected) < 1e-9
+
+
+def test_a_head_learns_what_was_said_and_its_decoder_finds_it():
+    torch.manual_seed(0)
+    head, lm = heads.create({"name": "lfmmi"}, dim=24, units=UNITS), model()
+    head.prepare(lm)
+    hidden, lengths = torch.randn(3, 12, 24), torch.tensor([12, 8, 10])
+    spoken = torch.zeros(3, 1, dtype=torch.int64), torch.ones(3, dtype=torch.int64)
+    graphs = pad_numerators([head.build(slots) for slots in THREE])
+    optimizer = torch.optim.Adam(head.parameters(), 0.1)
+    for _ in range(60):
+        loss, emissions = head.loss_and_emissions(hidden, lengths, *spoken, graphs)
+        optimizer.zero_grad()
+        loss.sum().backward()
+        optimizer.step()
+    assert float(loss.detach().max()) < 0.05
+    search = BestPath(head.topology.spell(denominator(lm)))
+    for row, slots in enumerate(THREE):
+        _, units = search(emissions[row, : lengths[row]].detach().numpy())
+        assert tuple(run.unit for run in units) in readings(slots)
 
 
 def test_a_head_that_has_been_used_can_be_copied_and_its_builder_sent_to_other_processes():
