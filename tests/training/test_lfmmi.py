@@ -76,6 +76,25 @@ def test_a_model_folder_alone_is_scored_by_the_decoder_that_suits_it(place, trai
         evaluate(Request(**{**vars(request), "decoder_typed": ["name"], "output": str(place / "refused")}))
 
 
+def test_it_is_loaded_and_transcribes_as_any_model_does(place, trained):
+    import asr
+
+    audio = next((place / "corpus").glob("dev-*.flac"))
+    transcript = asr.load(trained / "model", device="cpu").transcribe(audio)
+    assert transcript.kind == "phonemes" and "SIL" not in transcript.text
+    with pytest.raises(UserError, match="decoder=greedy needs the blank"):
+        asr.load(trained / "model", device="cpu", decoder="greedy").transcribe(audio)
+
+
+def test_a_training_starts_from_a_model_of_ctc(place, settings, trained):
+    ctc = [one for one in settings if one != "loss=lfmmi"]
+    run(ctc, place / "ctc", "max_epochs=1")
+    run(settings, place / "from_ctc", f"init_from={place / 'ctc'}", "max_epochs=1", "optimizer.lr=0.0")
+    one, other = (open_checkpoint(place / name).model.state_dict() for name in ("ctc", "from_ctc"))
+    assert all(torch.equal(weight, one[name]) for name, weight in other.items() if name.startswith("encoder."))
+    assert other["head.weight"].shape[0] == 80
+
+
 def test_a_training_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(place, settings, trained):
     half = place / "half"
     run(settings, half, "max_epochs=1", "schedule=constant")

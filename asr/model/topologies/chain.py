@@ -13,6 +13,7 @@ from asr.model.graphs.graph import Graph, PhoneGraph
 from asr.model.topologies.base import Topology
 
 CONTEXTS = ("none", "left")
+MOST_UNITS = 500
 
 
 class Chain(Topology):
@@ -36,7 +37,9 @@ class Chain(Topology):
         if not isinstance(min_count, (int, float)) or min_count < 0:
             raise UserError(f"topology.min_count={min_count!r} must be a number, at least 0.")
         self.by_context = context == "left"
-        self.table = classes(units, contexts) if self.by_context else np.tile(np.arange(units) - 1, (units, 1))
+        if self.by_context and units > MOST_UNITS:
+            raise UserError(f"topology.context=left is for phones: {units} units have {units**2:,} pairs, too many outputs.")
+        self.table = classes(units, contexts) if self.by_context else np.broadcast_to(np.arange(units) - 1, (units, units))
         self.outputs = self.pdfs * (int(self.table.max()) + 1)
 
     @staticmethod

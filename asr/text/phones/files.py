@@ -130,6 +130,10 @@ def parsed(lines: Sequence[str], symbols: list[str], order: int) -> PhoneLm:
             weights.append(float(weight))
     if not histories or histories[0] != (START,) or (sources and min(sources) < 0):
         raise ValueError("the first history must be <s>")
+    if len(set(histories)) < len(histories) or max(map(len, histories)) >= order:
+        raise ValueError("a history is there twice, or too long for the order")
+    if not all(-np.inf < weight <= 0 for weight in weights) or not all(end <= 0 for end in ends):
+        raise ValueError("a weight is no logarithm of a probability")
     arcs = np.array([sources, phones], dtype=np.int64).reshape(2, -1)
     nothing = np.zeros(0, dtype=np.int64)
     states = tuple(histories)

@@ -103,6 +103,9 @@ def test_rare_pairs_of_phones_share_the_outputs_of_their_phone():
 
 
 def test_settings_that_cannot_be_are_answered_by_a_sentence():
+    with pytest.raises(UserError, match="too many outputs"):
+        topologies.create({"name": "chain", "context": "left"}, units=5000)
+    assert topologies.create({"name": "chain"}, units=100_000).outputs == 199_998
     for settings in ({"context": "right"}, {"min_count": -1}, {"min_count": "x"}):
         with pytest.raises(UserError, match="topology."):
             topologies.create({"name": "chain", **settings}, units=UNITS)

@@ -171,7 +171,7 @@ def test_a_lines_that_say_nothing_are_refused_though_their_digest_fits(tmp_path)
     file = tmp_path / "phone_lm.txt"
     write_phone_lm(file, model(), SYMBOLS)
     lines = file.read_text().splitlines()[:-1]
-    for number, line in itertools.product((5, 6), ("X", " A", " A much", "", " X -1.0")):
+    for number, line in itertools.product((5, 6), ("X", " A", " A much", "", " X -1.0", " A nan", " A 0.5", "A A A A")):
         text = "\n".join([*lines[:number], line, *lines[number + 1 :], ""])
         file.write_text(f"{text}sha256 {hashlib.sha256(text.encode()).hexdigest()}\n")
         with pytest.raises(UserError, match="no history and no phone"):
