@@ -120,9 +120,8 @@ def run_trainer(
     except SIGTERMException:
         raise keep.stopped_early() from None
     except MisconfigurationException as error:
-        raise UserError(
-            f"The trainer refuses its settings: {' '.join(str(error).split())} Change trainer.…, which --help explains."
-        ) from None
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"The trainer refuses its settings: {reason}. Change trainer.…; --help lists them.") from None
     except SystemExit:
         # Lightning turns Ctrl-C into exit code 1; the command line reports what happened
         if trainer.interrupted:

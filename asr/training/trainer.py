@@ -48,8 +48,10 @@ def check_run_settings(config) -> None:
         alone = {**trainer_settings(config), "devices": 1, "num_nodes": 1, "strategy": "auto"}
         hydra.utils.instantiate(alone, logger=False, enable_checkpointing=False)
     except Exception as error:
-        reason = error.__cause__ or error
-        raise UserError(f"The optimizer or trainer refuses its settings: {' '.join(str(reason).split())}") from None
+        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        raise UserError(
+            f"The optimizer or trainer refuses its settings: {reason}. Change optimizer.… or trainer.…; --help lists them."
+        ) from None
 
 
 def trainer_settings(config) -> dict[str, Any]:
