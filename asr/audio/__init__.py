@@ -1,1 +1,1 @@
-"""Audio files, from their bytes to samples."""
+"""Audio files: from their bytes to samples, and back."""

@@ -10,15 +10,15 @@ import numpy
 
 from asr.errors import TooLong, UserError
 
-# of one recording; a larger first dimension is a batch
+# of one recording; more would be a batch
 MOST_CHANNELS = 2
-# what full scale is in the integers that sound comes in, and what silence is
+# integer types of sound: (full scale, silence)
 SCALES = {"int8": (2**7, 0), "uint8": (2**7, 2**7), "int16": (2**15, 0), "int32": (2**31, 0)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-    """samples: (time, channels) float32. sample_rate: in Hz. name: what sentences call it."""
+    """samples: (time, channels) float32. sample_rate: in Hz. name: what messages call it."""
 
     samples: numpy.ndarray
     sample_rate: int
@@ -40,9 +40,9 @@ class Sound:
 def sound_of(array: Any, sample_rate: int | None, name: str) -> Sound:
     """The sound in a numpy array or a torch tensor: (time,), (channels, time) or (time, channels).
 
-    array: floats between -1 and 1, or integers of 8, 16 or 32 bits, of which full scale becomes 1.
-    Raises UserError, calling it `name`, for other types and shapes, and where the sample rate (in Hz) is missing or not a whole
-    number above 0.
+    array: floats between -1 and 1, or integers of 8, 16 or 32 bits, whose full scale becomes 1. sample_rate: in Hz.
+    Raises UserError, calling it `name`, for other types and shapes, and if the sample rate is missing or not a positive
+    whole number.
     """
     if hasattr(array, "detach"):
         array = array.detach().cpu()
@@ -77,7 +77,7 @@ def _channels_last(array: numpy.ndarray, name: str) -> numpy.ndarray:
         raise UserError(f"{name} has shape {array.shape}: give (time,) or (channels, time).")
     if min(array.shape) > MOST_CHANNELS:
         raise UserError(
-            f"{name} has shape {array.shape}: give (time,) or, of up to {MOST_CHANNELS} channels, (channels, time); "
-            "several recordings are a list of arrays."
+            f"{name} has shape {array.shape}: give (time,) or, for up to {MOST_CHANNELS} channels, (channels, time); "
+            "give several recordings as a list of arrays."
         )
     return array.T if array.shape[0] <= array.shape[1] else array

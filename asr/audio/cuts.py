@@ -1,4 +1,4 @@
-"""The audio of lhotse's cuts: `asr.audio.reading` reads the files, lhotse transforms what they hold as the manifest says."""
+"""The audio of lhotse's cuts: `asr.audio.reading` reads the files, and lhotse applies the manifest's transforms."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class AudioOfFiles(backend.AudioBackend):
-    """Our reader of files in place of lhotse's; audio in memory is left to lhotse."""
+    """Reads files with our reader instead of lhotse's, which still reads audio in memory."""
 
     def read_audio(self, path_or_fd, offset=0.0, duration=None, force_opus_sampling_rate=None):
         """(channels, samples) float32, and the sample rate in Hz. offset, duration: seconds."""
@@ -35,7 +35,7 @@ class AudioOfFiles(backend.AudioBackend):
 def load_audio(cut: MonoCut) -> numpy.ndarray:
     """The audio of a cut after all transforms of its recording: (channels, samples) float32, at the recording's sample rate.
 
-    Raises UserError as `asr.audio.reading.read_audio` does, and whatever lhotse raises if it is shorter than the manifest says.
+    Raises UserError as `asr.audio.reading.read_audio` does, and whatever lhotse raises for audio shorter than the manifest says.
     """
     with _reading_files_by(AudioOfFiles()):
         return cut.load_audio()
@@ -44,7 +44,7 @@ def load_audio(cut: MonoCut) -> numpy.ndarray:
 def load_waveform(cut: MonoCut) -> Tensor:
     """The first channel of a cut, (samples,) float32.
 
-    Raises UserError, naming the cut and the file, if the audio cannot be read, is cut short or holds no sound.
+    Raises UserError, naming the cut and the file, if the audio cannot be read, is cut short or is not sound.
     """
     import torch
 
@@ -67,7 +67,7 @@ def load_waveform(cut: MonoCut) -> Tensor:
 
 @contextlib.contextmanager
 def _reading_files_by(reader: backend.AudioBackend) -> Iterator[None]:
-    # lhotse.audio.backend.audio_backend does not put the old one back after an exception
+    # lhotse.audio.backend.audio_backend does not restore the previous one after an exception
     previous = backend.CURRENT_AUDIO_BACKEND
     backend.CURRENT_AUDIO_BACKEND = reader
     try:
@@ -77,7 +77,7 @@ def _reading_files_by(reader: backend.AudioBackend) -> Iterator[None]:
 
 
 def transforms_of(recording: Recording) -> list[AudioTransform]:
-    """What lhotse does to the audio of a recording once it is read, in this order.
+    """The transforms that lhotse applies to the audio of a recording, in order.
 
     Raises AssertionError, TypeError or the like for a transform that lhotse does not know.
     """
@@ -86,18 +86,18 @@ def transforms_of(recording: Recording) -> list[AudioTransform]:
 
 
 def changes_of(recording: Recording) -> str:
-    """The transforms of a recording as text: the same for the same, empty for none."""
+    """The transforms of a recording as text: equal for equal transforms, empty for none."""
     return "; ".join(map(repr, transforms_of(recording)))
 
 
 def rooms_of(recording: Recording) -> list[Recording]:
-    """Further recordings that the transforms of a recording read: impulse responses of rooms."""
+    """The recordings that a recording's transforms read: impulse responses of rooms."""
     rooms = [getattr(transform, "rir", None) for transform in transforms_of(recording)]
     return [getattr(room, "recording", room) for room in rooms if room is not None]  # it may be a cut
 
 
 def stored_rate(recording: Recording) -> int:
-    """The sample rate in Hz that the files of a recording have, before its transforms."""
+    """The sample rate in Hz of a recording's files, before its transforms."""
     for transform in transforms_of(recording):
         rate = getattr(transform, "source_sampling_rate", None)  # Resample and Narrowband have one
         if rate is not None:
@@ -106,24 +106,24 @@ def stored_rate(recording: Recording) -> int:
 
 
 def stored_stretch(recording: Recording, start: float, duration: float) -> tuple[float, float]:
-    """(start, duration) in the files of a recording, before its transforms, of a stretch of what they make of it; in seconds."""
+    """(start, duration) in the files of a recording for a stretch of its transformed audio; in seconds."""
     for transform in reversed(transforms_of(recording)):
         start, duration = transform.reverse_timestamps(start, duration, recording.sampling_rate)
     return start, duration
 
 
 def refused_transform(recording: Recording) -> str | None:
-    """Why a transform of a recording cannot be applied: some need functions that torchaudio no longer has."""
+    """Why a transform of a recording cannot be applied, if so: some need functions that torchaudio no longer has."""
     for transform in transforms_of(recording):
         kind = type(transform)
-        if kind not in _tried:
-            _tried[kind] = _try(transform, stored_rate(recording))
-        if _tried[kind]:
-            return f"{kind.__name__}: {_tried[kind]}"
+        if kind not in _faults:
+            _faults[kind] = _try(transform, stored_rate(recording))
+        if _faults[kind]:
+            return f"{kind.__name__}: {_faults[kind]}"
     return None
 
 
-_tried: dict[type[AudioTransform], str | None] = {}
+_faults: dict[type[AudioTransform], str | None] = {}
 
 
 def _try(transform: AudioTransform, rate: int) -> str | None:

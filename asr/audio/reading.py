@@ -1,7 +1,7 @@
-"""Reading audio files of any kind into mono waveforms, and naming those that are broken.
+"""Reads audio files of any kind into mono waveforms, and reports broken ones by name.
 
-`asr.audio.decoding` decodes; several channels are mixed to one by their mean, whatever the format, so that one channel copied to
-two comes out as it was.
+`asr.audio.decoding` decodes. Several channels are mixed to their mean, whatever the format, so a channel that was copied to
+two comes out unchanged.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from asr.audio.decoding import (
     cut_short,
 )
 from asr.audio.headers import (
+    Bytes,
     MpegPromise,
     extent,
     id3_size,
@@ -42,11 +43,11 @@ from asr.audio.sphere import MAGIC as SPHERE_MAGIC
 from asr.audio.sphere import OtherSamples
 from asr.errors import TooLong, UserError
 
-# Full scale is 1, and decoders overshoot it a little: what is far above holds integers that were never scaled.
+# Full scale is 1, and decoders overshoot it a little: anything far above it is integers that were never scaled.
 LOUDEST = 64.0
-# What is longer than this is no utterance: a recording that was not cut, which would fill the memory.
+# Anything longer is not an utterance but a recording that was never cut, which would fill the memory.
 LONGEST_SECONDS = 600.0
-# libsndfile reads the first of several files in one; FFmpeg goes on by itself.
+# Of concatenated files, libsndfile reads only the first; FFmpeg continues by itself.
 PARTED = ("FLAC", "OGG", "AU")
 
 Reader = SoundfileReader | FFmpegReader | SphereReader
@@ -57,13 +58,13 @@ def read_audio(
 ) -> tuple[numpy.ndarray, int]:
     """The waveform in the file `path`.
 
-    sample_rate: in Hz; where the file has another, it is resampled (`resample`).
-    longest_seconds: what is longer raises TooLong, before it fills the memory. None: no bound.
+    sample_rate: in Hz; a file at another rate is resampled (`resample`).
+    longest_seconds: anything longer raises TooLong, before it fills the memory. None: no limit.
 
     Returns (waveform (samples,) float32 within about [-1, 1], the mean of the channels; its sample rate in Hz).
-    Raises UserError, naming the file, if it is missing, empty, unreadable, no regular file, holds no sound, non-numbers
-    or samples far above full scale, has a sample rate that cannot be, or is shorter than its header promises (as far as
-    its format makes a promise: headerless formats such as G.722 do not, nor does MP3 without a Xing header).
+    Raises UserError, naming the file, if it is missing, empty, unreadable or not a regular file, has no samples, NaN or
+    samples far above full scale, has an impossible sample rate, or is shorter than its header promises (if its format makes
+    a promise: headerless formats such as G.722 do not, nor does MP3 without a Xing header).
     """
     channels, rate = read_channels(path, longest_seconds)
     waveform = mono(channels)
@@ -73,7 +74,7 @@ def read_audio(
 
 
 def mono(channels: numpy.ndarray, channel: int | None = None) -> numpy.ndarray:
-    """channels (samples, channels) float32 → (samples,) float32: their mean, or one of them, from 1."""
+    """channels (samples, channels) float32 → (samples,) float32: their mean, or one of them, counted from 1."""
     if channels.shape[1] == 1:
         channel = 1
     waveform = channels.mean(axis=1) if channel is None else channels[:, channel - 1]
@@ -81,7 +82,7 @@ def mono(channels: numpy.ndarray, channel: int | None = None) -> numpy.ndarray:
 
 
 def read_channels(path: str | Path, longest_seconds: float | None = None) -> tuple[numpy.ndarray, int]:
-    """The waveforms in the file `path` as they are stored: (samples, channels) float32, and their sample rate in Hz.
+    """The waveforms in the file `path` as stored: (samples, channels) float32, and their sample rate in Hz.
 
     Raises UserError as `read_audio` does.
     """
@@ -89,9 +90,9 @@ def read_channels(path: str | Path, longest_seconds: float | None = None) -> tup
 
 
 def stream_sound(path: str | Path | Sound, longest_seconds: float | None, block_seconds: float) -> Iterator[Block]:
-    """What `read_channels` reads, in blocks of about `block_seconds`: (samples, channels) float32, and the sample rate in Hz.
+    """`read_channels` in blocks of about `block_seconds`: (samples, channels) float32, and the sample rate in Hz.
 
-    Raises UserError as `read_audio` does; after the last block where only the whole file shows that it is damaged or cut short.
+    Raises UserError as `read_audio` does; for some damaged or short files only after the last block.
     """
     empty = True
     for block, rate in stream_channels(path, longest_seconds, block_seconds):
@@ -105,7 +106,7 @@ def stream_sound(path: str | Path | Sound, longest_seconds: float | None, block_
 
 
 def _joined(blocks: Iterator[Block]) -> Block:
-    """All blocks as one; of no samples where there are none."""
+    """All blocks as one; without samples if there are none."""
     parts = list(blocks)
     if len(parts) == 1:
         return parts[0]
@@ -117,7 +118,7 @@ def _joined(blocks: Iterator[Block]) -> Block:
 
 
 def stream_channels(path: str | Path | Sound, longest_seconds: float | None, block_seconds: float) -> Iterator[Block]:
-    """`stream_sound` of a file that need not hold sound: samples are not looked at, and there may be none.
+    """`stream_sound` without checking the samples, of which there may be none.
 
     All blocks have the rate and the channels of the first.
     """
@@ -128,9 +129,9 @@ def stream_channels(path: str | Path | Sound, longest_seconds: float | None, blo
 
 
 def read_stretch(path: str | Path, offset: float = 0.0, duration: float | None = None) -> Block:
-    """A stretch of what `read_channels` reads, in seconds; None: up to the end. It is shorter where the file ends before.
+    """A stretch of what `read_channels` reads, in seconds; None: up to the end. It is shorter if the file ends earlier.
 
-    Where the format lets us seek, only the stretch is decoded, and what is damaged elsewhere is not seen.
+    If the format allows seeking, only the stretch is decoded, and damage elsewhere goes unnoticed.
     """
     if not offset and duration is None:
         return _joined(stream_channels(path, None, math.inf))
@@ -139,14 +140,14 @@ def read_stretch(path: str | Path, offset: float = 0.0, duration: float | None =
         rate = reader.sample_rate
         first = _samples(offset, rate)
         last = None if duration is None else first + _samples(duration, rate)
-        is_there = last is not None and reader.is_exact and last <= reader.samples + LENGTH_TOLERANCE * rate
-        if is_there and isinstance(reader, SoundfileReader):
-            return reader.stretch(first, last - first), rate
+        if last is not None and isinstance(reader, SoundfileReader) and reader.is_exact:
+            if last <= (reader.samples or 0) + LENGTH_TOLERANCE * rate:
+                return reader.stretch(first, last - first), rate
     return _joined(_part_of(stream_channels(path, None, 60.0), first, last))
 
 
 def _part_of(blocks: Iterator[Block], first: int, last: int | None) -> Iterator[Block]:
-    """What blocks have of the samples from `first` on and before `last`."""
+    """The samples from `first` up to, but not including, `last`."""
     at = 0
     for block, rate in blocks:
         yield block[max(0, first - at) : None if last is None else max(0, last - at)], rate
@@ -156,15 +157,15 @@ def _part_of(blocks: Iterator[Block], first: int, last: int | None) -> Iterator[
 
 
 def _samples(seconds: float, rate: int) -> int:
-    """As lhotse rounds: halves up, after digits that arithmetic lost."""
+    """Seconds as samples, rounded like lhotse: half up, after restoring digits lost to arithmetic."""
     return math.floor(round(seconds * rate, 8) + 0.5)
 
 
 @contextlib.contextmanager
 def open_part(path: Path, start: int = 0) -> Iterator[Reader]:
-    """The decoder for the part of a file that begins at the byte `start`, up to where it ends.
+    """The decoder for the part of a file that begins at the byte `start`.
 
-    Raises UserError for a file that no decoder knows, and for one whose header promises more bytes of audio than there are.
+    Raises UserError for a file that no decoder knows, and for one whose header promises more bytes of audio than it has.
     """
     reader = _reader(path, start)
     try:
@@ -192,12 +193,12 @@ def _reader_of(source: Stretch) -> Reader:
         head = source.read(12)
     if source.is_whole and head.startswith(SPHERE_MAGIC):
         return _reader_of_sphere(source)
-    # Python's own file is read faster
-    content = source.file if source.is_whole else source
+    # Python's own file reads faster
+    content: Bytes = source.file if source.is_whole else source
     if is_mpeg(head):
         return _reader_of_mpeg(source, mpeg_promise(content))
     if head[:4] == b"OggS" and not last_ogg_page_is_whole(content):
-        raise UserError(f"{path} is cut short: its last page of data is not whole. Copy it again.")
+        raise UserError(f"{path} is cut short: its last page of data is incomplete. Copy it again.")
     length = extent(content)
     if length and length.is_cut and length.of_audio:
         raise UserError(
@@ -211,15 +212,15 @@ def _reader_of(source: Stretch) -> Reader:
             source.close()
             return _reader(path, junk)
         if head[:4] == b"OggS" and (end := _next_start(source, 0)):
-            # FFmpeg takes some codecs' next header for sound
+            # FFmpeg mistakes the next header of some codecs for sound
             source.close()
             source = Stretch(path, source.start, end)
         return FFmpegReader(source, is_cut=bool(length and length.is_cut))
     if reader.kind == "FLAC" and reader.samples is None and (end := _next_part(reader)):
-        # libFLAC would lose its way where the next one begins
+        # libFLAC would fail where the next one begins
         reader.close()
         return SoundfileReader(Stretch(path, source.start, end))
-    # libsndfile takes what follows the audio in a Wave64 for audio
+    # libsndfile mistakes what follows the audio in a Wave64 for audio
     if reader.is_trusted and not (reader.kind == "W64" and length and length.promised < length.there):
         return reader
     reader.file.close()
@@ -234,16 +235,15 @@ def _reader_of_sphere(source: Stretch) -> SphereReader | SoundfileReader:
             reader = SoundfileReader(source)
         except Unknown:
             raise error from None
-        if reader.samples < (error.samples or 0):
-            raise cut_short(
-                source.path, error.samples / reader.sample_rate, reader.samples / reader.sample_rate
-            ) from None
+        promised, there = error.samples, reader.samples
+        if promised is not None and there is not None and there < promised:
+            raise cut_short(source.path, promised / reader.sample_rate, there / reader.sample_rate) from None
         return reader
 
 
 def _reader_of_mpeg(source: Stretch, promise: MpegPromise | None) -> SoundfileReader | FFmpegReader:
-    """libsndfile, which can seek, believes the length in a Xing header, or guesses it: only where it is right may it read."""
-    # both pass over tags by themselves, and FFmpeg knows a short file by its name only
+    """libsndfile, which can seek, if the length in the Xing header is right (it trusts it or guesses); otherwise FFmpeg."""
+    # both skip tags by themselves, and FFmpeg recognizes a short file only by name
     source.close()
     source = Stretch(source.path)
     if promise and promise.is_exact:
@@ -253,8 +253,9 @@ def _reader_of_mpeg(source: Stretch, promise: MpegPromise | None) -> SoundfileRe
 
 
 def _blocks(path: Path, longest: float, block_seconds: float) -> Iterator[Block]:
-    """The blocks of all parts of a file, as each part has them."""
-    start, seconds = 0, 0.0
+    """The blocks of all parts of a file, each with the rate and channels of its part."""
+    start: int | None = 0
+    seconds = 0.0
     while start is not None:
         with open_part(path, start) as reader:
             for block, rate in reader.blocks(block_seconds, longest):
@@ -266,7 +267,7 @@ def _blocks(path: Path, longest: float, block_seconds: float) -> Iterator[Block]
 
 
 def _next_part(reader: Reader) -> int | None:
-    """Where in a file another part begins after that of this reader; what it has decoded need not be searched."""
+    """The offset in a file where another part begins after this reader's; what it has decoded is not searched."""
     if isinstance(reader, FFmpegReader):
         return reader.source.end
     if not isinstance(reader, SoundfileReader) or reader.kind not in PARTED:
@@ -277,13 +278,13 @@ def _next_part(reader: Reader) -> int | None:
 
 
 def _next_start(source: Stretch, read_to: int) -> int | None:
-    """Where in a file another part begins after that of `source`, of which no more than up to `read_to` was read."""
+    """The offset in a file where another part begins after `source`, which was read up to `read_to`."""
     with mmap.mmap(source.file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return next_start(content, source.start, read_to)
 
 
 def _alike(blocks: Iterator[Block]) -> Iterator[Block]:
-    """Blocks at the sample rate and with the channels of the first."""
+    """Blocks with the sample rate and the channels of the first one."""
     first = None
     for block, rate in blocks:
         first = first or (rate, block.shape[1])
@@ -296,8 +297,8 @@ def _alike(blocks: Iterator[Block]) -> Iterator[Block]:
 
 
 def unusable_samples(samples: numpy.ndarray) -> str | None:
-    """What is wrong with samples, in words; None for those that may be sound. samples: float, any shape, not empty."""
-    lowest, highest = float(samples.min()), float(samples.max())  # NaN where one sample is
+    """What is wrong with samples, in words; None if they can be sound. samples: float, any shape, not empty."""
+    lowest, highest = float(samples.min()), float(samples.max())  # NaN if any sample is
     if not math.isfinite(lowest) or not math.isfinite(highest):
         return "samples that are not numbers (NaN or infinity)"
     peak = max(-lowest, highest)
@@ -305,9 +306,9 @@ def unusable_samples(samples: numpy.ndarray) -> str | None:
 
 
 def audio_duration(path: str | Path) -> float:
-    """The duration of the file `path` in seconds: from its header where that is a promise, else by decoding it.
+    """The duration of the file `path` in seconds: from its header if that is a promise, else by decoding it.
 
-    Raises UserError as `read_audio` does; damage that only decoding shows (inside FLAC or MP3) is not looked for.
+    Raises UserError as `read_audio` does, except for damage that only decoding would show (inside FLAC or MP3).
     """
     path = existing(path)
     with open_part(path) as reader:
@@ -323,14 +324,14 @@ def audio_duration(path: str | Path) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a file's header says: its sample rate in Hz and its length in samples per channel; None where not known."""
+    """A file's header: its sample rate in Hz, and its length in samples per channel; None if unknown."""
 
-    sample_rate: int | None
+    sample_rate: int
     samples: int | None
 
 
 def read_header(path: str | Path) -> Header:
-    """The header of the file `path`, without decoding: of its first part, where it has several.
+    """The header of the file `path`, without decoding: of its first part, if it has several.
 
     Raises UserError as `audio_duration` does.
     """
@@ -339,11 +340,11 @@ def read_header(path: str | Path) -> Header:
 
 
 def is_mono_wav_or_flac(path: str | Path, sample_rate: int) -> bool:
-    """Whether the file is what training reads fastest, as it is: one channel of WAV or FLAC at `sample_rate` Hz, of a length that
-    its header knows."""
+    """Whether training can read the file fast without conversion: mono WAV or FLAC at `sample_rate` Hz, of known length."""
     with open_part(existing(path)) as reader:
         return (
-            reader.kind in ("WAV", "WAVEX", "FLAC")
+            isinstance(reader, SoundfileReader)
+            and reader.kind in ("WAV", "WAVEX", "FLAC")
             and (reader.channels, reader.sample_rate) == (1, sample_rate)
             and reader.is_exact
             and reader.source.is_whole
@@ -352,19 +353,19 @@ def is_mono_wav_or_flac(path: str | Path, sample_rate: int) -> bool:
 
 
 def existing(path: str | Path) -> Path:
-    """The path of a regular file that is there and holds something. Raises UserError otherwise."""
+    """The path of an existing regular file that is not empty. Raises UserError for anything else."""
     path = Path(path)
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise UserError(f"{path} is a folder; an audio file was expected.")
+            raise UserError(f"{path} is a folder: give an audio file.")
         if not stat.S_ISREG(status.st_mode):
-            # a pipe would block, /dev/zero never end
-            raise UserError(f"{path} is no regular file (a pipe or a device): save the audio as a file first.")
+            # a pipe would block, /dev/zero would never end
+            raise UserError(f"{path} is not a regular file but a pipe or a device: save the audio as a file first.")
         if status.st_size == 0:
             raise UserError(f"{path} is empty (0 bytes): copy it again, or remove it.")
     except FileNotFoundError:
-        raise UserError(f"There is no audio file {path}.") from None
+        raise UserError(f"There is no audio file {path}: check its name.") from None
     except (OSError, ValueError) as error:
         raise cannot_be_opened(path, error) from None
     return path

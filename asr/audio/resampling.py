@@ -1,31 +1,35 @@
-"""Resampling of waveforms, whole or in blocks, with the same result."""
+"""Resamples waveforms, at once or in blocks, with the same result."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy
 from numpy import ndarray
 
+if TYPE_CHECKING:
+    import av
+
 LOWPASS_WIDTH, ROLLOFF = 6, 0.99  # torchaudio's defaults
-# Ratios of rates whose filters have more taps than this take gigabytes in torchaudio (44101 to 16000 takes three).
+# Ratios of rates whose filters have more taps take gigabytes in torchaudio (44101 to 16000 takes three).
 MOST_TAPS = 10_000_000
 
 
 def resample(waveform: ndarray, rate: int, new_rate: int) -> ndarray:
     """waveform (samples,) float32 at `rate` Hz → (samples · new_rate / rate, rounded up,) float32 at `new_rate` Hz.
 
-    By torchaudio (band-limited interpolation); between rates such as 44101 and 16000 Hz, where that would take gigabytes,
-    by FFmpeg.
+    By torchaudio (band-limited interpolation), or by FFmpeg between rates such as 44101 and 16000 Hz, for which torchaudio
+    would take gigabytes.
     """
     return resampler(rate, new_rate)(waveform, last=True)
 
 
 def resampler(rate: int, new_rate: int) -> Callable[..., ndarray]:
-    """A function of (block (samples,) float32 at `rate` Hz, last) that returns what is ready of it at `new_rate` Hz.
+    """A function of (block (samples,) float32 at `rate` Hz, last) that returns the samples ready so far, at `new_rate` Hz.
 
-    Joined, its results equal `resample` of all blocks together; with the last block, `last` is true and everything is ready.
+    Concatenated, its results equal `resample` of all blocks together. Pass last=True with the last block to get the rest.
     """
     if rate == new_rate:
         return lambda waveform, last: waveform
@@ -36,7 +40,7 @@ def resampler(rate: int, new_rate: int) -> Callable[..., ndarray]:
 
 
 class ByTorchaudio:
-    """Band-limited interpolation. An output depends on samples to both sides of it; what lacks those to the right waits."""
+    """Band-limited interpolation. An output depends on samples on both sides, and waits for those on the right."""
 
     def __init__(self, rate: int, new_rate: int):
         import torch
@@ -45,11 +49,11 @@ class ByTorchaudio:
         common = math.gcd(rate, new_rate)
         self.step, self.new_step = rate // common, new_rate // common
         reach = math.ceil(LOWPASS_WIDTH * self.step / (min(self.step, self.new_step) * ROLLOFF)) + self.step
-        # in whole steps, in which the filters repeat
+        # rounded up to steps, the period of the filters
         self.context = math.ceil(reach / self.step)
         self.convert = torchaudio.transforms.Resample(rate, new_rate, dtype=torch.float32)
         self.held = numpy.zeros(0, numpy.float32)
-        self.left = 0  # steps of context at the start of what is held
+        self.left = 0  # steps of context at the start of the held samples
 
     def __call__(self, waveform: ndarray, last: bool) -> ndarray:
         import torch
@@ -73,7 +77,7 @@ class ByTorchaudio:
 
 
 class ByFFmpeg:
-    """For ratios such as 44101 to 16000 Hz, whose filters would take gigabytes in torchaudio."""
+    """Resampling by FFmpeg, for ratios such as 44101 to 16000 Hz, whose filters would take gigabytes in torchaudio."""
 
     def __init__(self, rate: int, new_rate: int):
         import av
@@ -85,7 +89,7 @@ class ByFFmpeg:
     def __call__(self, waveform: ndarray, last: bool) -> ndarray:
         import av
 
-        pieces = []
+        pieces: list[av.AudioFrame | None] = []
         if len(waveform):
             frame = av.AudioFrame.from_ndarray(waveform[None], format="flt", layout="mono")
             frame.sample_rate, frame.pts = self.rate, self.given

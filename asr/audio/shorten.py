@@ -1,11 +1,11 @@
-"""mu-law audio that Tony Robinson's shorten compressed, as it lies in SPHERE files, which FFmpeg does not read.
+"""Decodes mu-law audio compressed by Tony Robinson's shorten, as found in SPHERE files, which FFmpeg cannot do.
 
 The format is that of Robinson, SHORTEN: simple lossless and near-lossless waveform compression (CUED/F-INFENG/TR.156, 1994) in
-versions 1 and 2. A mu-law code becomes a number from -128 to 127 by its loudness, and blocks of such numbers are coded
-as differences of order 0 to 3 by Rice codes: zeros and a one (how many times 2^width), then `width` bits.
+versions 1 and 2. A mu-law code becomes a number from -128 to 127 by its loudness, and blocks of such numbers are coded as
+differences of order 0 to 3 in Rice codes: zeros and a one (how many times 2^width), then `width` bits.
 
-Where a code ends is known only where it begins, so that walk is plain Python over a table of distances to the next one bit;
-everything else is done for many blocks at once.
+Only the start of a code shows where it ends, so finding the codes is a walk in plain Python over a table of distances to the
+next one bit; everything else is done for many blocks at once.
 """
 
 from __future__ import annotations
@@ -19,36 +19,35 @@ if TYPE_CHECKING:
     import numpy
 
 MAGIC = b"ajkg"
-# What a sample is. AU1: mu-law, its two zeros at the ends of the scale; AU2: mu-law, the two zeros side by side.
+# Types of samples. AU1: mu-law, with its two zeros at the ends of the scale; AU2: mu-law, with the two zeros side by side.
 AU1, AU2 = 0, 8
 # Commands; 0 to 3 are blocks of differences of that order.
 QUIT, BLOCKSIZE, BITSHIFT, ZERO = 4, 5, 6, 8
 COMMAND_BITS, ENERGY_BITS, BITSHIFT_BITS, NUMBER_BITS = 2, 3, 2, 2
 LARGEST_BLOCK = 65535  # samples
 MOST_CHANNELS = 8
-LARGEST_WIDTH = 24  # of a Rice code's lower part: numbers from -128 to 127 need 12 at the most
+LARGEST_WIDTH = 24  # bits of a Rice code's lower part: numbers from -128 to 127 need at most 12
 SHIFTS = 13
-WINDOW = 1 << 18  # bits whose table is made at a time
-FARTHEST = 65000  # bits to the next one; nothing that is whole has as many zeros
+WINDOW = 1 << 18  # bits per table
+FARTHEST = 65000  # bits to the next one; intact data never have that many zeros
 
 
 class Unsupported(ValueError):
-    """The stream is of a kind that is not read here, though it may be whole."""
+    """The stream is of an unsupported kind, though it may be intact."""
 
 
 def decode_ulaw(data: bytes, most_samples: int) -> numpy.ndarray:
     """The mu-law codes in a shorten stream: (samples, channels) uint8.
 
-    Raises ValueError, with a reason in words, for one that is damaged, cut short or has more than `most_samples` samples per
-    channel, and Unsupported for one that is not lossless mu-law, or made with linear prediction (shorten -p), which NIST's
-    programs do not use.
+    Raises ValueError, with a reason in words, if it is damaged, cut short or has more than `most_samples` samples per channel,
+    and Unsupported if it is not lossless mu-law or uses linear prediction (shorten -p), which NIST's programs do not.
     """
     import numpy
 
     reader = _Reader(data)
     kind, channels, size, predictors, means, skipped = (reader.number() for _ in range(6))
     if kind not in (AU1, AU2):
-        raise Unsupported(f"its samples are of shorten's type {kind}, lossless mu-law is {AU1} or {AU2}")
+        raise Unsupported(f"its samples are of shorten's type {kind}, and lossless mu-law is {AU1} or {AU2}")
     if predictors or means:
         raise Unsupported("it was made with linear prediction or running means")
     if not 1 <= channels <= MOST_CHANNELS or not 1 <= size <= LARGEST_BLOCK or skipped:
@@ -78,16 +77,16 @@ def decode_ulaw(data: bytes, most_samples: int) -> numpy.ndarray:
             if shift >= SHIFTS:
                 raise ValueError(f"it says a shift of {shift} bits")
         else:
-            raise ValueError(f"it holds the command {command}, which there is not")
+            raise ValueError(f"it holds the command {command}, which does not exist")
     blocks.take(*reader.walked())
     columns = [numpy.concatenate(parts) if parts else numpy.zeros(0, numpy.uint8) for parts in blocks.channels]
     if len({len(column) for column in columns}) > 1:
-        raise ValueError("its channels are not of the same length")
+        raise ValueError("its channels differ in length")
     return numpy.stack(columns, axis=1)
 
 
 class _Reader:
-    """Reads Rice codes, from the left. `full` is called with what was walked over before the table moves on."""
+    """Reads Rice codes from the start. `full` is called with the codes walked so far before the table moves on."""
 
     def __init__(self, data: bytes):
         self.data = data
@@ -97,7 +96,7 @@ class _Reader:
         self._look(WINDOW)
 
     def _look(self, bits: int) -> None:
-        """Makes the table of distances to the next one bit, from the place on."""
+        """Makes the table of distances to the next one bit, from the current position."""
         import numpy
 
         self.jumps: dict[int, array.array] = {}
@@ -105,7 +104,7 @@ class _Reader:
         self.base = 8 * first
         self.piece = numpy.frombuffer(self.data, numpy.uint8)[first : first + bits // 8]
         within, beyond = _distances_in_bytes()
-        filled = numpy.flatnonzero(self.piece)  # the bytes that have a one
+        filled = numpy.flatnonzero(self.piece)  # the bytes with a one bit
         leading = numpy.full(len(self.piece) + 1, FARTHEST)  # from the start of each byte
         if len(filled):
             end = int(filled[-1]) + 1
@@ -116,7 +115,7 @@ class _Reader:
         self.distances = array.array("H", distances.tobytes())
 
     def _move(self) -> None:
-        """Moves the table on to the place; raises ValueError where it reached the end of the data already."""
+        """Moves the table to the current position; raises ValueError if it already reached the end of the data."""
         if self.base + len(self.distances) >= 8 * len(self.data):
             raise ValueError("its data end before its end is marked")
         bits = WINDOW if self.place - self.base >= 8 else 2 * len(self.distances)
@@ -124,7 +123,7 @@ class _Reader:
         self._look(bits)
 
     def rice(self, width: int) -> int:
-        """One number."""
+        """Reads one number of this width."""
         while True:
             place = self.place - self.base
             if place < len(self.distances) and place + (end := self.distances[place] + 1 + width) <= len(
@@ -138,14 +137,14 @@ class _Reader:
         return self.distances[place] << width | low & ((1 << width) - 1)
 
     def number(self) -> int:
-        """A number that says its own width."""
+        """Reads a number that is preceded by its width."""
         width = self.rice(NUMBER_BITS)
         if width > 32:
             raise ValueError(f"it says a number of {width} bits")
         return self.rice(width)
 
     def walk(self, count: int, width: int) -> None:
-        """Walks over `count` codes, noting where each begins."""
+        """Walks over `count` codes, recording where each begins."""
         while True:
             place, jumps = self.place - self.base, self._jumps(width)
             try:
@@ -161,7 +160,7 @@ class _Reader:
         self.place = self.base + ends[-1]
 
     def _jumps(self, width: int) -> array.array:
-        """From each place in the table, how far the code goes that begins there."""
+        """For each position in the table, the length of a code that begins there."""
         import numpy
 
         if width not in self.jumps:
@@ -170,7 +169,7 @@ class _Reader:
         return self.jumps[width]
 
     def walked(self) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-        """(where each code begins in `piece`, the zeros before its one, `piece`), and forgets them."""
+        """Returns (where each code begins in `piece`, the zeros before its one, `piece`), and forgets them."""
         import numpy
 
         starts = numpy.array(self.starts, numpy.int64)
@@ -180,7 +179,10 @@ class _Reader:
 
 @functools.cache
 def _distances_in_bytes() -> tuple[numpy.ndarray, numpy.ndarray]:
-    """From each of a byte's 8 bits to the next one bit in it, or else to its end; and whether it is else: (256, 8) uint16."""
+    """From each bit of a byte, the distance to its next one bit or else to its end, and whether it is the end.
+
+    Both are (256, 8) uint16.
+    """
     import numpy
 
     bits = numpy.unpackbits(numpy.arange(256, dtype=numpy.uint8)[:, None], axis=1)
@@ -194,10 +196,9 @@ def _distances_in_bytes() -> tuple[numpy.ndarray, numpy.ndarray]:
 
 
 class _Blocks:
-    """Turns walked codes into mu-law codes, block by block of each channel in turn."""
+    """Turns walked codes into mu-law codes, block by block, with the channels taking turns."""
 
     def __init__(self, kind: int, channels: int):
-
         self.codes = ulaw_codes(kind)
         self.channels: list[list[numpy.ndarray]] = [[] for _ in range(channels)]
         self.history = [[0, 0, 0] for _ in range(channels)]  # the last three numbers of each, the last one first
@@ -209,7 +210,7 @@ class _Blocks:
         self.count += 1
 
     def take(self, starts: numpy.ndarray, zeros: numpy.ndarray, piece: numpy.ndarray) -> None:
-        """Makes the codes of all blocks that wait."""
+        """Makes the codes of all waiting blocks."""
         import numpy
 
         if not self.waiting:
@@ -239,7 +240,7 @@ class _Blocks:
         for order in (1, 2, 3):
             at_least = orders >= order
             rows[at_least] = numpy.cumsum(rows[at_least], axis=1)
-        # what a block owes to the numbers before it is a polynomial of the place in it
+        # the contribution of earlier numbers to a block is a polynomial in the position
         places = range(max(1, size - 2), size + 1)
         ends, carried = rows[:, -3:].tolist(), []
         for block, (order, end) in enumerate(zip(orders.tolist(), ends), start=first):
@@ -252,14 +253,14 @@ class _Blocks:
             for place, number in zip(places, end):
                 number += level + slope * place + bend * (place * (place + 1) // 2)
                 if not -128 <= number <= 127:
-                    raise ValueError("it holds numbers that stand for no mu-law code")
+                    raise ValueError("it holds numbers that are not mu-law codes")
                 history.insert(0, number)
             del history[3:]
         levels, slopes, bends = numpy.array(carried, numpy.int64).T[:, :, None]
         place = numpy.arange(1, size + 1)
         rows += levels + slopes * place + bends * (place * (place + 1) // 2)
         if rows.min() < -128 or rows.max() > 127:
-            raise ValueError("it holds numbers that stand for no mu-law code")
+            raise ValueError("it holds numbers that are not mu-law codes")
         return rows
 
 
@@ -281,8 +282,8 @@ def _residuals(
 def ulaw_codes(kind: int) -> numpy.ndarray:
     """The mu-law code of each number from -128 to 127, for each bit shift: (13, 256) uint8. kind: AU1 or AU2.
 
-    Shifted by s, the codes that a multiple of 2^s (on the scale of 13 bits and sign) is coded to come first on both sides of
-    zero, from quiet to loud, then the others; silence that is negative lies between the two.
+    With a shift of s, the codes of multiples of 2^s (on the scale of 13 bits and sign) come first on both sides of zero, from
+    quiet to loud, then the other codes; negative silence lies between the two groups.
     """
     import numpy
 
@@ -302,7 +303,7 @@ def ulaw_codes(kind: int) -> numpy.ndarray:
 
 
 def _ulaw_code(samples: numpy.ndarray) -> numpy.ndarray:
-    """The mu-law code of linear samples, by truncation as in Reese and Campbell's coder, which shorten's tables are made with."""
+    """The mu-law code of linear samples, by truncation as in Reese and Campbell's coder, the origin of shorten's tables."""
     import numpy
 
     magnitude = numpy.minimum(numpy.abs(samples), 32635) + 132

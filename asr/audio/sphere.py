@@ -1,10 +1,10 @@
-"""NIST SPHERE files, in which the LDC's corpora hold their audio: read bit for bit, and checked against their headers.
+"""Reads NIST SPHERE files, the audio format of the LDC's corpora, bit for bit, and checks them against their headers.
 
-The header is text ("NIST_1A", its size, then `name -type value` lines up to `end_head`), the samples follow: 16-bit PCM of
-either byte order, mu-law, A-law, or any but A-law compressed by shorten. FFmpeg decompresses 16-bit samples, `asr.audio.shorten`
-mu-law codes, which FFmpeg cannot. What is believed of a header is what NIST's own library (SPHERE 2.7) makes of it:
+The header is text ("NIST_1A", its size, then lines `name -type value` up to `end_head`). The samples after it are 16-bit PCM
+of either byte order, mu-law or A-law, the first two perhaps compressed by shorten. FFmpeg decompresses 16-bit samples, and
+`asr.audio.shorten` mu-law codes, which FFmpeg cannot. Headers are interpreted as by NIST's own library (SPHERE 2.7):
 `sample_checksum` is the sum of all channels' samples as 16-bit numbers (or of mu-law codes as 8-bit ones) modulo 65536, and a
-`sample_count` that counts the samples of all channels, as in the first releases of stereo corpora, is divided by the channels.
+`sample_count` over all channels, as in the first releases of stereo corpora, is divided by their number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import dataclasses
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asr.audio.headers import is_no_length
 from asr.audio.shorten import MAGIC as SHORTEN_MAGIC
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     import numpy
 
 MAGIC = b"NIST_1A"
-BLOCK = 1024  # bytes: what is written to a disc or a tape may be filled up to a multiple
+BLOCK = 1024  # bytes: files on discs and tapes may be padded to a multiple
 RATES = range(1000, 1_000_001)  # Hz
-MOST_CHANNELS = 8  # as many as shorten has
-# The fields that say how to read the samples.
+MOST_CHANNELS = 8  # as in shorten
+# The fields that define how to read the samples.
 FIELDS = {
     "channel_count",
     "sample_byte_format",
@@ -38,31 +38,31 @@ FIELDS = {
     "sample_rate",
 }
 MOST_UNCOUNTED = 1 << 27  # samples of a compressed file whose header does not count them: two hours at 16 kHz
-LARGEST_HEADER = 1 << 20  # bytes; they are 1024 nearly always
+LARGEST_HEADER = 1 << 20  # bytes; nearly always 1024
 BASE_CODINGS = {"pcm": "pcm", "ulaw": "ulaw", "mu-law": "ulaw", "mulaw": "ulaw", "u-law": "ulaw"}
 BASE_CODINGS |= {"alaw": "alaw", "a-law": "alaw"}
 
 
 class OtherSamples(UserError):
-    """PCM of other widths than 16 bits, which is not read here: libsndfile reads it. samples: as many as the header counts."""
+    """PCM that is not 16-bit, which libsndfile has to read. samples: the header's count."""
 
     def __init__(self, path: Path, coding: str, width: int, usual: int, samples: int | None):
         super().__init__(
-            f"{path} holds {coding} in {width} bytes a sample by its SPHERE header; {usual} can be read. Convert it to "
-            "WAV first (sph2pipe or sox)."
+            f"{path} holds {coding} with {width} bytes per sample by its SPHERE header; only {usual} can be read. Convert it "
+            "to WAV first (sph2pipe or sox)."
         )
         self.samples = samples
 
 
 @dataclasses.dataclass(frozen=True)
 class SphereHeader:
-    """What the header of a SPHERE file says.
+    """The header of a SPHERE file.
 
-    sample_rate: Hz. channels: how many. samples: per channel, as the data hold (which is known of uncompressed data only; None
-    of compressed data that the header does not count).
-    coding: "pcm", "ulaw" or "alaw", with ",embedded-shorten-vN.NN" where it is compressed, as the file says it, in lower case.
-    byte_format: "01" (little endian) or "10" (big endian) of 16-bit samples, "1" of others.
-    fields: all by name: int, float or str. size: bytes before the first sample. checksum: None where there is none.
+    sample_rate: Hz. channels: their number. samples: per channel, corrected by the size of uncompressed data; None for
+    compressed data that the header does not count.
+    coding: "pcm", "ulaw" or "alaw", followed by ",embedded-shorten-vN.NN" if compressed, as in the file, in lower case.
+    byte_format: "01" (little endian) or "10" (big endian) for 16-bit samples, "1" for others.
+    fields: all by name: int, float or str. size: bytes before the first sample. checksum: None if there is none.
     """
 
     sample_rate: int
@@ -89,7 +89,7 @@ class SphereHeader:
 
 
 def is_sphere(path: str | Path) -> bool:
-    """Whether the file `path` begins as SPHERE files do. False for what cannot be read."""
+    """Whether the file `path` begins like a SPHERE file. False for an unreadable file."""
     try:
         with open(path, "rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -98,11 +98,11 @@ def is_sphere(path: str | Path) -> bool:
 
 
 def read_sphere_header(path: str | Path) -> SphereHeader:
-    """The header of the SPHERE file `path`, checked against the size of the file where that tells (uncompressed audio).
+    """The header of the SPHERE file `path`, for uncompressed audio checked against the size of the file.
 
-    Raises UserError, naming the file and the field, for a header that is damaged or of a kind that is not read, and for a
-    file that is shorter than its header says. Bytes after the samples that it counts are padding if they are fewer than a
-    block of BLOCK bytes; where there are more, the count is wrong, and all are samples.
+    Raises UserError, naming the file and the field, for a damaged or unsupported header, and for a file that is shorter than
+    its header says. Fewer than BLOCK bytes after the counted samples are padding; with more, the count is wrong, and all of
+    them are samples.
     """
     path = Path(path)
     try:
@@ -112,7 +112,7 @@ def read_sphere_header(path: str | Path) -> SphereHeader:
             text = start + file.read(size - len(start))
             data_bytes = file.seek(0, io.SEEK_END) - size
     except FileNotFoundError:
-        raise UserError(f"There is no audio file {path}.") from None
+        raise UserError(f"There is no audio file {path}: check its name.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from None
     if data_bytes < 0:
@@ -125,18 +125,19 @@ def read_sphere_header(path: str | Path) -> SphereHeader:
 def read_sphere(path: str | Path, longest_seconds: float | None = None) -> tuple[numpy.ndarray, int]:
     """The samples in the SPHERE file `path`, bit for bit: (samples, channels) int16, and their sample rate in Hz.
 
-    mu-law and A-law are expanded as G.711 says, to 14 and 13 bits at the left of 16.
-    longest_seconds: what is longer raises TooLong, before it is decoded. None: no bound.
+    mu-law and A-law are expanded as in G.711, to the upper 14 and 13 of 16 bits.
+    longest_seconds: anything longer raises TooLong, before it is decoded. None: no limit.
 
-    Raises UserError as `read_sphere_header` does, and if the samples cannot be decoded, are fewer than the header says (or more,
-    where they are compressed), or do not add up to its checksum.
+    Raises UserError as `read_sphere_header` does, and if the samples cannot be decoded, are fewer than the header says (or, if
+    compressed, more), or do not add up to its checksum.
     """
     import numpy
 
     path = Path(path)
     header = read_sphere_header(path)
-    if longest_seconds is not None and (header.samples or 0) / header.sample_rate > longest_seconds:
-        raise TooLong(path, header.samples / header.sample_rate, longest_seconds)
+    seconds = (header.samples or 0) / header.sample_rate
+    if longest_seconds is not None and seconds > longest_seconds:
+        raise TooLong(path, seconds, longest_seconds)
     try:
         with open(path, "rb") as file:
             file.seek(header.size)
@@ -158,7 +159,7 @@ def read_sphere(path: str | Path, longest_seconds: float | None = None) -> tuple
 
 
 def expansion(coding: str) -> numpy.ndarray:
-    """The linear value of each of the 256 codes of "ulaw" or "alaw", by ITU-T G.711: (256,) int16, 14 or 13 bits at the left."""
+    """The linear value of each of the 256 codes of "ulaw" or "alaw", by ITU-T G.711: (256,) int16, in the upper 14 or 13 bits."""
     import numpy
 
     codes = numpy.arange(256)
@@ -175,23 +176,24 @@ def expansion(coding: str) -> numpy.ndarray:
 
 def _header_size(path: Path, start: bytes) -> int:
     if not start.startswith(MAGIC):
-        raise UserError(f"{path} is no NIST SPHERE file: it does not begin with NIST_1A.")
+        raise UserError(f"{path} is not a NIST SPHERE file: it does not begin with NIST_1A.")
     line = start[8:16]
     if start[7:8] != b"\n" or not re.fullmatch(rb" *\d+ *\n", line):
         raise UserError(
-            f"{path} has no size in the second line of its SPHERE header, such as `   1024`: it is damaged."
+            f"{path} has no size in the second line of its SPHERE header, such as `   1024`: it is damaged, copy it again."
         )
     size = int(line)
     if not 32 <= size <= LARGEST_HEADER:
-        raise UserError(f"{path} has a SPHERE header of {size} bytes, by its second line, which must be damaged.")
+        raise UserError(
+            f"{path} has a SPHERE header of {size} bytes by its second line, which must be damaged: copy it again."
+        )
     return size
 
 
 def _fields(path: Path, text: bytes) -> dict[str, int | float | str]:
-    """The fields of a header: `name -i 12`, `name -r 1.5`, `name -s3 abc`, parted by blanks or tabs; what follows a semicolon is
-    a comment.
+    """The fields of a header: `name -i 12`, `name -r 1.5`, `name -s3 abc`, separated by blanks or tabs; `;` starts a comment.
 
-    Malformed lines and values are refused of FIELDS only; other lines are then passed over, other values keep their text.
+    Malformed lines and values are errors only for FIELDS; other lines are skipped, and other values keep their text.
     """
     fields: dict[str, int | float | str] = {}
     for line in text[16:].decode("latin1").split("\n"):
@@ -202,10 +204,13 @@ def _fields(path: Path, text: bytes) -> dict[str, int | float | str]:
             continue  # empty lines and comments too
         if not parts:
             raise UserError(
-                f"{path} has the line {line[:60]!r} in its SPHERE header, where `name -type value` was expected: it is damaged."
+                f"{path} has the line {line[:60]!r} in its SPHERE header instead of `name -type value`: it is damaged, copy it "
+                "again."
             )
         fields[parts[1]] = _value(path, *parts.groups())
-    raise UserError(f"{path} has a SPHERE header without its last line, end_head: it is damaged or cut short.")
+    raise UserError(
+        f"{path} has a SPHERE header without its last line, end_head: it is damaged or cut short, copy it again."
+    )
 
 
 def _value(path: Path, name: str, kind: str, text: str) -> int | float | str:
@@ -213,11 +218,11 @@ def _value(path: Path, name: str, kind: str, text: str) -> int | float | str:
         length = int(kind[1:])
         value, rest = text[:length], text[length:].partition(";")[0]
         if len(value) < length or rest.strip():
-            # libsndfile counts the bytes of a sample where the characters of sample_byte_format belong
+            # libsndfile gives the bytes of a sample instead of the characters of sample_byte_format
             if name not in FIELDS or (name == "sample_byte_format" and not rest.strip()):
                 return text
             raise UserError(
-                f"{path} promises {length} characters of {name} in its SPHERE header; there is {text[:60]!r}."
+                f"{path} promises {length} characters of {name} in its SPHERE header, but has {text[:60]!r}: copy it again."
             )
         return value
     text = text.partition(";")[0].strip()
@@ -225,7 +230,7 @@ def _value(path: Path, name: str, kind: str, text: str) -> int | float | str:
         return int(text) if kind == "i" else float(text)
     except ValueError:
         raise UserError(
-            f"{path} has {name}={text[:60]!r} in its SPHERE header, which is no number: it is damaged."
+            f"{path} has {name}={text[:60]!r} in its SPHERE header, which is not a number: it is damaged, copy it again."
         ) from None
 
 
@@ -254,13 +259,13 @@ def _header(path: Path, fields: dict[str, int | float | str], size: int, data_by
 
 
 def _coding(path: Path, fields: dict[str, int | float | str]) -> tuple[str, str]:
-    """(coding, byte format), as SphereHeader has them."""
+    """(coding, byte format), as in SphereHeader."""
     coding = re.sub(r"\s", "", str(fields.get("sample_coding", "pcm")).lower())
     byte_format = str(fields.get("sample_byte_format", "")).strip().lower()
-    if byte_format in BASE_CODINGS:  # some say the coding where the order of bytes belongs
+    if byte_format in BASE_CODINGS:  # some files have the coding in place of the byte order
         coding, byte_format = BASE_CODINGS[byte_format], "1"
-    base, comma, packing = coding.partition(",")
-    base = BASE_CODINGS.get(base)
+    name, comma, packing = coding.partition(",")
+    base = BASE_CODINGS.get(name)
     shortened = re.fullmatch(r"embedded-shorten-v[12]\.\d+", packing)
     if base is None or (comma and (not shortened or base == "alaw")):
         raise UserError(
@@ -276,14 +281,14 @@ def _coding(path: Path, fields: dict[str, int | float | str]) -> tuple[str, str]
         return coding, "1"
     if byte_format not in ("01", "10"):
         raise UserError(
-            f"{path} has sample_byte_format={byte_format or 'nothing'} in its SPHERE header; 01 (little endian) or 10 (big "
-            "endian) was expected of 16-bit samples. Convert it to WAV first (sph2pipe or NIST's w_decode)."
+            f"{path} has sample_byte_format={byte_format or 'nothing'} in its SPHERE header; expected 01 (little endian) or 10 "
+            "(big endian) for 16-bit samples. Convert it to WAV first (sph2pipe or NIST's w_decode)."
         )
     return coding, byte_format
 
 
 def _sample_count(path: Path, fields: dict) -> int | None:
-    """None where the header does not count them, or says that nobody did."""
+    """The header's count of samples; None if it has none or a placeholder."""
     if "sample_count" not in fields:
         return None
     count = _whole(path, fields, "sample_count", range(-1, 1 << 40))
@@ -293,15 +298,15 @@ def _sample_count(path: Path, fields: dict) -> int | None:
 def _whole(path: Path, fields: dict, name: str, allowed: range, default: int | None = None) -> int:
     value = fields.get(name, default)
     if value is None:
-        raise UserError(f"{path} has no {name} in its SPHERE header: it is damaged.")
+        raise UserError(f"{path} has no {name} in its SPHERE header: it is damaged, copy it again.")
     if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value):
         value = int(value)  # libsndfile writes the sample_n_bytes of mu-law as text
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # `-r 8000.0`
     if not isinstance(value, int) or value not in allowed:
         raise UserError(
-            f"{path} has {name}={value} in its SPHERE header; a whole number from {allowed.start} to {allowed.stop - 1} was "
-            "expected."
+            f"{path} has {name}={value} in its SPHERE header; expected a whole number from {allowed.start} to "
+            f"{allowed.stop - 1}. Copy it again."
         )
     return value
 
@@ -310,8 +315,8 @@ def _unshortened(path: Path, header: SphereHeader, data: bytes) -> numpy.ndarray
     """The samples (int16) or mu-law codes (uint8) that shorten compressed: (samples, channels)."""
     if not data.startswith(SHORTEN_MAGIC):
         raise UserError(
-            f"{path} says {header.coding} in its SPHERE header, but its data do not begin as shorten's do: it is damaged, or it "
-            "was decompressed and kept its header."
+            f"{path} says {header.coding} in its SPHERE header, but its data do not begin like shorten's: it is damaged, or it "
+            "was decompressed and kept its header. Copy it again."
         )
     most_samples = MOST_UNCOUNTED // header.channels if header.samples is None else header.samples
     try:
@@ -319,7 +324,7 @@ def _unshortened(path: Path, header: SphereHeader, data: bytes) -> numpy.ndarray
             return decode_ulaw(data, most_samples)
         return _unshortened_by_ffmpeg(header, data, most_samples)
     except Unsupported as error:
-        raise UserError(f"{path} cannot be decompressed here ({error}): convert it to WAV first (sph2pipe).") from None
+        raise UserError(f"{path} cannot be decompressed ({error}): convert it to WAV first (sph2pipe).") from None
     except ValueError as error:
         raise UserError(
             f"{path} cannot be decompressed ({error}): it is damaged or cut short. Copy it again."
@@ -330,23 +335,24 @@ def _unshortened_by_ffmpeg(header: SphereHeader, data: bytes, most_samples: int)
     import av
     import numpy
 
-    # a header of our own: FFmpeg reads less of a header than there may be in one
+    # with a header of our own, because FFmpeg cannot read every header
     own = (
         f"NIST_1A\n   1024\nchannel_count -i {header.channels}\nsample_rate -i {header.sample_rate}\nsample_n_bytes -i 2\n"
         "sample_byte_format -s2 01\nsample_coding -s26 pcm,embedded-shorten-v2.00\nend_head\n"
     )
     blocks, samples = [], 0
     try:
-        with av.open(io.BytesIO(own.encode().ljust(1024) + data), format="nistsphere") as container:
+        with av.open(io.BytesIO(own.encode().ljust(1024) + data), "r", format="nistsphere") as container:
             for frame in container.decode(container.streams.audio[0]):
-                if frame.format.name != "s16p" or len(frame.planes) != header.channels:
-                    raise ValueError(f"it holds {len(frame.planes)} channels of {frame.format.name}")
+                planes: list[Any] = list(frame.planes)  # buffers, though PyAV does not annotate them as such
+                if frame.format.name != "s16p" or len(planes) != header.channels:
+                    raise ValueError(f"it holds {len(planes)} channels of {frame.format.name}")
                 samples += frame.samples
                 if samples > most_samples:
                     raise ValueError(
                         f"it holds more than the {most_samples} samples per channel that its header counts"
                     )
-                blocks.append([numpy.frombuffer(plane, numpy.int16, frame.samples) for plane in frame.planes])
+                blocks.append([numpy.frombuffer(plane, numpy.int16, frame.samples) for plane in planes])
     except av.error.FFmpegError as error:
         raise ValueError(error.strerror) from None
     if not blocks:
@@ -355,7 +361,7 @@ def _unshortened_by_ffmpeg(header: SphereHeader, data: bytes, most_samples: int)
 
 
 def _counted(header: SphereHeader, stored: numpy.ndarray) -> numpy.ndarray:
-    """The samples of `stored` without what follows them in the file: as many as the checksum is of, if that tells."""
+    """The samples of `stored` without what follows them in the file: as many as match the checksum, if any number does."""
     counts = [header.samples, header.fields.get("sample_count"), len(stored)]
     for count in counts:
         if header.checksum is not None and isinstance(count, int) and checksum_of(stored[:count]) == header.checksum:
@@ -368,20 +374,20 @@ def checksum_of(stored: numpy.ndarray) -> int:
 
 
 def _check(path: Path, header: SphereHeader, stored: numpy.ndarray) -> None:
-    """Raises UserError unless the samples are as many as the header says, and add up to its checksum."""
+    """Raises UserError unless the number of samples is the header's, and they add up to its checksum."""
     if stored.shape[1] != header.channels:
         raise UserError(
-            f"{path} holds {stored.shape[1]} channels, {header.channels} by its SPHERE header: it is damaged."
+            f"{path} holds {stored.shape[1]} channels, but {header.channels} by its SPHERE header: it is damaged, copy it again."
         )
-    counted = header.samples if header.is_shortened else None  # of others the size of the file has told
+    counted = header.samples if header.is_shortened else None  # for others, the size of the file was checked
     if counted is not None and len(stored) < counted and stored.size != counted:
-        raise _cut_short(path, header.samples, len(stored))
+        raise _cut_short(path, counted, len(stored))
     if header.checksum is None:
         return
     checksum = checksum_of(stored)
     if checksum != header.checksum:
         raise UserError(
-            f"{path} is damaged: its samples add up to the checksum {checksum}, {header.checksum} by its SPHERE header. "
+            f"{path} is damaged: its samples add up to the checksum {checksum}, not {header.checksum} as in its SPHERE header. "
             "Copy it again."
         )
 
@@ -389,5 +395,5 @@ def _check(path: Path, header: SphereHeader, stored: numpy.ndarray) -> None:
 def _cut_short(path: Path, promised: int, there: float) -> UserError:
     count = f"{there:.1f}".removesuffix(".0")
     return UserError(
-        f"{path} is cut short: {promised} samples per channel by its SPHERE header, {count} are there. Copy it again."
+        f"{path} is cut short: its SPHERE header promises {promised} samples per channel, {count} are there. Copy it again."
     )

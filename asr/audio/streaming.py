@@ -1,4 +1,4 @@
-"""Audio files block by block, so that an hour of them is never in memory at once."""
+"""Streams audio files block by block, so that an hour of audio is never in memory at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asr.audio.resampling import resampler
 from asr.errors import UserError
 
 BLOCK_SECONDS = 10.0
-# dB: speech on one of two channels loses 6 in their mean
+# dB; speech on only one of two channels loses 6 in their mean
 CANCELLED = 20.0
 
 
@@ -29,11 +29,11 @@ def stream_audio(
     cancelled: Callable[[float, int], None] = lambda decibels, channel: None,
     narrow: Callable[[int], None] = lambda rate: None,
 ) -> Iterator[ndarray]:
-    """The waveform of a file in blocks (samples,) float32, at `sample_rate` Hz: of one channel, from 1, or the mean of all.
+    """The waveform of a file in blocks (samples,) float32 at `sample_rate` Hz: one channel, counted from 1, or the mean of all.
 
-    Joined, they are what `asr.audio.reading.read_audio` returns. Blocks may have any length, also none.
-    mixed: called with the number of channels where several are mixed. cancelled: called at the end if their mean is more than
-    CANCELLED quieter than the loudest of them, with the difference (dB, infinite for silence) and the loudest, from 1.
+    Concatenated, they are what `asr.audio.reading.read_audio` returns. Blocks may have any length, including 0.
+    mixed: called with the number of channels if several are mixed. cancelled: called at the end if their mean is more than
+    CANCELLED dB quieter than the loudest of them, with the difference (dB, infinite for silence) and the loudest, from 1.
     narrow: called with the file's sample rate in Hz if it is below `sample_rate`.
     Raises UserError as `asr.audio.reading.stream_sound` does, and for a channel that the file does not have.
     """
@@ -42,7 +42,8 @@ def stream_audio(
     for block, rate in stream_sound(path, longest_seconds, block_seconds):
         if channel is not None and channel > block.shape[1]:
             raise UserError(
-                f"{path} has {block.shape[1]} channel{'s' * (block.shape[1] > 1)}, and no channel={channel}."
+                f"{path} has {block.shape[1]} channel{'s' * (block.shape[1] > 1)}, but channel={channel} was chosen: choose "
+                "one of them."
             )
         if convert is None and channel is None and block.shape[1] > 1:
             mixed(block.shape[1])
@@ -53,7 +54,8 @@ def stream_audio(
             loudness.add(numpy.column_stack([block, waveform]))
         convert = convert or resampler(rate, sample_rate)
         yield convert(waveform, last=False)
-    yield convert(numpy.zeros(0, numpy.float32), last=True)
+    if convert is not None:
+        yield convert(numpy.zeros(0, numpy.float32), last=True)
     if loudness.samples:
         *each, mean = loudness.variances()
         loudest = int(numpy.argmax(each))
@@ -63,7 +65,7 @@ def stream_audio(
 
 
 class Loudness:
-    """The variances of several signals, block by block: their power without any offset."""
+    """The variances of several signals, computed block by block: their power without a constant offset."""
 
     def __init__(self):
         self.samples, self.sums, self.squares = 0, 0.0, 0.0
@@ -80,9 +82,9 @@ class Loudness:
 
 
 def promised_seconds(path: str | Path) -> float | None:
-    """The length of a file by its header, for a progress bar; None where that is not known without decoding."""
+    """The length of a file in seconds by its header, for a progress bar; None if only decoding would show it."""
     try:
         header = read_header(path)
     except UserError:
         return None
-    return header.samples / header.sample_rate if header.samples is not None and header.sample_rate else None
+    return None if header.samples is None else header.samples / header.sample_rate

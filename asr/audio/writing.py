@@ -1,4 +1,4 @@
-"""Audio as FLAC, the format that we write."""
+"""Writes audio as FLAC."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy
 
 
 def flac(waveform: numpy.ndarray, sample_rate: int) -> bytes:
-    """waveform (samples,) float as a file of 16-bit FLAC: 16-bit audio comes out bit for bit, above full scale it is clipped."""
+    """waveform (samples,) float as the bytes of a 16-bit FLAC file: lossless for 16-bit audio, clipped above full scale."""
     import soundfile
 
     samples = numpy.clip(numpy.rint(numpy.asarray(waveform) * 32768.0), -32768, 32767).astype(numpy.int16)
@@ -19,5 +19,5 @@ def flac(waveform: numpy.ndarray, sample_rate: int) -> bytes:
 
 
 def write_flac(path: str | Path, waveform: numpy.ndarray, sample_rate: int) -> None:
-    """Writes what `flac` makes of a waveform. Raises OSError if it cannot be written, with a reason that libsndfile hides."""
+    """Writes a waveform as `flac`. Raises OSError if it cannot be written, with a reason that libsndfile would hide."""
     Path(path).write_bytes(flac(waveform, sample_rate))

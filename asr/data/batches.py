@@ -1,4 +1,4 @@
-"""Batches of waveforms and labels, read from disk by a data loader's own processes."""
+"""Batches of waveforms and labels, read from disk by worker processes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """Utterances side by side, padded to the longest.
+    """Utterances padded to the longest.
 
     waveforms: (batch, samples) float32 in [-1, 1), zeros after an utterance's end.
     samples: (batch,) int64, the length of each waveform.
     labels: (batch, labels) int64, padded with 0 (the blank).
     label_lengths: (batch,) int64.
-    indices: (batch,) int64, which utterance of the data set each row is.
+    indices: (batch,) int64, the index of each row's utterance in the data set.
     graphs: of what may have been said, for heads that learn from graphs.
     """
 
@@ -66,7 +66,7 @@ class Utterances(Dataset):
 
 
 def collate(utterances: list[tuple[Any, ...]]) -> Batch:
-    """Pads what `Utterances` returns to a `Batch`."""
+    """Pads items of `Utterances` into a `Batch`."""
     waveforms, labels, indices, *graphs = zip(*utterances)
     return Batch(
         torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True),
@@ -79,7 +79,7 @@ def collate(utterances: list[tuple[Any, ...]]) -> Batch:
 
 
 def halves(batch: Batch) -> tuple[Batch, Batch]:
-    """Two batches with half of the utterances each, padded no longer than they need."""
+    """Splits a batch in two, each padded only as far as it needs."""
     middle = len(batch.samples) // 2
     parts = []
     for rows in (slice(0, middle), slice(middle, None)):
@@ -98,29 +98,30 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
 
 
 class BatchStream(Sampler):
-    """A batch sampler of a whole training: epoch after epoch, from a position on.
+    """Batch sampler over a whole training, starting at any position.
 
-    A position is the number of batches before it. Going to one costs the plan of a single epoch, however far it is.
+    A position is the number of batches before it. Starting there plans a single epoch, however late it is.
     """
 
     def __init__(self, plan: Callable[[int], Sequence[list[int]]], per_epoch: int, epochs: int, start: int = 0):
-        """plan: epoch → its batches, `per_epoch` of them."""
+        """plan: epoch → its batches. per_epoch: how many those are."""
         self.plan, self.per_epoch, self.total, self.start = plan, per_epoch, per_epoch * epochs, start
 
     def __iter__(self) -> Iterator[list[int]]:
-        planned, batches = None, []
+        planned: int | None = None
+        batches: Sequence[list[int]] = []
         for position in range(self.start, self.total):
-            epoch, place = divmod(position, self.per_epoch)
+            epoch, index = divmod(position, self.per_epoch)
             if epoch != planned:
                 planned, batches = epoch, self.plan(epoch)
-            yield batches[place]
+            yield batches[index]
 
     def __len__(self) -> int:
         return self.total - self.start
 
 
 class Listed(Sampler):
-    """A batch sampler of batches that are known."""
+    """Batch sampler over a precomputed list."""
 
     def __init__(self, batches: Sequence[list[int]]):
         self.batches = batches
@@ -136,8 +137,8 @@ class Listed(Sampler):
 class TrainingPlan:
     """The batches of a whole training on one of `ranks` processes; a pure function of its fields.
 
-    frames: of every utterance. epochs is filled in when it is known. curriculum: epochs at the beginning that go from short
-    batches to long ones.
+    frames: feature frames of each utterance. epochs: set as soon as it is known. curriculum: epochs at the beginning that go
+    from short batches to long ones.
     """
 
     frames: np.ndarray
@@ -169,7 +170,7 @@ class TrainingPlan:
         )  # fmt: skip
 
     def as_data(self) -> dict:
-        """What a position in this plan depends on, as plain data."""
+        """Everything that a position in this plan depends on, as plain data."""
         memory = self.bounds.memory
         digest = hashlib.sha256(self.frames.tobytes()).hexdigest()[:16]
         return {
@@ -193,7 +194,7 @@ def evaluation_loader(
     rank: int = 0,
     batch_utterances: int | None = None,
 ) -> DataLoader:
-    """Every utterance once on one of the ranks, the longest first; as many batches on each where there are utterances enough."""
+    """Each utterance once, on one of the ranks, longest first; equally many batches on each rank if utterances suffice."""
     batches = plan_in_order(frames, Bounds(batch_frames, batch_utterances))
     if ranks > 1:
         batches = split_to(min(len(frames), len(batches) + -len(batches) % ranks), batches)
@@ -216,12 +217,12 @@ def _loader(utterances: Utterances, batches: Sampler, workers: int) -> DataLoade
 
 
 def leave_signals_to_the_trainer(worker: int) -> None:
-    """Ctrl-C and SLURM reach every process of a job: the trainer still needs this one's data to end its step."""
+    """Ignores Ctrl-C and SLURM's signals, which reach every process: the trainer needs the data to finish its step."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def end_workers() -> None:
-    """Ends the readers of data that are left when the program ends: they would not hear the SIGTERM that Python sends them."""
+    """Kills the workers still alive at exit: they ignore the SIGTERM that Python sends them."""
     for child in multiprocessing.active_children():
         child.kill()

@@ -1,4 +1,4 @@
-"""What an utterance must be before it may be trained on: readable, transcribed in known units, long enough for its labels."""
+"""What training demands of an utterance: readable audio, a transcript in known units, enough frames for its labels."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from asr.text.units import UnknownUnit
 class CheckedSplit:
     """The usable utterances of a split.
 
-    cuts, labels, references and frames run side by side: the lhotse cut, its unit ids, its tokens to score, and its length
-    in feature frames. dropped: (utterance id, reason) of all others, those that were dropped while preparing first.
+    cuts, labels, references and frames run in parallel: the lhotse cut, its unit ids, its tokens to score, and its length
+    in feature frames. dropped: (utterance id, reason) of all others; those dropped while preparing come first.
     """
 
     name: str
@@ -34,7 +34,7 @@ class CheckedSplit:
         return sum(cut.duration for cut in self.cuts)
 
     def reasons(self) -> Counter:
-        """How many utterances were dropped for each kind of reason."""
+        """The number of dropped utterances by kind of reason."""
         return kinds_of(self.dropped)
 
 
@@ -49,20 +49,20 @@ def check_split(
     longest_seconds: float | None = None,
     dropped: Iterable[tuple[str, str]] = (),
 ) -> CheckedSplit:
-    """Sorts the cuts of a split into usable ones and others, each of those with its reason.
+    """Sorts the cuts of a split into usable and unusable ones, the latter with a reason.
 
-    frames_of: samples → feature frames; output_lengths: feature frames → encoder outputs; required_frames: labels → the
-    fewest encoder outputs that the loss can align them to, exactly; None where nothing is trained, and labels are empty.
-    fewest_frames_of: samples → feature frames at the fastest that speed perturbation plays them; `frames_of` by default.
-    longest_seconds: longer utterances are left out; None for the usual bound, which keeps a mistake from filling the memory.
-    dropped: what preparing the corpus dropped of this split, as `Corpus.dropped_of` gives it.
+    frames_of: samples → feature frames. output_lengths: feature frames → encoder outputs. required_frames: labels → the
+    fewest encoder outputs that the loss can align them to; None for a split that is only scored, which gets no labels.
+    fewest_frames_of: samples → feature frames at the highest speed of the speed perturbation; `frames_of` by default.
+    longest_seconds: longer utterances are dropped; None for the default, which keeps a broken manifest from filling memory.
+    dropped: what preparing the corpus dropped from this split, as `Corpus.dropped_of` returns it.
     """
     split = CheckedSplit(name, [], [], [], [], list(dropped))
     for cut in cuts:
         reason = unusable_audio(cut) or unusable_times(cut, longest_seconds)
         if reason is None:
             try:
-                # where nothing is trained, a word that the units cannot write is an error to count, not to leave out
+                # when only scoring, a word that the units cannot spell counts as an error: keep the utterance
                 labels = [] if required_frames is None else units.encode(cut.supervisions[0])
                 reference = units.reference(cut.supervisions[0])
             except UnknownUnit as error:
@@ -90,7 +90,7 @@ def check_split(
 
 
 def unusable_audio(cut) -> str | None:
-    """Why a cut's audio cannot be read, if its file tells without being decoded."""
+    """Why a cut's audio cannot be read, as far as its files show without decoding; None if nothing is wrong."""
     if not cut.has_recording:
         return "no recording"
     from asr.audio.cuts import rooms_of
@@ -101,7 +101,7 @@ def unusable_audio(cut) -> str | None:
         return f"a transform that lhotse does not know: {error}"
     for source in (source for recording in (cut.recording, *rooms) for source in recording.sources):
         if source.type not in ("file", "memory"):
-            # lhotse would run a command that a manifest names
+            # lhotse would run a command named in a manifest
             return f"audio that is not a file: {source.type}"
         if source.type == "file" and not Path(source.source).is_file():
             return f"missing audio: {source.source}"
@@ -111,9 +111,9 @@ def unusable_audio(cut) -> str | None:
 
 
 def unreadable_audio(cut) -> str | None:
-    """Why the headers of a cut's files tell that its audio cannot be read, or is not what its recording says.
+    """Why a cut's audio cannot be read or contradicts its manifest, by the headers of its files; None if it does not.
 
-    What the manifest says is that of the audio after the recording's transforms; a file has what they are made from.
+    The manifest describes the audio after the recording's transforms, the file the audio before them.
     """
     from asr.audio.cuts import refused_transform, stored_rate, stored_stretch
     from asr.audio.reading import LENGTH_TOLERANCE
@@ -132,7 +132,7 @@ def unreadable_audio(cut) -> str | None:
                 return f"another sample rate than its manifest says: {header.sample_rate} Hz, not {rate}"
             if header.samples is None or header.samples / rate + LENGTH_TOLERANCE >= seconds:
                 continue
-            there = duration_of(source.source)  # other parts may follow the one whose header this is
+            there = duration_of(source.source)  # a chained file has more parts than its first header describes
         except UserError as error:
             return f"unreadable audio: {error}"
         if there + LENGTH_TOLERANCE < seconds:
@@ -155,7 +155,7 @@ def duration_of(path: str) -> float:
 
 
 def unusable_times(cut, longest_seconds: float | None = None) -> str | None:
-    """Why a cut's times do not fit: beyond the end of its recording, or too long for one utterance (by default 600 s)."""
+    """Why a cut's times cannot be used: past the end of its recording, or too long for one utterance (default 600 s)."""
     from asr.audio.reading import LENGTH_TOLERANCE, LONGEST_SECONDS
 
     longest_seconds = LONGEST_SECONDS if longest_seconds is None else longest_seconds
@@ -170,9 +170,9 @@ def unusable_times(cut, longest_seconds: float | None = None) -> str | None:
 def refuse_if_many(split: CheckedSplit, share: float, setting: str) -> None:
     """Raises UserError if more than `share` of a split's utterances cannot be used, or none is left.
 
-    setting: the key by which the user sets that share.
+    setting: the key that sets the share.
     """
     if not split.cuts and not split.dropped:
-        raise UserError(f"The {split.name} split of the corpus is empty.")
+        raise UserError(f"The {split.name} split of the corpus is empty: it needs at least one utterance.")
     what = f"utterances of the {split.name} split"
     refuse_many(split.dropped, len(split.cuts), what, share, setting)

@@ -1,4 +1,4 @@
-"""One rule for what cannot be used: it is named and counted, and refused above the share that a setting allows."""
+"""One rule for unusable utterances: count them, name them, and refuse more of them than a setting allows."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def refuse_many(
     setting: str,
     prepared_in: Path | None = None,
 ) -> None:
-    """Raises UserError if more than a `share` of some utterances is dropped, or none is left.
+    """Raises UserError if more than a `share` of the utterances is dropped, or none is left.
 
-    dropped: (utterance, reason). used: how many others there are. what: names all of them, such as "utterances of the train
-    split". setting: the key by which the user sets the share. prepared_in: as in `Corpus`.
+    dropped: (utterance, reason). used: number of usable ones. what: what to call them all, such as "utterances of the
+    train split". setting: the key that sets the share. prepared_in: as in `Corpus`.
     """
     total = used + len(dropped)
     if not dropped or (used and len(dropped) <= share * total):
         return
     remedy = "Fix them"
     if prepared_in is not None:
-        remedy += f" and remove {prepared_in}, so that the corpus is prepared anew"
-    remedy += f"; or set {setting} higher to go on without them." if used else "."
+        remedy += f" and remove {prepared_in}, so that the corpus is prepared again"
+    remedy += f"; or raise {setting} to continue without them." if used else "."
     allowed = f", more than {setting}={share:g} allows" if used else ""
     headline = f"{len(dropped)} of the {total} {what} cannot be used ({reasons_of(dropped)}){allowed}:"
     raise UserError("\n".join([headline, *first_ones(dropped), remedy]))
@@ -38,8 +38,8 @@ def refuse_many(
 def refuse_unusable(corpus: Corpus, splits: Iterable[str], share: float, setting: str) -> None:
     """Raises UserError if preparing the corpus dropped too many utterances of one of these splits.
 
-    What was dropped from no known split counts against the whole corpus. `asr.data.checks.refuse_if_many` counts again after the
-    prepared utterances have been checked, too.
+    Utterances dropped before they had a split count against the whole corpus. `asr.data.checks.refuse_if_many` counts
+    again once the prepared utterances have been checked.
     """
     for name in splits:
         split = corpus.split_called(name)

@@ -1,4 +1,4 @@
-"""Whether a corpus still holds the data that a recognizer was trained on: digests of its utterances."""
+"""Digests of a corpus's utterances, which show whether it still holds the data that a model was trained on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def fingerprint(splits) -> str:
-    """A digest of what a corpus holds: every utterance's id, duration, text and speaker, by split."""
+    """A digest of every utterance's id, duration, text and speaker, by split."""
     digest = hashlib.sha256()
     for name in sorted(splits):
         for cut in splits[name]:
@@ -27,9 +27,9 @@ def described(cut) -> dict[str, str]:
 
 
 def data_facts(splits) -> dict[str, Any]:
-    """The facts that tell whether a corpus still holds the same data: `data_fingerprint`, and `data` about each split.
+    """The facts that show whether a corpus still holds the same data: `data_fingerprint`, and `data` by split.
 
-    Of each split: how many `utterances`, and digests of their `ids`, `durations`, `texts` and `speakers`.
+    Of each split: the number of `utterances`, and digests of their `ids`, `durations`, `texts` and `speakers`.
     """
     data = {}
     for name, cuts in splits.items():

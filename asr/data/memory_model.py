@@ -1,4 +1,4 @@
-"""How much memory a training step takes by the shape of its batch, and so how many utterances of a length fit."""
+"""The memory of a training step as a function of its batch's shape, and hence the largest batch for each length."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 class MemoryModel:
     """bytes(batch of `n` utterances padded to `t` frames) = fixed + n · (linear · t + quadratic · t²).
 
-    fixed: bytes that any step takes (gradients, optimizer, workspaces). linear: bytes for a frame of an utterance.
-    quadratic: bytes for a pair of frames; 0 where the attention's memory is linear in time. budget: bytes that there are.
+    fixed: bytes of any step (gradients, optimizer, workspaces). linear: bytes per frame of an utterance.
+    quadratic: bytes per pair of frames; 0 if the attention's memory is linear in time. budget: bytes available.
     """
 
     fixed: float
@@ -22,12 +22,12 @@ class MemoryModel:
     budget: float
 
     def bytes(self, utterances, frames):
-        """What a batch takes, by the model. Numbers or arrays."""
+        """The predicted bytes of a batch. Takes numbers or arrays."""
         frames = np.asarray(frames, dtype=np.float64)
         return self.fixed + utterances * (self.linear * frames + self.quadratic * frames**2)
 
     def most(self, frames: np.ndarray) -> np.ndarray:
-        """How many utterances padded to so many frames fit the budget; int64, 0 where not even one does."""
+        """The largest batch that fits the budget when padded to `frames`; int64, 0 where not even one utterance fits."""
         each = np.maximum(self.bytes(1, frames) - self.fixed, 1.0)
         return np.maximum((self.budget - self.fixed) / each, 0).astype(np.int64)
 
@@ -38,12 +38,12 @@ class MemoryModel:
 def fit_memory(
     shapes: Sequence[tuple[int, int]], measured: Sequence[float], budget: float, quadratic: bool
 ) -> MemoryModel:
-    """The model that lies above every measurement and closest to them.
+    """The tightest model that lies above every measurement.
 
-    shapes: (utterances, frames) of the batches that were measured; measured: bytes. Where there are too few to tell the terms
-    apart, the model lies above what more of them could show.
-    quadratic: whether memory may grow with the square of the length. Least squares without negative terms, weighted
-    relatively, then raised by the largest excess of a measurement over it, so that no measurement is above the model.
+    shapes: (utterances, frames) of the measured batches. measured: bytes of each. With too few to tell the terms apart,
+    the model errs on the high side. quadratic: whether memory may grow with the square of the length.
+
+    Non-negative least squares on relative errors, then scaled up until no measurement lies above the model.
     """
     utterances, frames = np.array(shapes, dtype=np.float64).T
     measured = np.maximum(np.asarray(measured, dtype=np.float64), 1.0)
@@ -51,7 +51,7 @@ def fit_memory(
     if not quadratic:
         terms = terms[:, :2]
     if np.linalg.matrix_rank(terms / terms.max(axis=0)) < terms.shape[1]:
-        # too few to tell the terms apart: each alone explains everything, as if nothing were fixed
+        # too few to tell the terms apart: let each explain everything alone, with nothing fixed
         each = [float(np.max(measured / term)) for term in terms.T[1:]]
         return MemoryModel(0.0, each[0], each[1] if quadratic else 0.0, float(budget))
     coefficients = non_negative_least_squares(terms / measured[:, None], np.ones_like(measured))

@@ -1,4 +1,4 @@
-"""Finds the corpus that a run was trained on: it may have moved, but its data must be the same."""
+"""Finds the corpus that a run was trained on: it may have moved, but its data must not have changed."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ UNKNOWN = "utterances, or their durations, texts or speakers, differ"
 
 
 def places_of(settings: Mapping[str, Any]) -> list[str]:
-    """The settings of a corpus that are paths to it."""
+    """The names of a corpus's settings that hold its paths."""
     part = corpora.get(settings["name"])
     return [field.name for field in dataclasses.fields(part) if field.name in part.places]
 
 
 def with_places(settings: Mapping[str, Any], given: Mapping[str, Any], whose: str) -> dict[str, Any]:
-    """The settings of the corpus of `whose` (a run or a checkpoint), with the new places that are given.
+    """The corpus settings of `whose` (a run or a checkpoint), with the new paths in `given`.
 
-    Raises UserError for a setting that the corpus does not have, and for a change of one that is not a place.
+    Raises UserError for an unknown setting, and for a change to one that is not a path.
     """
     name, places = settings["name"], places_of(settings)
     known = [field.name for field in dataclasses.fields(corpora.get(name))]
@@ -40,18 +40,18 @@ def with_places(settings: Mapping[str, Any], given: Mapping[str, Any], whose: st
                 f"corpus={name}, which {whose} was trained on, has no setting {key!r}: {nearest(key, known)}."
             )
         if key not in places and settings.get(key) != value:
-            may = " and ".join(f"corpus.{place}" for place in places) or "nothing"
+            may = "only " + " and ".join(f"corpus.{place}" for place in places) if places else "nothing"
             raise UserError(
                 f"corpus.{key}={value}: {whose} was trained on corpus={name} with {key}={settings.get(key)}, and {may} can be "
-                f"changed in it. To use another corpus, name it too: corpus={name} corpus.{key}=…"
+                f"changed. To use another corpus, name it too: corpus={name} corpus.{key}=…"
             )
     return {**settings, **given}
 
 
 def absolute_places(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The settings of a corpus, with those of its places that exist below `folder` made absolute.
+    """The settings of a corpus, with the paths that exist below `folder` made absolute.
 
-    A place within another, such as the table in a folder of recordings, stays relative.
+    A path inside another one, such as the table in a folder of recordings, stays relative.
     """
     places = given_places(settings)
 
@@ -63,15 +63,15 @@ def absolute_places(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]
 
 
 def given_places(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The places of a corpus that are not null."""
+    """The paths of a corpus that are not null, by setting."""
     return {key: settings[key] for key in places_of(settings) if isinstance(settings.get(key), str)}
 
 
 def load_own(settings: Mapping[str, Any], cache: Path, workers: int, compared: bool) -> Corpus:
     """The corpus that a run was trained on. compared: whether the caller compares its data with the run's.
 
-    If so, a corpus that was prepared in the cache is found there even if its discs have moved. Raises UserError as
-    `CorpusSource.load` does, and then names the settings for the new place of what is gone.
+    If so, a corpus prepared in the cache is found even after its discs have moved. Raises UserError as
+    `CorpusSource.load` does, and names the settings that say where missing folders have moved to.
     """
     places = given_places(settings)
     try:
@@ -84,12 +84,12 @@ def load_own(settings: Mapping[str, Any], cache: Path, workers: int, compared: b
         if not gone:
             raise
         named = " ".join(f"corpus.{key}=…" for key in gone)
-        raise UserError(f"{str(error).rstrip('.')}. If it has moved, name its new place: {named}") from None
+        raise UserError(f"{str(error).rstrip('.')}. If it has moved, say where to: {named}") from None
 
 
 def load_or_find(settings: Mapping[str, Any], cache: Path, workers: int, compared: bool) -> Corpus:
     try:
-        return corpora.create(settings).load(cache, workers=workers)
+        return corpora.create(dict(settings)).load(cache, workers=workers)
     except UserError:
         fields = dataclasses.fields(corpora.get(settings["name"]))
         without = {field.name: None for field in fields if field.name in places_of(settings) and field.default is None}
@@ -104,9 +104,9 @@ def is_there(place: str, others: Iterable[str]) -> bool:
 
 
 def with_audio(corpus: Corpus, places: list[Path]) -> Corpus:
-    """The corpus with its audio taken from `places` if it lies below them under its old names.
+    """The corpus with its audio read from `places`, if the files lie there under their old names.
 
-    Raises UserError if it is neither there nor where it was.
+    Raises UserError if the audio is neither there nor where it was.
     """
     first = next((path for cuts in corpus.splits.values() for path in audio_of(next(iter(cuts), None))), None)
     if first is None or first.exists() and any(first.is_relative_to(place.resolve()) for place in places):
@@ -120,7 +120,9 @@ def with_audio(corpus: Corpus, places: list[Path]) -> Corpus:
                 return dataclasses.replace(corpus, splits=splits)
     if first.exists():
         return corpus
-    raise UserError(f"The audio of the corpus {corpus.name} is not where it was: {first} is missing.")
+    raise UserError(
+        f"The audio of the corpus {corpus.name} was moved or deleted: {first} is missing. Put it back where it was."
+    )
 
 
 def audio_of(cut: MonoCut | None) -> list[Path]:
@@ -129,7 +131,7 @@ def audio_of(cut: MonoCut | None) -> list[Path]:
 
 
 def rebased(cuts: CutSet, old: Path, new: Path) -> CutSet:
-    """The cuts with audio below `old` taken from `new`. Raises UserError if some is missing there."""
+    """The cuts, with audio below `old` read from `new`. Raises UserError if some is missing there."""
     from lhotse import CutSet
 
     def moved(source):
@@ -143,7 +145,9 @@ def rebased(cuts: CutSet, old: Path, new: Path) -> CutSet:
         result.append(dataclasses.replace(cut, recording=recording))
     missing = [str(path) for cut in result for path in audio_of(cut) if not path.exists()]
     if missing:
-        raise UserError(f"{new} lacks {len(missing):,} audio files that were in {old}: {listed(missing, 5)}.")
+        raise UserError(
+            f"{new} lacks {len(missing):,} audio files that were in {old}: {listed(missing, 5)}. Copy them too."
+        )
     return CutSet.from_cuts(result)
 
 
@@ -159,14 +163,14 @@ def facts_of_run(run: Path) -> dict[str, Any]:
         return facts
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(
-            f"{file} does not hold the run's data_fingerprint: it is missing, cut short or changed."
+            f"{file} does not hold the run's data_fingerprint: the file is missing, cut short or edited. Restore it."
         ) from None
 
 
 def refuse_other_data(then: Mapping[str, Any], corpus: Corpus, sentence: str, advice: str) -> None:
     """Raises UserError (`sentence`, what differs, `advice`) unless the corpus still holds the data of `then`.
 
-    then: `data_fingerprint` and, where it is known, `data`, as `asr.training.run_folder.data_facts` gives them.
+    then: `data_fingerprint` and, if recorded, `data`, as `asr.training.run_folder.data_facts` gives them.
     """
     now = data_facts(corpus.splits)
     if then.get("data_fingerprint") != now["data_fingerprint"]:
@@ -174,7 +178,7 @@ def refuse_other_data(then: Mapping[str, Any], corpus: Corpus, sentence: str, ad
 
 
 def differences(then: Any, now: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What is not the same in the data of two times, by split."""
+    """What has changed in the data, by split."""
     if not isinstance(then, Mapping):
         return [UNKNOWN]
     found = []
@@ -185,5 +189,5 @@ def differences(then: Any, now: Mapping[str, Mapping[str, Any]]) -> list[str]:
         elif before.get("utterances") != after["utterances"]:
             found.append(f"{split} has {after['utterances']} utterances, not {before.get('utterances')}")
         elif others := [part for part in after if before.get(part) != after[part]]:
-            found.append(f"{split} has other {' and '.join(others)}")
+            found.append(f"{split} has different {' and '.join(others)}")
     return found or [UNKNOWN]

@@ -1,7 +1,7 @@
-"""The plan of an epoch: which utterances make up which batch, on which rank.
+"""The plan of an epoch: which utterances form which batch, on which rank.
 
-A plan is a pure function of (frames, bounds, seed, epoch, ranks). Nothing is drawn while training, so a position in a training
-is one number, and every rank knows that it has as many batches as the others.
+A plan is a pure function of (frames, bounds, seed, epoch, ranks). Training draws no random numbers for it, so a position
+in a training is a single number, and every rank knows that all ranks have equally many batches.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from asr.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Bounds:
-    """What a batch may hold.
+    """The limits of a batch; None lifts one.
 
-    frames: feature frames, padding included. utterances: how many, if that is bounded. memory: what a batch may need by
-    a model of the memory that training takes, if there is one. An utterance that alone exceeds a bound is a batch of its own.
+    frames: feature frames, padding included. utterances: number of utterances. memory: a model of training memory whose
+    budget a batch must fit. An utterance that exceeds a limit on its own gets a batch to itself.
     """
 
     frames: int | None
@@ -28,7 +28,7 @@ class Bounds:
     memory: MemoryModel | None = None
 
     def most(self, longest: np.ndarray) -> np.ndarray:
-        """How many utterances a batch may have whose longest has so many frames; int64, at least 1. Never grows with it."""
+        """The largest batch for each length (frames) of its longest utterance; int64, at least 1, non-increasing."""
         longest = np.maximum(np.asarray(longest, dtype=np.int64), 1)
         most = np.full(longest.shape, np.iinfo(np.int64).max)
         if self.frames is not None:
@@ -41,7 +41,7 @@ class Bounds:
 
 
 class Batches(Sequence):
-    """Batches of utterance indices as three arrays, since an epoch may have millions of them.
+    """Batches of utterance indices, stored in three arrays because an epoch may have millions of them.
 
     order: (utterances,) int64; batch `i` is `order[starts[i]:ends[i]]`.
     """
@@ -60,9 +60,9 @@ class Batches(Sequence):
     def __eq__(self, other) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
 
-    def take(self, places: np.ndarray) -> Batches:
-        """These batches, in this order."""
-        return Batches(self.order, self.starts[places], self.ends[places])
+    def take(self, indices: np.ndarray) -> Batches:
+        """The batches at these indices, in this order."""
+        return Batches(self.order, self.starts[indices], self.ends[indices])
 
 
 def plan_epoch(
@@ -78,18 +78,17 @@ def plan_epoch(
 ) -> Batches:
     """The batches of one rank in one epoch.
 
-    frames: length of every utterance in feature frames. Utterances of like length share a batch: they are sorted by length
-        times a random factor within 1 ± `jitter`, cut into batches, and the batches are shuffled.
-    number: `batches_in_an_epoch` of the same, for those who have counted already.
+    frames: length of each utterance in feature frames. Utterances of similar length share a batch: they are sorted by
+        length times a random factor within 1 ± `jitter`, cut into batches, and the batches are shuffled.
+    number: the result of `batches_in_an_epoch` for the same arguments, if already known.
     shortest_first: batches come by their longest utterance instead of shuffled, as in the first epochs of a curriculum.
 
-    Every epoch has as many batches as every other, on every rank: trainers count on it. Every utterance is in exactly one
-    batch of one rank; only where there are fewer utterances than ranks are some repeated. Raises UserError if there are no
-    utterances.
+    All epochs have the same number of batches on every rank, as trainers require. Each utterance is in exactly one batch
+    of one rank; some repeat only if there are fewer utterances than ranks. Raises UserError without any utterances.
     """
     frames = np.asarray(frames, dtype=np.int64)
     if len(frames) == 0:
-        raise UserError("There are no utterances to make batches of.")
+        raise UserError("There are no utterances to make batches of: choose a split that has some.")
     random = np.random.default_rng([seed, epoch])
     noise = random.uniform(-1, 1, len(frames))
     if number is None:
@@ -111,9 +110,9 @@ def plan_epoch(
 
 
 def batches_in_an_epoch(frames: Sequence[int] | np.ndarray, bounds: Bounds, ranks: int = 1) -> int:
-    """How many batches every epoch has: those of utterances sorted by length, a twentieth more, and a multiple of `ranks`.
+    """Batches per epoch: what utterances sorted by length need, plus 5 %, rounded up to a multiple of `ranks`.
 
-    The twentieth makes room for the orders of single epochs, which bring less like lengths together.
+    The 5 % leave room for the jittered order of an epoch, which groups lengths less tightly.
     """
     frames = np.asarray(frames, dtype=np.int64)
     fewest = len(cut_into_batches(np.argsort(frames, kind="stable"), frames, bounds))
@@ -135,19 +134,19 @@ def split_to(number: int, batches: Batches) -> Batches:
 
 
 def plan_in_order(frames: Sequence[int] | np.ndarray, bounds: Bounds) -> Batches:
-    """Batches of every utterance exactly once, from the longest to the shortest: for evaluation, the worst batch first."""
+    """Batches that hold each utterance exactly once, longest first, so that evaluation meets its worst batch at once."""
     frames = np.asarray(frames, dtype=np.int64)
     return cut_into_batches(np.argsort(-frames, kind="stable"), frames, bounds)
 
 
 def cut_into_batches(order: np.ndarray, frames: np.ndarray, bounds: Bounds) -> Batches:
-    """Cuts utterances, in `order`, into runs that are as long as the bounds allow for their longest."""
+    """Cuts utterances, in `order`, into batches as large as the bounds allow for their longest."""
     starts, held, least = [], 0, 0
-    for place, most in enumerate(bounds.most(frames[order]).tolist()):
+    for index, most in enumerate(bounds.most(frames[order]).tolist()):
         if most < least:
             least = most
         if held >= least:
-            starts.append(place)
+            starts.append(index)
             held, least = 0, most
         held += 1
     starts = np.array(starts, dtype=np.int64)
@@ -155,9 +154,9 @@ def cut_into_batches(order: np.ndarray, frames: np.ndarray, bounds: Bounds) -> B
 
 
 def worst_batches(frames: Sequence[int] | np.ndarray, bounds: Bounds) -> list[tuple[int, int]]:
-    """The batches that need the most memory, as (utterances, frames of the longest), whatever the attention.
+    """The batches that need the most memory, whatever the attention, as (utterances, frames of the longest).
 
-    The one with the longest utterance, where a quadratic attention needs most, and the one with the most frames in all.
+    The one with the longest utterance, which costs a quadratic attention most, and the one with the most frames in total.
     """
     lengths = np.unique(np.asarray(frames, dtype=np.int64))
     most = np.minimum(bounds.most(lengths), len(frames))

@@ -1,4 +1,4 @@
-"""Hypotheses against references: alignments first, rates and intervals as their summary, files for people and tools."""
+"""Scores hypotheses against references: alignments, the rates and intervals that sum them up, and files for people and tools."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""The alignment of a hypothesis with its reference that needs the fewest edits (Levenshtein, 1966), computed by jiwer."""
+"""The alignment of a hypothesis with its reference by the fewest edits (Levenshtein, 1966), computed by jiwer."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from jiwer import WordOutput
@@ -22,7 +22,7 @@ class Operation(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Alignment:
-    """The steps from a reference to a hypothesis, in order, and how many there are of each kind."""
+    """The steps from a reference to a hypothesis, in order, and the number of each kind."""
 
     operations: list[Operation]
     hits: int
@@ -42,8 +42,8 @@ class Alignment:
 def align(reference: Sequence[str], hypothesis: Sequence[str]) -> Alignment:
     """Aligns two sequences of tokens (phonemes or words; any strings, compared exactly) with the fewest errors.
 
-    Every edit costs one, as in Kaldi's `compute-wer`. NIST's sclite charges 4 for a substitution and 3 for the others:
-    it may split the same errors differently, and in rare cases counts more of them, never fewer.
+    Every edit costs one, as in Kaldi's `compute-wer`. NIST's sclite charges 4 for a substitution and 3 for the others: it may
+    divide the same errors differently among the kinds, and in rare cases counts more errors, but never fewer.
     """
     operations: list[Operation] = []
     for chunk in process([reference], [hypothesis]).alignments[0]:
@@ -54,7 +54,8 @@ def align(reference: Sequence[str], hypothesis: Sequence[str]) -> Alignment:
         elif chunk.type == "insert":
             operations += [Operation("insert", None, token) for token in got]
         else:
-            operations += [Operation(chunk.type, *pair) for pair in zip(wanted, got, strict=True)]
+            kind: Kind = "equal" if chunk.type == "equal" else "substitute"
+            operations += [Operation(kind, *pair) for pair in zip(wanted, got, strict=True)]
     counts = {kind: 0 for kind in ("equal", "substitute", "delete", "insert")}
     for operation in operations:
         counts[operation.kind] += 1
@@ -62,13 +63,13 @@ def align(reference: Sequence[str], hypothesis: Sequence[str]) -> Alignment:
 
 
 def count_errors(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]) -> int:
-    """The errors of all pairs together, each aligned as by `align`."""
+    """The number of errors in all pairs together, each aligned as by `align`."""
     counts = process(references, hypotheses)
     return counts.substitutions + counts.deletions + counts.insertions
 
 
 def equal_runs(firsts: Sequence[Sequence[str]], seconds: Sequence[Sequence[str]]) -> list[list[tuple[int, int, int]]]:
-    """Of each pair of sequences the runs of equal tokens in their alignment: (start in the first, in the second, length)."""
+    """For each pair of sequences, the runs of equal tokens: (start in the first, start in the second, length)."""
     return [
         [
             (chunk.ref_start_idx, chunk.hyp_start_idx, chunk.ref_end_idx - chunk.ref_start_idx)
@@ -80,11 +81,12 @@ def equal_runs(firsts: Sequence[Sequence[str]], seconds: Sequence[Sequence[str]]
 
 
 def process(references: Sequence[Sequence[str]], hypotheses: Sequence[Sequence[str]]) -> WordOutput:
-    """jiwer's counts and alignments of pairs of token sequences, which may be empty and hold any strings."""
+    """jiwer's counts and alignments of pairs of token sequences, which may be empty and contain any strings."""
     import jiwer
 
-    # jiwer splits sentences by a transform; ours come as tokens, which may hold spaces or any other separator
-    return jiwer.process_words(list(references), list(hypotheses), as_given, as_given)
+    # jiwer's annotations expect sentences and a transform that splits them; our tokens may contain any separator
+    process_words: Any = jiwer.process_words
+    return process_words(list(references), list(hypotheses), as_given, as_given)
 
 
 def as_given(sentences: Sequence[Sequence[str]]) -> list[list[str]]:

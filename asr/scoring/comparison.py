@@ -1,4 +1,4 @@
-"""Two evaluations of the same utterances: is one better than the other? By the paired bootstrap of Bisani and Ney (2004)."""
+"""Is one of two evaluations of the same utterances better? By the paired bootstrap of Bisani and Ney (2004)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from asr.errors import UserError
 from asr.scoring.reading import ReadEvaluation, ReadUtterance
 
 UNITS = ("auto", "speakers", "utterances")
-FEWEST_SPEAKERS = 10  # fewer make too few different samples for an interval
+FEWEST_SPEAKERS = 10  # with fewer, there are too few different samples for an interval
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How an evaluation `b` differs from `a`, in rates from 0 on; negative differences are fewer errors in `b`.
+    """How an evaluation `b` differs from `a`, in rates (0 and up); negative differences mean fewer errors in `b`.
 
     interval: percentiles of the difference over resampled units. improvement: the probability of improvement, the share of
-    samples in which `b` has fewer errors, those with as many counted half. p_value: two-sided, the share of samples whose
-    difference strays from the observed one by at least as much as that one from zero (with one added to both counts, so it
-    is never 0): how often chance alone would give such a difference.
-    unit: what was drawn, "speakers" or "utterances"; units: how many there are. reason: why this unit.
-    wins, losses, ties: utterances in which `b` has fewer, more, as many errors.
+    samples in which `b` has fewer errors, with ties counted half. p_value: two-sided, the share of samples whose difference
+    is at least as far from the observed one as that is from zero (with one added to both counts, so it is never 0): how
+    often chance alone would produce such a difference.
+    unit: the unit of resampling, "speakers" or "utterances". units: their number. reason: why this unit.
+    wins, losses, ties: numbers of utterances in which `b` has fewer, more and equally many errors.
     """
 
     rate_a: float
@@ -55,9 +55,9 @@ def compare(
 ) -> Comparison:
     """Compares two evaluations of the same utterances.
 
-    unit: what is drawn with replacement: "utterances", "speakers" (with all their utterances: what one speaker says is not
-    independent), or "auto", speakers where there are enough of them.
-    Raises UserError if the utterances or their references are not the same, and if there is nothing to draw.
+    unit: what to draw with replacement: "utterances", "speakers" (with all their utterances, because utterances of one
+    speaker are not independent), or "auto", speakers if there are enough of them.
+    Raises UserError if the utterances or their references differ, and if there is nothing to draw.
     """
     import numpy
 
@@ -65,20 +65,20 @@ def compare(
     names = sorted(a.utterances)
     pairs = [(a.utterances[name], b.utterances[name]) for name in names]
     if not all(sum(one.reference_length for one in side) for side in zip(*pairs)):
-        raise UserError("There is nothing to compare: all references are empty.")
+        raise UserError(f"There is nothing to compare: all references in {a.folder} or {b.folder} are empty.")
     unit, reason = choose_unit([first.speaker for first, _ in pairs], unit)
     groups: dict[str, list[int]] = {}
     for first, second in pairs:
         sums = groups.setdefault(first.speaker if unit == "speakers" else first.utterance, [0, 0, 0, 0])
-        # the lengths differ where a reference has alternatives or optional words
+        # the lengths differ if a reference has alternatives or optional words
         values = (first.errors, second.errors, first.reference_length, second.reference_length)
-        for place, value in enumerate(values):
-            sums[place] += value
+        for column, value in enumerate(values):
+            sums[column] += value
     counts = numpy.array(list(groups.values()), dtype=numpy.int64)
     errors_a, errors_b, length_a, length_b = counts.sum(axis=0).tolist()
     differences = bootstrap_differences(counts, resamples, seed)
     observed = errors_b / length_b - errors_a / length_a
-    # far below one error, far above rounding
+    # far below one error, far above rounding errors
     tolerance = 1e-9
     strays = int((abs(differences - observed) >= abs(observed) - tolerance).sum())
     fewer, equal = int((differences < -tolerance).sum()), int((abs(differences) <= tolerance).sum())
@@ -106,9 +106,9 @@ def compare(
 def bootstrap_differences(counts, resamples: int, seed: int = 0):
     """The differences of error rates, b minus a, in samples of units drawn with replacement: (resamples,) float64.
 
-    counts: (units, 3 or 4) int64, errors of a, errors of b and reference tokens of each unit, those of b in a fourth column
-    where they may differ. The same units are drawn for both: that pairs them. Samples without a reference token have no
-    rate and are left out.
+    counts: (units, 3 or 4) int64: errors of a, errors of b and reference tokens of each unit, with those of b in a fourth
+    column if they may differ. Drawing the same units for both pairs them. Samples without a reference token have no rate and
+    are left out.
     """
     import numpy
 
@@ -117,31 +117,31 @@ def bootstrap_differences(counts, resamples: int, seed: int = 0):
     differences = []
     for start in range(0, resamples, at_once):
         drawn = generator.integers(len(counts), size=(min(at_once, resamples - start), len(counts)))
-        errors_a, errors_b, length_a, length_b = (counts[:, place][drawn].sum(axis=1) for place in (0, 1, 2, -1))
+        errors_a, errors_b, length_a, length_b = (counts[:, column][drawn].sum(axis=1) for column in (0, 1, 2, -1))
         some = (length_a > 0) & (length_b > 0)
         differences.append(errors_b[some] / length_b[some] - errors_a[some] / length_a[some])
     return numpy.concatenate(differences)
 
 
 def choose_unit(speakers: Sequence[str], unit: str) -> tuple[str, str]:
-    """(speakers or utterances, why) for what was asked for. Raises UserError if speakers are asked for and not known."""
+    """("speakers" or "utterances", why) for a setting. Raises UserError if it asks for speakers and they are unknown."""
     if unit not in UNITS:
-        raise UserError(f"unit is {', '.join(UNITS[:-1])} or {UNITS[-1]}, not {unit!r}.")
+        raise UserError(f"unit={unit!r} is not one of {', '.join(UNITS[:-1])} and {UNITS[-1]}.")
     unknown, different = sum(not speaker for speaker in speakers), len(set(speakers) - {""})
     if unit == "utterances":
         return unit, "as asked"
     if unit == "speakers":
         if unknown or different < 2:
             raise UserError(
-                f"unit=speakers needs two speakers or more, and the speaker of every utterance: here are {different}, and "
+                f"unit=speakers needs at least two speakers, and the speaker of every utterance: there are {different}, and "
                 f"{unknown} of {len(speakers)} utterances name none. Use unit=utterances."
             )
         return unit, "as asked"
     if unknown:
         return "utterances", f"{unknown} utterances name no speaker"
     if different < FEWEST_SPEAKERS:
-        return "utterances", f"{different} speakers are too few to be drawn"
-    return "speakers", "what one speaker says is not independent"
+        return "utterances", f"{different} speakers are too few to resample"
+    return "speakers", "utterances of one speaker are not independent"
 
 
 def refuse_different(a: ReadEvaluation, b: ReadEvaluation) -> None:
@@ -149,8 +149,8 @@ def refuse_different(a: ReadEvaluation, b: ReadEvaluation) -> None:
     metrics = a.scores.get("metric"), b.scores.get("metric")
     if metrics[0] != metrics[1]:
         raise UserError(
-            f"{a.folder} is scored in {metrics[0]} and {b.folder} in {metrics[1]}: they cannot be compared. Texts can be counted "
-            "in one metric: metric=cer or metric=wer."
+            f"{a.folder} is scored in {metrics[0]} and {b.folder} in {metrics[1]}: they cannot be compared. For texts, choose "
+            "one metric for both: metric=cer or metric=wer."
         )
     for one, other in ((a, b), (b, a)):
         missing = sorted(one.utterances.keys() - other.utterances.keys())
@@ -166,4 +166,4 @@ def refuse_different(a: ReadEvaluation, b: ReadEvaluation) -> None:
             f"{b.folder}, the first: {different[0]}. Score both with the same units and normalizer."
         )
     if not a.utterances:
-        raise UserError(f"{a.folder} and {b.folder} hold no utterance.")
+        raise UserError(f"{a.folder} and {b.folder} hold no utterances: evaluate a split that has some.")

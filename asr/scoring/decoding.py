@@ -1,4 +1,4 @@
-"""What a score says of the decoder behind it: its settings, and the words of the references that it does not know."""
+"""What a score reports about its decoder: the settings, and the words of the references that it does not know."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from asr.scoring.nist.network import LOWER
 from asr.scoring.score import UtteranceScore
 
-# a larger share of words that cannot be found is warned of
+# a larger share of unknown words gets a warning
 MANY = 0.1
 EXAMPLES = 10
 SETTINGS = {"lm": "Language model", "lexicon": "Lexicon", "lm_weight": "lm_weight", "word_score": "word_score"}
 
 
 def unknown_words(utterances: Iterable[UtteranceScore], known: Collection[str]) -> dict[str, Any]:
-    """How many words of the references are not among those that a decoder can find.
+    """The words of the references that a decoder cannot produce.
 
-    The references are the tokens that are scored, compared as the scoring does: as they are written or, by an STM, with
-    ASCII letters in lower case; what was recognized there by a rule of the GLM or as a fragment is not counted.
+    The references are the scored tokens, compared as for scoring: exactly or, with an STM, with ASCII letters in lower case;
+    words that were recognized by a rule of the GLM or as a fragment do not count.
 
-    Returns plain data: `share` of all reference words (0..1), `words` (how many of them), `distinct`, and `examples`, the
-    most frequent first.
+    Returns plain data: `share` of all reference words (0..1), `words` (their number), `distinct`, and `examples`, the most
+    frequent first.
     """
     folded: set[str] = set()
     unknown, length = Counter(), 0
@@ -40,7 +40,7 @@ def unknown_words(utterances: Iterable[UtteranceScore], known: Collection[str]) 
 
 
 def decoder_rows(data: dict[str, Any]) -> dict[str, str]:
-    """The rows that tell in a table how the tokens were found; of the greedy decoder there is nothing but its name.
+    """The rows of a table that describe the decoder; for the greedy decoder, only its name.
 
     data: the content of `scores.json`, in which `decoder` may be missing.
     """
@@ -67,14 +67,14 @@ def decoder_rows(data: dict[str, Any]) -> dict[str, str]:
 
 
 def warning_of_unknown(data: dict[str, Any]) -> str | None:
-    """A sentence where the decoder cannot find a large part of the words that were said, else None."""
+    """A sentence if the decoder cannot produce many of the spoken words, else None."""
     unknown = data.get("out_of_vocabulary")
     if unknown is None or unknown["share"] <= MANY:
         return None
     return (
-        f"{unknown['share']:.1%} of the words in the references cannot be recognized, because the decoder does not know them, "
-        f"such as {some(unknown)}. Does its language model, or its lexicon, hold the words of another language or subject, "
-        "or the same words in upper or lower case?"
+        f"{unknown['share']:.1%} of the words in the references, such as {some(unknown)}, cannot be recognized, because the "
+        "decoder does not know them. Is its language model or its lexicon for another language or subject, or does it have "
+        "the same words in another case?"
     )
 
 

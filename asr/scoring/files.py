@@ -1,4 +1,4 @@
-"""An evaluation's folder: numbers for tools, tables and alignments for people."""
+"""Writes the folder of an evaluation: numbers for tools, tables and alignments for people."""
 
 from __future__ import annotations
 
@@ -19,13 +19,12 @@ from asr.scoring.score import Score
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationFacts:
-    """What was evaluated and what it cost: the part of `scores.json` that the alignments do not know.
+    """What was evaluated and at what cost: the part of `scores.json` that does not come from the alignments.
 
     attention: its label, such as "i_clustered-100". metric: "per" (phonemes), "wer" (words) or "cer" (characters).
-    audio_seconds: speech that was recognized; forward_seconds: time in the model alone; peak_memory_bytes: of the
-    process or the device; both None where not measured.
-    normalizer: the name of the text normalizer. command: what repeats the evaluation.
-    more: further keys for `scores.json`, plain data, such as "attention_settings" or "normalizer_removed".
+    audio_seconds: of the recognized speech. forward_seconds: time in the model alone. peak_memory_bytes: of the process or
+    the device; both None if not measured. normalizer: the name of the text normalizer. command: the command that repeats the
+    evaluation. more: further keys for `scores.json`, plain data, such as "attention_settings" or "normalizer_removed".
     """
 
     corpus: str
@@ -73,10 +72,10 @@ def write_evaluation(folder: Path | str, score: Score, facts: EvaluationFacts) -
     """Writes the files of an evaluation into `folder` and returns their paths by name.
 
     `scores.json` (strict JSON: no NaN or infinity), `scores.md`, `alignments.txt`, `ref.trn`, `hyp.trn`,
-    `hypotheses.tsv`, `confusions.tsv`. All are written beside the folder first. A new folder appears whole;
-    in one that is there already only files of these names are replaced, and `scores.json` goes first and comes last:
-    where it lies, the rest belongs to it. Raises UserError when the folder cannot be written, ValueError or TypeError
-    for facts that JSON cannot hold, which is found before anything is written.
+    `hypotheses.tsv`, `confusions.tsv`. All are written beside the folder first. A new folder appears complete; in an existing
+    one only files of these names are replaced, and `scores.json` is removed first and written last: if it is there, the rest
+    belongs to it. Raises UserError if the folder cannot be written, and ValueError or TypeError, before writing anything,
+    for facts that JSON cannot represent.
     """
     folder = Path(folder)
     names = text.trn_names(score.utterances)
@@ -106,7 +105,7 @@ def write_evaluation(folder: Path | str, score: Score, facts: EvaluationFacts) -
     except OSError as error:
         raise UserError(
             f"The evaluation cannot be written to {folder}: {error.strerror or error}. "
-            "Choose a folder that can be written, with room on its disk."
+            "Choose a writable folder on a disk with free space."
         ) from error
     finally:
         if temporary is not None:
@@ -115,7 +114,7 @@ def write_evaluation(folder: Path | str, score: Score, facts: EvaluationFacts) -
 
 
 def _umask() -> int:
-    # The operating system tells the mask only to those who set it.
+    # The only way to read the mask is to set it.
     mask = os.umask(0o022)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""What errors are counted in: phonemes, words or characters. This is the one place that decides."""
+"""The metric: whether errors are counted in phonemes, words or characters. Decided here and nowhere else."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ METRICS = {
     "wer": ("Word error rate", "words"),
     "cer": ("Character error rate", "characters"),
 }
-# Scripts written without spaces between words, as the names of their letters begin: those of Unicode's line breaking classes
-# ID (ideographs and kana) and SA (South East Asia), and others of which the Unicode Standard says so.
+# Scripts written without spaces between words, by the beginnings of their letters' names: Unicode's line breaking classes ID
+# (ideographs and kana) and SA (South East Asia), and others that the Unicode Standard describes that way.
 WITHOUT_SPACES = (
     "CJK ", "IDEOGRAPHIC ", "HIRAGANA ", "KATAKANA", "HALFWIDTH KATAKANA", "BOPOMOFO ", "YI ", "NUSHU ", "TANGUT ",
     "THAI ", "LAO ", "KHMER ", "MYANMAR ", "TAI LE ", "TAI THAM ", "TAI VIET ", "NEW TAI LUE ", "AHOM ", "TIBETAN ",
@@ -31,10 +31,10 @@ WITHOUT_SPACES = (
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """What errors are counted in.
+    """The unit in which errors are counted.
 
     name: "per", "wer" or "cer". spaces: whether the space between two words counts as a character: it does, as in jiwer and
-    ESPnet, unless the script is written without spaces, where they say nothing about what was heard.
+    ESPnet, unless the script is written without spaces, where spaces say nothing about the speech.
     Characters are the code points of the text in NFC.
     """
 
@@ -51,7 +51,7 @@ class Metric:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """The names of the rates to show, this one first: for texts also in characters, and in words if these can be told."""
+        """The names of the rates to show, this one first: for texts also characters, and words if spaces separate them."""
         if self.name == "per":
             return ("per",)
         if self.name == "wer":
@@ -63,10 +63,10 @@ class Metric:
         return list(composed((" " if self.spaces else "").join(words)))
 
     def counted(self, utterances: Sequence[UtteranceScore], name: str | None = None) -> list[UtteranceScore]:
-        """Utterances that were aligned in their own tokens, counted in this metric or in `name`.
+        """Utterances that were aligned in their own tokens, scored in this metric or in `name`.
 
-        If a reference allows several readings, characters are counted in the one that was aligned by words; what counts as a
-        right word there, such as one for a fragment, has the right characters.
+        If a reference allows several readings, characters are scored in the one that the word alignment chose; words that it
+        counts as correct, such as one for a fragment, have the correct characters.
         """
         return [self.in_characters(one) for one in utterances] if (name or self.name) == "cer" else list(utterances)
 
@@ -84,17 +84,16 @@ class Metric:
 def choose_metric(asked: str, own: str, references: Iterable[Sequence[str]]) -> Metric:
     """The metric for references whose tokens are `own`: "per" (phonemes) or "wer" (words).
 
-    asked: "per", "wer", "cer", "auto" (characters if most letters are of scripts without spaces, else the tokens themselves), or
-    "own" (the tokens themselves, whatever the script). Raises UserError if phonemes are to be counted as words or characters, or
-    the other way round.
+    asked: "per", "wer", "cer", "auto" (characters if most letters belong to scripts without spaces, else the tokens), or "own"
+    (the tokens, in any script). Raises UserError for phonemes scored as words or characters, or the other way round.
     """
     if asked not in ("auto", "own", own) and "per" in (asked, own):
         raise UserError(
             f"metric={asked} counts {METRICS[asked][1]}, but "
             + (
-                "phonemes are recognized here: use metric=per, or a decoder that finds words (decoder=wfst)."
+                "this model recognizes phonemes: use metric=per, or a decoder that finds words (decoder=wfst)."
                 if own == "per"
-                else "words are recognized here, not phonemes: use metric=wer or metric=cer."
+                else "this model recognizes words, not phonemes: use metric=wer or metric=cer."
             )
         )
     if own == "per":
@@ -104,24 +103,24 @@ def choose_metric(asked: str, own: str, references: Iterable[Sequence[str]]) -> 
 
 
 def has_spaces(words: Iterable[str]) -> bool:
-    """Whether most letters are of scripts that put spaces between words."""
+    """Whether most letters belong to scripts that put spaces between words."""
     counts = collections.Counter(character for word in words for character in word if character.isalpha())
     without = sum(n for letter, n in counts.items() if unicodedata.name(letter, "").startswith(WITHOUT_SPACES))
     return 2 * without <= counts.total()
 
 
 def key_of(name: str) -> str:
-    """The key of a further rate in `scores.json`, and after `dev/` in `metrics.csv`, such as `word_error_rate`."""
+    """The key of an additional rate in `scores.json`, and after `dev/` in `metrics.csv`, such as `word_error_rate`."""
     return METRICS[name][0].lower().replace(" ", "_")
 
 
 def summarize_in(
     metric: Metric, utterances: Sequence[UtteranceScore], resamples: int = 2000
 ) -> tuple[Score, dict[str, dict[str, Any]]]:
-    """(the summary of utterances in a metric; the further rates, by their keys in `scores.json`).
+    """(the summary of utterances in a metric; additional rates, by their keys in `scores.json`).
 
-    utterances: aligned in their own tokens. Characters are among the further rates even if they are the metric, to say whether
-    spaces are counted.
+    utterances: aligned in their own tokens. Characters are among the additional rates even if they are the metric, to record
+    whether spaces count.
     """
     scores = {name: summarize(metric.counted(utterances, name), resamples) for name in metric.shown}
     beside = {name for name in metric.shown if name == "cer" or name != metric.name}
@@ -134,25 +133,25 @@ def as_data(score: Score, name: str, metric: Metric) -> dict[str, Any]:
 
 
 def rates_beside(scores: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The further rates by name, from the content of `scores.json`; older ones have none."""
+    """The additional rates by name, from the content of `scores.json`; old ones have none."""
     others = {name: scores.get(key_of(name)) for name in METRICS if name != scores.get("metric")}
     return {name: rate for name, rate in others.items() if isinstance(rate, dict)}
 
 
 def said_beside(scores: dict[str, Any]) -> str:
-    """The further rates in short, `CER 3.21%`; "" if there are none."""
+    """The additional rates in brief, `CER 3.21%`; "" if there are none."""
     return ", ".join(f"{name.upper()} {rate['error_rate']:.2%}" for name, rate in rates_beside(scores).items())
 
 
 def spaces_note(scores: dict[str, Any], name: str) -> str:
-    """A note on whether spaces are counted, to follow a rate; empty unless it is of characters."""
+    """A note after a rate on whether spaces count; empty unless the rate is of characters."""
     if name != "cer" or "character_error_rate" not in scores:
         return ""
     return "spaces counted" if scores["character_error_rate"]["spaces_counted"] else "spaces not counted"
 
 
 def as_line(tokens: Sequence[str], name: str) -> str:
-    """Tokens in one line; characters make up their text."""
+    """Tokens in one line; characters are joined to their text."""
     return ("" if name == "cer" else " ").join(tokens)
 
 
@@ -162,24 +161,24 @@ def from_line(line: str, name: str) -> list[str]:
 
 
 def recounted(evaluation: ReadEvaluation, asked: str) -> ReadEvaluation:
-    """An evaluation read from its folder, with its texts counted in words ("wer") or characters ("cer"); "auto": as it is.
+    """An evaluation read from its folder, scored again in words ("wer") or characters ("cer"); "auto" leaves it as it is.
 
-    Raises UserError if the texts do not allow it: phonemes, alternatives of an STM, characters without spaces.
+    Raises UserError if the texts do not allow that: phonemes, alternatives of an STM, characters without spaces.
     """
     own = evaluation.scores.get("metric")
     if asked in ("auto", own):
         return evaluation
     if asked not in METRICS:
-        raise UserError(f"metric is auto, wer or cer, not {asked!r}.")
+        raise UserError(f"metric={asked!r} is not one of auto, wer and cer.")
     reason = None
     if "per" in (own, asked):
         reason = f"it holds {METRICS[own][1]}" if own in METRICS else "it does not say what was counted"
     elif evaluation.scores.get("scored_by"):
-        reason = "its references hold alternatives; evaluate.py counts them"
+        reason = "its references have alternatives; score it with evaluate.py"
     elif own == "cer" and not evaluation.scores.get("character_error_rate", {}).get("spaces_counted", True):
-        reason = "its texts hold no spaces; evaluate.py counts them"
+        reason = "its texts have no spaces; score it with evaluate.py"
     if reason is not None:
-        raise UserError(f"{evaluation.folder} cannot be counted again with metric={asked}: {reason}.")
+        raise UserError(f"{evaluation.folder} cannot be scored again with metric={asked}: {reason}.")
     metric = Metric(asked, has_spaces(one.reference for one in evaluation.utterances.values()))
     return dataclasses.replace(
         evaluation,
@@ -189,12 +188,12 @@ def recounted(evaluation: ReadEvaluation, asked: str) -> ReadEvaluation:
 
 
 def counted_again(utterance: ReadUtterance, metric: Metric) -> ReadUtterance:
-    sides = [getattr(utterance, side).split() for side in ("reference", "hypothesis")]
+    reference, hypothesis = utterance.reference.split(), utterance.hypothesis.split()
     if metric.name == "cer":
-        sides = [metric.characters(side) for side in sides]
-    counts = align(*sides)
+        reference, hypothesis = metric.characters(reference), metric.characters(hypothesis)
+    counts = align(reference, hypothesis)
     return dataclasses.replace(
         utterance, reference_length=counts.reference_length, substitutions=counts.substitutions,
         deletions=counts.deletions, insertions=counts.insertions,
-        **{key: as_line(side, metric.name) for key, side in zip(("reference", "hypothesis"), sides)},
+        reference=as_line(reference, metric.name), hypothesis=as_line(hypothesis, metric.name),
     )  # fmt: skip

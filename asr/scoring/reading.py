@@ -1,4 +1,4 @@
-"""Reading an evaluation's folder again: what `asr.scoring.files` wrote."""
+"""Reads the folder of an evaluation, as written by `asr.scoring.files`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEANT = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
 
 @dataclasses.dataclass(frozen=True)
 class ReadUtterance:
-    """One line of `hypotheses.tsv`. duration: seconds; reference, hypothesis: tokens in one line."""
+    """One line of `hypotheses.tsv`. duration: seconds. reference, hypothesis: tokens in one line."""
 
     utterance: str
     speaker: str
@@ -41,7 +41,7 @@ class ReadUtterance:
 
 @dataclasses.dataclass(frozen=True)
 class ReadEvaluation:
-    """An evaluation as it lies in a folder. scores: the content of `scores.json`; utterances: by id."""
+    """An evaluation read from its folder. scores: the content of `scores.json`. utterances: by id."""
 
     folder: Path
     scores: dict[str, Any]
@@ -49,7 +49,7 @@ class ReadEvaluation:
 
 
 def find_evaluation(path: Path | str, split: str = "test") -> Path:
-    """The evaluation's folder that a user means by `path`: itself, or a run's evaluation of `split` with its own attention.
+    """The folder of the evaluation at `path`: `path` itself, or a run's evaluation of `split` with its own attention.
 
     Raises UserError if there is none, naming the evaluations that the run has.
     """
@@ -69,25 +69,29 @@ def find_evaluation(path: Path | str, split: str = "test") -> Path:
             return file.parent
     others = ", ".join(str(file.parent) for file in found)
     raise UserError(
-        f"{path} has no evaluation of the {split} split with its own attention. Name one of those that it has ({others}), "
-        f"or run python evaluate.py checkpoint={path} split={split}"
+        f"{path} has no evaluation of the {split} split with its own attention. Name one of its evaluations ({others}), or "
+        f"run python evaluate.py checkpoint={path} split={split}"
     )
 
 
 def read_evaluation(folder: Path | str) -> ReadEvaluation:
-    """Reads `scores.json` and `hypotheses.tsv`. Raises UserError, naming file and line, if they are cut short or of another
-    form, or do not belong together."""
+    """Reads `scores.json` and `hypotheses.tsv`.
+
+    Raises UserError, naming file and line, if they are cut short or malformed, or do not belong together.
+    """
     folder = Path(folder)
     scores = read_json(folder / SCORES)
     path = folder / TABLE
     lines = read_lines(path)
     if not lines or tuple(lines[0].split("\t")) != COLUMNS:
-        raise UserError(f"{path} is no table of hypotheses: its first line must name {', '.join(COLUMNS)}.")
+        raise UserError(f"{path} is not a table of hypotheses: its first line must name {', '.join(COLUMNS)}.")
     utterances: dict[str, ReadUtterance] = {}
     for number, line in enumerate(lines[1:], start=2):
         utterance = read_line(line, f"{path}, line {number}")
         if utterance.utterance in utterances:
-            raise UserError(f"{path}, line {number}: the utterance {utterance.utterance} stands there twice.")
+            raise UserError(
+                f"{path}, line {number}: the utterance {utterance.utterance} is there twice. Evaluate again."
+            )
         utterances[utterance.utterance] = utterance
     for key in ("substitutions", "deletions", "insertions", "reference_length"):
         total = sum(getattr(utterance, key) for utterance in utterances.values())
@@ -103,16 +107,18 @@ def read_line(line: str, place: str) -> ReadUtterance:
     fields = [ESCAPED.sub(lambda match: MEANT[match[1]], field) for field in line.split("\t")]
     if len(fields) != len(COLUMNS):
         raise UserError(
-            f"{place}: {len(fields)} fields instead of {len(COLUMNS)}; the file is cut short or was changed."
+            f"{place}: {len(fields)} fields instead of {len(COLUMNS)}: the file is cut short or was changed. Evaluate again."
         )
     try:
-        counts = [int(field) for field in fields[3:7]]
+        length, substitutions, deletions, insertions = (int(field) for field in fields[3:7])
         duration = float(fields[2])
     except ValueError as error:
-        raise UserError(f"{place}: {error}; expected a duration and four counts.") from None
-    if min(counts) < 0:
-        raise UserError(f"{place}: a count is below zero.")
-    return ReadUtterance(fields[0], fields[1], duration, *counts, fields[7], fields[8])
+        raise UserError(f"{place}: {error}; expected a duration and four counts. Evaluate again.") from None
+    if min(length, substitutions, deletions, insertions) < 0:
+        raise UserError(f"{place}: a count is below zero. Evaluate again.")
+    return ReadUtterance(
+        fields[0], fields[1], duration, length, substitutions, deletions, insertions, fields[7], fields[8]
+    )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -121,7 +127,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): it is cut short or was changed.") from None
+        raise UserError(f"{path} is not JSON ({error}): it is cut short or was changed. Evaluate again.") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no scores: expected an object.")
+        raise UserError(f"{path} holds no scores: expected an object. Evaluate again.")
     return content

@@ -1,4 +1,4 @@
-"""Error rates with their intervals: a summary of alignments."""
+"""Error rates with their intervals, summed up from alignments."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from asr.scoring.alignment import Alignment, align
 
 @dataclasses.dataclass(frozen=True)
 class UtteranceScore:
-    """One utterance: tokens that were spoken, tokens that were recognized, and how they align. duration: in seconds.
+    """One utterance: the spoken tokens, the recognized tokens, and their alignment. duration: in seconds.
 
-    markup: reference and hypothesis in sclite's own markup where they have one (`asr.scoring.nist.rules`): alternatives count
-    as what was aligned, so the alignment's reference length is not the number of tokens then.
+    markup: reference and hypothesis in sclite's markup, if they have one (`asr.scoring.nist.rules`). Only the aligned one of
+    several alternatives counts, so the alignment's reference length is then not the number of tokens.
     """
 
     utterance: str
@@ -31,7 +31,7 @@ class UtteranceScore:
 
 @dataclasses.dataclass(frozen=True)
 class SpeakerScore:
-    """The sum over one speaker's utterances; `error_rate` is None without reference tokens. seconds: of audio."""
+    """The sums over one speaker's utterances. error_rate: None without reference tokens. seconds: of audio."""
 
     speaker: str
     utterances: int
@@ -47,10 +47,10 @@ class SpeakerScore:
 class Score:
     """The summary of an evaluation.
 
-    error_rate: (substitutions + deletions + insertions) / reference_length: above 1 with many insertions.
-    interval: percentiles of that rate over resampled utterances (95 % unless asked otherwise).
-    confusions: how often each pair (reference token, hypothesis token) was an error, most often first; None stands for
-        nothing: (token, None) is a deletion, (None, token) an insertion.
+    error_rate: (substitutions + deletions + insertions) / reference_length; may exceed 1 with many insertions.
+    interval: percentiles of that rate over resampled utterances (95 % by default).
+    confusions: each erroneous pair (reference token, hypothesis token) and its count, the most frequent first; (token, None)
+        is a deletion, (None, token) an insertion.
     """
 
     error_rate: float
@@ -90,8 +90,8 @@ def summarize(
 ) -> Score:
     """Sums up utterances; the result does not depend on their order.
 
-    An empty reference counts with its insertions. Raises UserError when no reference holds any token, since no rate is
-    defined then, and when two utterances have one id.
+    An empty reference contributes its insertions. Raises UserError if all references are empty, which leaves the rate
+    undefined, and if two utterances have the same id.
     """
     utterances = sorted(utterances, key=lambda utterance: utterance.utterance)
     for first, second in zip(utterances, utterances[1:]):
@@ -101,7 +101,7 @@ def summarize(
     if length == 0:
         raise UserError(
             f"There is no error rate: the references of all {len(utterances)} utterances are empty. "
-            "Check the split that was chosen and its transcripts."
+            "Check the chosen split and its transcripts."
         )
     interval = bootstrap_interval(
         [utterance.alignment.errors for utterance in utterances],
@@ -136,9 +136,9 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """The percentile bootstrap interval of sum(errors) / sum(lengths) over utterances (Bisani and Ney, 2004).
 
-    errors, lengths: errors and reference tokens per utterance, in an order that the caller fixes. Utterances are drawn
-    with replacement; draws in which no reference holds a token have no rate and are left out. With one utterance the
-    interval is its rate. Raises ValueError when the lengths add up to nothing or an argument is out of its range.
+    errors, lengths: errors and reference tokens per utterance; the result depends on their order. Utterances are drawn with
+    replacement; draws without any reference token have no rate and are left out. With one utterance the interval is its
+    rate. Raises ValueError if the lengths add up to 0 or an argument is out of range.
     """
     import numpy
 
@@ -150,7 +150,7 @@ def bootstrap_interval(
         raise ValueError(f"resamples must be >= 1 and 0 < confidence < 1, not {resamples} and {confidence}")
     errors, lengths = numpy.asarray(errors, dtype=numpy.int64), numpy.asarray(lengths, dtype=numpy.int64)
     generator = numpy.random.default_rng(seed)
-    # At most four million draws at once: a few dozen megabytes, however many utterances there are.
+    # At most four million draws at once take a few dozen megabytes, however many utterances there are.
     at_once = max(1, 4_000_000 // len(errors))
     rates = []
     for start in range(0, resamples, at_once):

@@ -1,4 +1,4 @@
-"""Scores on the terminal."""
+"""Prints scores on the terminal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from asr.scoring.text import rate_and_interval
 
 
 def by_weights(checked: dict[str, Any]) -> str:
-    """Where sclite's weights (4 a substitution, 3 the others) make other errors than one each: how many."""
+    """A note if sclite's weights (4 for a substitution, 3 for the others) give another number of errors than unit costs."""
     main, theirs = checked.get("main"), checked["theirs"]
     if main is None:
         return ""
     errors = [sum(counts[kind] for kind in ("substitutions", "deletions", "insertions")) for counts in (main, theirs)]
     if errors[0] == errors[1]:
         return ""
-    return f" by its weights, which make {errors[1]} errors; by one each there are {errors[0]}"
+    return f" with its weights, which give {errors[1]} errors; with unit costs there are {errors[0]}"
 
 
 def show_scores(scores: dict[str, Any]) -> None:
@@ -49,7 +49,7 @@ def show_scores(scores: dict[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(name, str(value))
     console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-    # the whole of a path, in a narrow terminal over several lines
+    # a narrow terminal shows long paths in full, over several lines
     console.print(table, soft_wrap=False)
     if (warning := warning_of_unknown(scores)) is not None:
         console.print(f"warning: {warning}")

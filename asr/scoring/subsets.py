@@ -9,13 +9,13 @@ from typing import Any
 from asr.scoring.nist.rules import ScoringRules
 from asr.scoring.score import UtteranceScore
 
-# how the files of the hub5 sets are called: sw_4390, en_4156
+# beginnings of file names in the hub5 sets: sw_4390, en_4156
 CORPORA = {"sw": "Switchboard", "en": "CallHome"}
 
 
 def by_subset(rules: ScoringRules, utterances: Iterable[UtteranceScore]) -> dict[str, tuple[str, list[UtteranceScore]]]:
-    """(title, utterances) by subset: the corpora that files are named for ("Switchboard", "CallHome"), then the STM's
-    labels by their ids in lower case ("o", "sw-f"). A segment is in as many as it has labels."""
+    """(title, utterances) by subset: the corpora by the names of the files ("Switchboard", "CallHome"), then the STM's labels
+    by lower-case id ("o", "sw-f"). A segment with several labels is in several subsets."""
     corpora: dict[str, tuple[str, list[UtteranceScore]]] = {}
     labels: dict[str, tuple[str, list[UtteranceScore]]] = {}
     for utterance in utterances:
@@ -30,7 +30,7 @@ def by_subset(rules: ScoringRules, utterances: Iterable[UtteranceScore]) -> dict
 
 
 def named(key: str, subset: Mapping[str, Any]) -> str:
-    """What a subset is called beside others: by its label too, since titles of labels repeat ("sw-f (Female)")."""
+    """The name of a subset among others, with its label because titles repeat: "sw-f (Female)"."""
     return subset["title"] if key in CORPORA.values() else f"{key} ({subset['title']})"
 
 

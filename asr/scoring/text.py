@@ -1,4 +1,4 @@
-"""Scores as text: sclite's forms, tables, and alignments that a person reads."""
+"""Scores as text: sclite's formats, tables, and alignments for people to read."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from asr.scoring.metric import METRICS, as_line, rates_beside, spaces_note
 from asr.scoring.score import Score, UtteranceScore
 from asr.scoring.subsets import named
 
-WIDTH = 110  # columns of an alignment before it goes on in the next block
+WIDTH = 110  # columns of an alignment before it continues in the next block
 MARKS = {"equal": "", "substitute": "S", "delete": "D", "insert": "I"}
 
 
 def trn_names(utterances: Iterable[UtteranceScore]) -> dict[str, str]:
-    """The `speaker-utterance` of each utterance id, as sclite's trn form takes it (`sclite -i spu_id`).
+    """The `speaker-utterance` of each utterance id, as in sclite's trn format (`sclite -i spu_id`).
 
-    The speaker has no hyphen or underscore, where sclite ends it; neither part has a space or a bracket. sclite folds
-    the case of ASCII letters, so names that would be the same then are told apart by a number.
+    The speaker has no hyphen or underscore, because sclite ends it there; neither part has a space or a bracket. sclite
+    folds the case of ASCII letters, so a number distinguishes names that would otherwise be equal.
     """
     names: dict[str, str] = {}
     taken: set[str] = set()
@@ -38,7 +38,7 @@ def trn_names(utterances: Iterable[UtteranceScore]) -> dict[str, str]:
 
 
 def trn_token(token: str) -> str:
-    """A token as one word of a trn line, with nothing that sclite takes for an alternative, an id or a comment."""
+    """A token as one word of a trn line, without anything that sclite takes for an alternative, an id or a comment."""
     token = re.sub(r"[\s\x00-\x1f\x7f]+", "_", token) or "_"
     token = token.translate(str.maketrans("(){}", "[][]"))
     token = re.sub(r"^;+", lambda run: ":" * len(run[0]), token)
@@ -46,7 +46,7 @@ def trn_token(token: str) -> str:
 
 
 def trn(score: Score, names: dict[str, str], side: Literal["reference", "hypothesis"]) -> str:
-    """One line per utterance in NIST's trn form: `words (speaker-utterance)`; sclite's markup stays where it is meant."""
+    """One line per utterance in NIST's trn format: `words (speaker-utterance)`; intended markup of sclite is kept."""
     lines = []
     for utterance in score.utterances:
         words = [trn_token(token) for token in getattr(utterance, side)]
@@ -57,9 +57,9 @@ def trn(score: Score, names: dict[str, str], side: Literal["reference", "hypothe
 
 
 def alignments(score: Score, names: dict[str, str]) -> str:
-    """Every utterance in the manner of sclite's `pra` report: reference, hypothesis and marks in aligned columns.
+    """Every utterance in the style of sclite's `pra` report: reference, hypothesis and marks in aligned columns.
 
-    `***` stands where one side has no token. Long utterances go on in further blocks.
+    `***` marks a side without a token. Long utterances continue in further blocks.
     """
     parts = []
     for utterance in score.utterances:
@@ -95,16 +95,16 @@ def _blocks(alignment: Alignment) -> Iterable[str]:
 
 
 def columns_of(text: str) -> int:
-    """How many columns a terminal gives a text: two for a wide (East Asian) character, none for a combining mark."""
+    """The columns of a text in a terminal: two for a wide (East Asian) character, none for a combining mark."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def hypotheses(score: Score, metric: str) -> str:
-    """A table with tabs: what was said and what was recognized, one line per utterance, with its errors in the metric."""
+    """A tab-separated table of references and hypotheses, one line per utterance, with its errors in the metric."""
     header = (
         "utterance speaker duration reference_length substitutions deletions insertions reference hypothesis".split()
     )
-    rows = [header]
+    rows: list[list[Any]] = [header]
     for utterance in score.utterances:
         a = utterance.alignment
         counts = [a.reference_length, a.substitutions, a.deletions, a.insertions]
@@ -114,14 +114,14 @@ def hypotheses(score: Score, metric: str) -> str:
 
 
 def confusions(score: Score) -> str:
-    """A table with tabs of all errors by kind and tokens, the most frequent first; nothing is an empty field."""
+    """A tab-separated table of all errors by kind and tokens, the most frequent first; a missing token is an empty field."""
     rows: list[list[Any]] = [["kind", "reference", "hypothesis", "count"]]
     rows += [[_kind(*pair), pair[0] or "", pair[1] or "", count] for pair, count in score.confusions]
     return _tabbed(rows)
 
 
 def markdown(score: Score, data: dict[str, Any], most_confused: int = 15) -> str:
-    """The summary for people: one table of the whole, one by speaker, one of the most frequent errors."""
+    """The summary for people: a table of totals, one by speaker, one of the most frequent errors."""
     low, high = (percent(value) for value in score.interval)
     title = METRICS[data["metric"]][0]
     whole = {
@@ -174,7 +174,7 @@ def counted_tokens(score: Score, data: dict[str, Any]) -> str:
 
 
 def rate_and_interval(data: dict[str, Any], name: str) -> str:
-    """A rate that stands beside the main one, in a line."""
+    """An additional rate with its interval, in one line."""
     rate = rates_beside(data)[name]
     low, high = (percent(end) for end in rate["interval"])
     counted = [f"{low} to {high}", f"{rate['reference_length']} {METRICS[name][1]}", spaces_note(data, name)]
@@ -182,12 +182,12 @@ def rate_and_interval(data: dict[str, Any], name: str) -> str:
 
 
 def visible(token: str) -> str:
-    """A token as it can be seen in a table: a space is one too, where characters are counted."""
+    """A token made visible in a table: with characters as tokens, a space is one too."""
     return "␣" if token == " " else token
 
 
 def percent(rate: float) -> str:
-    """A rate as people read it: 0.0712 is "7.12 %", 0.256 is "25.6 %"."""
+    """A rate for people: 0.0712 is "7.12 %", 0.256 is "25.6 %"."""
     return f"{100 * rate:.2f} %" if rate < 0.1 else f"{100 * rate:.1f} %"
 
 
@@ -208,6 +208,6 @@ def _table(header: list[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _tabbed(rows: Iterable[Iterable[Any]]) -> str:
-    # The fields' own tabs and line ends are written \t, \n and so on, and the backslash twice.
+    # Tabs and line ends inside fields are written \t, \n and so on, and a backslash twice.
     escapes = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
     return "".join("\t".join(str(field).translate(escapes) for field in row) + "\n" for row in rows)

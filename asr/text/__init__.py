@@ -1,1 +1,1 @@
-"""What is written: units, lexicons, language models."""
+"""Written language: units, lexicons, n-gram language models, normalization."""

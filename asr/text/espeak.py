@@ -1,9 +1,9 @@
-"""Spoken English with the times of its phonemes, made in process by eSpeak NG, and pronunciations of unknown words.
+"""English speech with the times of its phonemes, and pronunciations of unknown words, by eSpeak NG.
 
-eSpeak NG comes in the wheel `espeakng-loader` (an extra: it is GPL) and is called through ctypes. It keeps hidden state from
-one utterance to the next and some of its voices draw random numbers; so nothing is ever synthesized in the calling
-process. Each utterance is made by a forked child that starts from the library as it was right after initialization, with
-the random numbers seeded: same arguments, same bytes, in every process and in every order.
+eSpeak NG comes in the wheel `espeakng-loader` (an extra: it is GPL) and is called through ctypes. It keeps hidden state
+between utterances, and some of its voices draw random numbers, so nothing is ever synthesized in the calling process. A
+forked child makes each utterance, starting from the library as it was right after initialization, with seeded random
+numbers: the same arguments give the same bytes, in any process and in any order.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ ARPABET = tuple(
     "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH".split()
 )
 
-# eSpeak's IPA (stress marks removed) to ARPAbet, for its English accents. Chosen:
-# - what is heard decides where accents differ: British "car" is AA, American "car" is AA R; British -er is AH, American ER;
-# - the flap of "water" and the glottal stop of "button" stand for T, as in cmudict (eSpeak flaps only t);
+# eSpeak's IPA (without stress marks) to ARPAbet, for its English accents. Our choices:
+# - where accents differ, the sound decides: British "car" is AA, American "car" is AA R; British -er is AH, American ER;
+# - the flap of "water" and the glottal stop of "button" are T, as in cmudict (eSpeak flaps only t);
 # - syllabic l and n are AH L and AH N; a vowel that includes its r is that vowel and R;
-# - centring diphthongs without r end in AH where the glide is heard ("near" IY AH), and are the bare vowel before R.
+# - centring diphthongs without r end in AH if the glide is audible ("near" IY AH), and are the bare vowel before R.
 _IPA = """
 AA = ɑː ɑ ɒ aː a: aa ɑ̃ ɑə; AE = æ a ɛə; AH = ɐ ə ʌ ɜ; AO = ɔː ɔ o oə ɔə; AW = aʊ æʊ ʌʉ; AY = aɪ; B = b; CH = tʃ;
 D = d; DH = ð; EH = ɛ; ER = ɜː ɚ əɪ; EY = e eː eɪ; F = f; G = ɡ; HH = h; IH = ɪ ᵻ; IY = iː i ei; JH = dʒ; K = k x;
@@ -46,14 +46,14 @@ _BEFORE_R = {"iə": "IH", "e": "EH", "eə": "EH", "ʊə": "UH", "oː": "AO"}
 
 Segment = tuple[str, float, float]  # symbol, start in seconds, duration in seconds
 
-# A silence as short as this is the end of the phoneme before it (eSpeak marks glides and closures so), in seconds.
+# Seconds; a shorter silence belongs to the phoneme before it (eSpeak marks glides and closures that way).
 _SHORTEST_PAUSE = 0.06
-# eSpeak may give a phoneme no time of its own, because it is heard within its neighbour; it gets this much of it.
+# Seconds; eSpeak may give a phoneme no time of its own, because it is part of its neighbour; it then gets this much of it.
 _SHORTEST_PHONEME = 0.01
 
 
 class Utterance(NamedTuple):
-    """samples: int16 (samples,) at `sample_rate` Hz; phonemes (ARPAbet) and words: (symbol, start, duration), in seconds."""
+    """samples: int16 (samples,) at `sample_rate` Hz. phonemes (ARPAbet), words: (symbol, start, duration), in seconds."""
 
     samples: np.ndarray
     sample_rate: int
@@ -62,19 +62,19 @@ class Utterance(NamedTuple):
 
 
 def languages() -> list[str]:
-    """The English accents that eSpeak has: "en-us", "en" (British), "en-gb-scotland" …"""
+    """eSpeak's English accents: "en-us", "en" (British), "en-gb-scotland" …"""
     files = (_data_folder() / "lang" / "gmw").iterdir()
-    # The Shavian one reads another alphabet.
+    # en-Shaw reads another alphabet, Shavian.
     return sorted(file.name.lower() for file in files if file.name.startswith("en") and file.name != "en-Shaw")
 
 
 def variants() -> list[str]:
-    """The voices that any accent can be spoken in: "m3", "f2", "Andy" …"""
+    """The voices that can speak any accent: "m3", "f2", "Andy" …"""
     return sorted(file.name for file in (_data_folder() / "voices" / "!v").iterdir())
 
 
 def voices() -> list[str]:
-    """All that `synthesize` accepts as a voice: "en-us", and "en-us+m3" for every accent and variant."""
+    """Everything that `synthesize` accepts as a voice: "en-us", and "en-us+m3" for every accent and variant."""
     return [name for language in languages() for name in (language, *(f"{language}+{v}" for v in variants()))]
 
 
@@ -83,9 +83,9 @@ def synthesize(
 ) -> Utterance:
     """Speaks `text`: the same arguments give the same bytes.
 
-    voice: one of `voices()`; rate: words per minute, 80-450; pitch and pitch_range: 0-100, 50 is the voice's own;
-    seed: of the random numbers that some voices draw. Words are the stretches of `text` between spaces, without
-    punctuation. Raises UserError for a voice or a phoneme that is not known, and when eSpeak NG is not installed.
+    voice: one of `voices()`. rate: words per minute, 80-450. pitch, pitch_range: 0-100, 50 is the voice's own. seed: of the
+    random numbers that some voices draw. Words are the stretches of `text` between spaces, without punctuation. Raises
+    UserError for an unknown voice or phoneme, and if eSpeak NG is not installed.
     """
     _check_voice(voice)
     header, data = _in_child(text, voice, rate, pitch, pitch_range, seed)
@@ -103,7 +103,7 @@ def _pronounce(word: str, language: str) -> tuple[str, ...]:
 
 
 def pronounce(word: str, language: str = "en-us") -> list[str]:
-    """How eSpeak says `word`, as ARPAbet without stress. Raises UserError if it says nothing."""
+    """eSpeak's pronunciation of `word`, in ARPAbet without stress. Raises UserError if it says nothing."""
     _check_voice(language)
     phonemes = list(_pronounce(word, language))
     if not phonemes:
@@ -112,9 +112,9 @@ def pronounce(word: str, language: str = "en-us") -> list[str]:
 
 
 def to_arpabet(symbols: list[str]) -> list[list[str]]:
-    """ARPAbet phonemes of each IPA symbol of an utterance; none for a pause. Raises UserError for a symbol not known."""
+    """The ARPAbet phonemes of each IPA symbol of an utterance; [] for a pause. Raises UserError for an unknown symbol."""
     plain = [symbol.replace("ˈ", "").replace("ˌ", "").replace("ʲ", "") for symbol in symbols]
-    result = []
+    result: list[list[str]] = []
     for symbol, following in zip(plain, [*plain[1:], ""]):
         if symbol == "":
             result.append([])
@@ -153,7 +153,7 @@ def _segments(events: list[tuple[int, int, str, float]], text: str, end: float) 
 
 
 def _word_segments(events: list, text: str, phonemes: list[list], end: float) -> list[Segment]:
-    """Every word of `text` with its time. Words that eSpeak says as one (few) share its time by their letters."""
+    """Every word of `text` with its time. The few words that eSpeak joins share their time by number of letters."""
     tokens, position = [], 0
     for token in text.split():
         position = text.index(token, position)
@@ -216,7 +216,7 @@ def _loader():
         import espeakng_loader
     except ImportError:
         raise UserError(
-            "eSpeak NG is not installed, and speech or pronunciations were asked of it. "
+            "eSpeak NG is not installed, but is needed for speech or pronunciations. "
             'Install it with: pip install "asr[spoken]" (or: pip install espeakng-loader).'
         ) from None
     return espeakng_loader
@@ -245,7 +245,7 @@ def _library() -> tuple[ctypes.CDLL, int]:
 
 @functools.lru_cache(maxsize=4096)
 def _check_voice(voice: str) -> None:
-    # eSpeak itself accepts an unknown variant in silence.
+    # eSpeak itself accepts an unknown variant silently.
     language, plus, variant = voice.partition("+")
     if language not in languages():
         raise UserError(f"eSpeak NG has no English accent {language!r}: {nearest(language, languages())}.")

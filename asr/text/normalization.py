@@ -1,6 +1,6 @@
-"""Text normalization by name, so that every score can say which text it was counted on and what was taken out.
+"""Text normalization by name, so that every score can say which text it counts and what was removed.
 
-A name may end in a language whose rules differ from the others', as in `words-tr`: units keep it with the model.
+A name may end in a language with rules of its own, as in `words-tr`: units keep it with the model.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections import Counter
 from asr.errors import UserError, nearest
 
 NORMALIZERS = ("none", "words", "speech")
-# typographic ones, and the Hebrew geresh, which is typed as ' too
+# typographic apostrophes, and the Hebrew geresh, which is also typed as '
 APOSTROPHES = "’‘ʼ＇`´′׳"
-# What transcribers write for what is no word: <NOISE>, [laughter].
+# How transcribers mark what is not a word: <NOISE>, [laughter].
 MARK = re.compile(r"(?<!\S)(<[^<>\s]*>|\[[^\[\]\s]*\])(?!\S)")
-# Of letters, digits and joining signs, those signs that do not stand between two letters or digits.
+# Joining signs that are not between two letters or digits.
 LONE_JOINT = re.compile(r"(?<![^\s'·])['·]|['·](?![^\s'·])")
 # Default_Ignorable_Code_Point of Unicode's DerivedCoreProperties: joiners, soft hyphens, directional marks, variation
-# selectors, fillers, the byte order mark …: nobody hears them.
+# selectors, fillers, the byte order mark …: all inaudible.
 IGNORABLE = frozenset(
     code
     for first, last in (
@@ -31,15 +31,15 @@ IGNORABLE = frozenset(
     )
     for code in range(first, last + 1)
 )  # fmt: skip
-# the one among them that Unicode puts between words, where a script has no spaces (Khmer)
+# the only one of them that separates words, in scripts without spaces (Khmer)
 ZERO_WIDTH_SPACE = 0x200B
 # Punctuation written inside words: Armenian stress, exclamation, question and abbreviation (ALetter and MidLetter of UAX #29).
 INSIDE_WORDS = frozenset(map(ord, "՛՜՞՟"))
-# Hebrew abbreviations (rule WB7b of UAX #29), with the gershayim or what is typed for it.
+# Hebrew abbreviations (rule WB7b of UAX #29), with the gershayim or what people type instead.
 GERSHAYIM = re.compile('(?<=[א-ת])["”״](?=[א-ת])')
-# A soft-dotted letter, marks below it, and a dot above it: the dot that the letter has anyway.
+# A soft-dotted letter, marks below it, and a dot above it, which repeats the letter's own dot.
 SECOND_DOT = re.compile("([ijɨįịіј][\u0316-\u0333]*)\u0307+")
-# How letters were written with a joiner before they had code points of their own: Malayalam chillus, the Bengali khanda ta.
+# Letters that were written with a joiner before they had code points of their own: Malayalam chillus, the Bengali khanda ta.
 ATOMIC = {
     "ണ്\u200d": "ൺ", "ന്\u200d": "ൻ", "ര്\u200d": "ർ", "ല്\u200d": "ൽ", "ള്\u200d": "ൾ", "ക്\u200d": "ൿ",
     "ত্\u200d": "ৎ",
@@ -48,8 +48,8 @@ ATOMIC = {
 
 @dataclasses.dataclass(frozen=True)
 class Language:
-    """What a language writes differently. letters: put for others before lower-casing; joins: signs that stand inside words;
-    names: what corpora call it besides its code."""
+    """The special rules of a language. letters: replacements before lower-casing. joins: signs allowed inside words. names:
+    its names in corpora besides its code."""
 
     letters: dict[str, str] = dataclasses.field(default_factory=dict)
     joins: str = ""
@@ -70,7 +70,7 @@ CODES = {name: code for code, language in LANGUAGES.items() for name in (code, *
 
 
 class Replacements(dict):
-    """By code point, what a character becomes; worked out when a character is first seen (for `str.translate`)."""
+    """What each character becomes, by code point, computed when it first occurs (for `str.translate`)."""
 
     def __init__(self, language: Language):
         super().__init__({ord(letter): other for letter, other in language.letters.items()})
@@ -94,13 +94,13 @@ def replacements(language: str) -> Replacements:
 
 
 def normalize(text: str, name: str = "words") -> tuple[str, Counter]:
-    """The text as the normalizer `name` leaves it, and how often each character was taken out.
+    """The text after the normalizer `name`, and how often each character was removed.
 
-    `words`: Unicode NFC, lower case, typographic apostrophes as ', hyphens and all other punctuation as the ends of
-    words, apostrophes only inside words, single spaces; what Unicode calls ignorable (zero-width joiners, soft hyphens,
-    directional marks, variation selectors) is left out, and the zero-width space ends a word. `speech`: the same, without
-    noises such as `<NOISE>` and `[laughter]`. `none`: the text as it is. `words-tr`, `speech-ca`, …: by the rules of that
-    language (`LANGUAGES`). Raises UserError for another name.
+    `words`: Unicode NFC, lower case, typographic apostrophes as ', hyphens and all other punctuation as ends of words,
+    apostrophes only inside words, single spaces; what Unicode calls ignorable (zero-width joiners, soft hyphens, directional
+    marks, variation selectors) is removed, and the zero-width space ends a word. `speech`: the same, without noises such as
+    `<NOISE>` and `[laughter]`. `none`: the text as it is. `words-tr`, `speech-ca`, …: by the rules of that language
+    (`LANGUAGES`). Raises UserError for any other name.
     """
     check_normalizer(name)
     name, _, language = name.partition("-")
@@ -120,7 +120,7 @@ def normalize(text: str, name: str = "words") -> tuple[str, Counter]:
     if plain != text:
         removed.update(character for character in text if not character.isspace() and becomes[ord(character)] in " ")
     removed.update(LONE_JOINT.findall(plain))
-    # in lower case only now: whether a Greek sigma ends a word is seen from what stands beside it
+    # lower case comes last: whether a Greek sigma ends a word depends on its neighbours
     words = unicodedata.normalize("NFC", LONE_JOINT.sub(" ", plain).lower())
     if "\u0307" in words:
         words = unicodedata.normalize("NFC", SECOND_DOT.sub(r"\1", words))
@@ -129,7 +129,7 @@ def normalize(text: str, name: str = "words") -> tuple[str, Counter]:
 
 def with_language(name: str, language: str | None) -> str:
     """The normalizer for texts in a language, by its code (`tr`, `tr-TR`, eSpeak's `en-us`) or English name: `words` becomes
-    `words-tr`. Most languages need no rules of their own, and unknown ones have none: `words` stays `words`."""
+    `words-tr`. Most languages need no rules of their own, and unknown ones have none, so `words` stays `words`."""
     code = CODES.get(re.split("[-_+]", str(language or "").strip().lower())[0])
     return f"{name}-{code}" if code is not None and name in NORMALIZERS[1:] else name
 
@@ -142,6 +142,6 @@ def check_normalizer(name: str) -> None:
         raise UserError(f"There is no text normalizer called {name!r}: {nearest(name, NORMALIZERS)}.")
     if dash and language not in LANGUAGES:
         raise UserError(
-            f"There is no text normalizer called {name!r}: only {', '.join(sorted(LANGUAGES))} have rules of their own; for "
-            f"any other language it is {base!r}."
+            f"There is no text normalizer called {name!r}: only {', '.join(sorted(LANGUAGES))} have rules of their own; use "
+            f"{base!r} for any other language."
         )

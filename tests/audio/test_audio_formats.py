@@ -1,4 +1,4 @@
-"""What is decoded of an audio file is all that FFmpeg decodes, whatever its header says; what is really cut short is named.
+"""We decode everything in an audio file that FFmpeg does, whatever its header says; files that are really cut short are named.
 
 Every container and codec that soundfile and PyAV write here (`audio_files`), whole and as the field has them. Seconds are
 compared to the sample, but for what stands in TOLERANCE.
@@ -43,7 +43,7 @@ PROMISE = set(
     "WAV WAVEX RF64 W64 AIFF AU CAF FLAC NIST MP3 OGG wav w64 aiff au caf flac ogg oga opus mp3 m4a/ipod mp4 mov".split()
 )
 PROMISE |= set("3gp mkv/matroska webm wv tta".split())
-# Formats of which several in one file are played one after another.
+# Formats whose concatenated files play one after another.
 JOINED = set("FLAC OGG MP3 AU flac ogg oga opus mp3 mp2 aac/adts latm ac3 eac3 ts/mpegts mpg/mpeg au".split())
 # FFmpeg does not read these without a length; we do.
 LENGTHLESS = {"aiff", "w64"}
@@ -53,7 +53,7 @@ CONTAINERS = [(writer, container) for writer, (_, table) in WRITTEN.items() for 
 
 
 def seconds_of(path):
-    """Seconds that we read; the sentence where we do not."""
+    """The seconds that we read, or our error."""
     try:
         channels, rate = read_channels(path)
     except UserError as error:
@@ -316,7 +316,7 @@ def test_an_mp3_is_believed_only_where_its_xing_header_agrees_with_its_end(tmp_p
     for frames in (0, 0xFFFFFFFF, there // 2):  # not written, and wrong
         counted = data[: place + 8] + frames.to_bytes(4, "big") + data[place + 12 :]
         assert seconds_of(write(tmp_path / "counted.mp3", counted)) == pytest.approx(SECONDS, abs=0.1)
-    place = data.index(b"LAME")  # how much the encoder padded stands here
+    place = data.index(b"LAME")  # the encoder's padding is stored here
     path = write(tmp_path / "padded.mp3", data[:place] + bytes(36) + data[place + 36 :])
     assert seconds_of(path) == pytest.approx(decoded_by_ffmpeg(path), abs=EXACT)
     # tags may follow: ID3v1, and one that begins another file

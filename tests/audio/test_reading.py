@@ -1,4 +1,4 @@
-"""Audio files of any kind become mono waveforms; broken ones are named in a sentence."""
+"""Audio files of any kind become mono waveforms; broken ones get a sentence."""
 
 import av
 import numpy

@@ -1,4 +1,4 @@
-"""NIST SPHERE: what was encoded comes back bit for bit, and what is damaged is named."""
+"""NIST SPHERE: samples come back bit for bit, and damaged files are named."""
 
 from __future__ import annotations
 
@@ -193,16 +193,16 @@ def test_headers_of_old_corpora_are_read(tmp_path):
     # TIMIT has no coding and no checksum
     path = write_sphere(tmp_path / "SA1.WAV", samples, 16000, sample_coding=None, sample_checksum=None, sample_min=-1)
     assert numpy.array_equal(read_sphere(path)[0], samples)
-    # some name the coding otherwise, and have no bytes per sample
+    # some files name the coding differently, and have no bytes per sample
     path = write_sphere(tmp_path / "a.sph", samples, 8000, "ulaw", sample_coding="mu-law", sample_n_bytes=None)
     assert numpy.array_equal(read_sphere(path)[0], g711(samples, "ulaw"))
     path = write_sphere(tmp_path / "a.sph", samples, 8000, "ulaw", sample_coding=None, sample_byte_format="mu-law")
     assert numpy.array_equal(read_sphere(path)[0], g711(samples, "ulaw"))
-    # a field that says nothing of the samples may say what it likes
+    # a field that does not concern the samples may have any value
     data = write_sphere(tmp_path / "a.sph", samples, 8000, speaker_id="4k0").read_bytes()
     (tmp_path / "a.sph").write_bytes(data.replace(b"speaker_id -s3 4k0", b"speaker_id -s4 4k0"))
     assert read_sphere_header(tmp_path / "a.sph").fields["speaker_id"] == "4k0"
-    # so may a line of it that is of no form, as where a text has two lines
+    # so may a malformed line, as when a text spans two lines
     (tmp_path / "a.sph").write_bytes(data)
     header = read_sphere_header(changed_header(tmp_path / "a.sph", b"speaker_id -s3 4k0", b"note  -s7 a quiet\nroom"))
     assert header.samples == 700 and header.fields["note"] == "a quiet"
@@ -230,14 +230,14 @@ def test_a_file_that_is_cut_short_is_named(tmp_path, coding, share):
         read_sphere(path)
     if "," not in coding:
         there = int(4000 * share)
-        assert f"cut short: 4000 samples per channel by its SPHERE header, {there} are there" in str(caught.value)
+        assert f"cut short: its SPHERE header promises 4000 samples per channel, {there} are there" in str(caught.value)
 
 
 def test_a_stream_that_lost_its_last_blocks_is_cut_short_by_the_header_though_it_decodes(tmp_path):
     samples = sound("tone", 4000, 1)
     for coding in COMPRESSED:
         path = write_sphere(tmp_path / "a.sph", samples[:3000], 8000, coding, sample_count=4000)
-        with pytest.raises(UserError, match="4000 samples per channel by its SPHERE header, 3000 are there"):
+        with pytest.raises(UserError, match="promises 4000 samples per channel, 3000 are there"):
             read_sphere(path)
 
 
@@ -257,7 +257,7 @@ def test_a_wrong_checksum_is_named_with_both_numbers(tmp_path):
     samples = numpy.full((3, 1), -2, numpy.int16)
     path = write_sphere(tmp_path / "a.sph", samples, 8000, sample_checksum=17)
     with pytest.raises(
-        UserError, match="a.sph is damaged: its samples add up to the checksum 65530, 17 by its SPHERE header"
+        UserError, match="a.sph is damaged: its samples add up to the checksum 65530, not 17 as in its SPHERE header"
     ):
         read_sphere(path)
 
@@ -291,7 +291,7 @@ def test_bytes_after_the_last_sample_are_no_samples(tmp_path, coding):
         path = write_sphere(tmp_path / "a.sph", samples, 8000, coding, **checksum)
         path.write_bytes(path.read_bytes() + b"\0" * 777)
         assert numpy.array_equal(read_sphere(path)[0], expected(samples, coding))
-    # a disc's sector may be longer: then the checksum tells
+    # a disc's sector may be longer: then the checksum decides
     path = write_sphere(tmp_path / "a.sph", samples, 8000, coding)
     path.write_bytes(path.read_bytes() + b"\7" * 2000)
     assert numpy.array_equal(read_sphere(path)[0], expected(samples, coding))
@@ -346,14 +346,14 @@ def changed_header(path, old: bytes, new: bytes):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (b"NIST_1A", b"NIST_2B", "is no NIST SPHERE file"),
+        (b"NIST_1A", b"NIST_2B", "is not a NIST SPHERE file"),
         (b"   1024\n", b"   10z4\n", "no size in the second line"),
         (b"   1024\n", b"      7\n", "header of 7 bytes"),
         (b"   1024\n", b"9999999\n", "header of 9999999 bytes"),
         (b"   1024\n", b"1000000\n", r"cut short within its SPHERE header: \d+ of 1000000 bytes"),
         (b"end_head", b"end_hand", "without its last line, end_head"),
         (b"end_head\n", b"", "without its last line, end_head"),
-        (b"sample_rate -i 8000", b"sample_rate -i 8k", "sample_rate='8k' .* which is no number"),
+        (b"sample_rate -i 8000", b"sample_rate -i 8k", "sample_rate='8k' .* which is not a number"),
         (b"sample_rate -i 8000", b"sample_rate -i 0", "sample_rate=0 .* from 1000 to 1000000"),
         (b"sample_rate -i 8000", b"sample_rate -r 8000.5", "sample_rate=8000.5"),
         (b"sample_rate -i 8000\n", b"", "has no sample_rate"),
@@ -361,7 +361,7 @@ def changed_header(path, old: bytes, new: bytes):
         (b"sample_rate -i 8000", b"sample_rate -x 8000", "the line 'sample_rate -x 8000'"),
         (b"sample_count -i 500", b"sample_count -i -500", "sample_count=-500"),
         (b"channel_count -i 1", b"channel_count -i 99", "channel_count=99 .* from 1 to 8"),
-        (b"sample_n_bytes -i 2", b"sample_n_bytes -i 3", "pcm in 3 bytes a sample .* Convert it to WAV first"),
+        (b"sample_n_bytes -i 2", b"sample_n_bytes -i 3", "pcm with 3 bytes per sample .* Convert it to WAV first"),
         (b"sample_byte_format -s2 01", b"sample_byte_format -s4 1032", "sample_byte_format=1032"),
         (b"sample_byte_format -s2 01\n", b"", "sample_byte_format=nothing"),
         (b"sample_coding -s3 pcm", b"sample_coding -s9 pcm", "promises 9 characters of sample_coding"),
@@ -382,7 +382,7 @@ def changed_header(path, old: bytes, new: bytes):
         (
             b"sample_coding -s3 pcm",
             b"sample_coding -s26 pcm,embedded-shorten-v2.00",
-            "data do not begin as shorten's do",
+            "data do not begin like shorten's",
         ),
         (b"sample_checksum -i ", b"sample_checksum -i 9", "sample_checksum"),
     ],

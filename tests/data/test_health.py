@@ -1,4 +1,4 @@
-"""The check of a corpus: each fault once, found, counted and named; what is left alone; the pages; the exit codes."""
+"""The check of a corpus finds, counts and names each fault; what it ignores; its pages; its exit codes."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ def noise(seed, seconds=2.0, rate=16000, level=0.05):
 
 
 def cut(folder, name, text, speaker="ann", waveform=None, rate=16000, suffix=".wav", of=None):
-    """A cut of a file of its own, or of the file `of`."""
+    """A cut of a separate file, or of the file `of`."""
     waveform = noise(zlib.crc32(name.encode())) if waveform is None else waveform
     path = folder / (of or f"{name}{suffix}")
     if of is None:
@@ -167,7 +167,7 @@ def test_links_and_copies_of_a_file_are_found_without_decoding(tmp_path):
     ]
     with pytest.raises(UserError, match="train4 in train = copied in test.*data.allow_leaks=true"):
         refuse_leaks(findings)
-    # the full check does not tell the same pair a second time
+    # the full check does not report the same pair again
     assert found(check(splits), "leak of audio") == []
 
 
@@ -364,7 +364,7 @@ def test_every_fault_of_audio_is_found_counted_and_named(tmp_path):
     assert reasons["longer"] == "longer lasts 2.500 s, the manifest says 2.000 s."
     assert reasons["wrong_rate"] == "wrong_rate is at 8000 Hz, the manifest says 16000 Hz."
     assert "cannot be read as audio" in reasons["text_file"]
-    assert (health.verdict, "training would meet" in health.sentence()) == ("not good", True)
+    assert (health.verdict, "training would run into" in health.sentence()) == ("not good", True)
 
 
 def test_copies_at_other_speeds_are_neither_broken_nor_the_same_audio_but_leak_as_what_they_are_made_from(tmp_path):
@@ -405,7 +405,7 @@ def test_the_pages_are_complete_in_themselves_and_every_text_is_escaped(tmp_path
     assert "<script" not in page and "&lt;script&gt;x" in page
     assert not re.search(r"https?://|src=\"(?!data:)|@import|url\((?!#)", page)
     assert page.count("<svg") >= 2 and "<style>" in page
-    # the verdict stands before everything else
+    # the verdict comes before everything else
     assert page.index("is not good") < page.index("<h2>")
     text = (tmp_path / "out" / "report.md").read_text(encoding="utf8")
     assert "is not good" in text.splitlines()[2] and "<script>" not in text.replace("'corpus.path=<script>'", "")

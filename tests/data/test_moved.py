@@ -1,4 +1,4 @@
-"""A corpus that has moved: found where it is named, refused where its data is another."""
+"""A corpus that has moved: found in its new place, refused if its data differs."""
 
 import dataclasses
 import json
@@ -93,7 +93,7 @@ def test_other_data_is_refused_with_what_is_other_unless_the_corpus_is_named_too
     speech.rename("other")
     with pytest.raises(UserError) as refused:
         load(trained_on, path="other")
-    for words in ("train has 1 utterances, not 2", "test has other texts", "corpus=folder corpus.path=…"):
+    for words in ("train has 1 utterances, not 2", "test has different texts", "corpus=folder corpus.path=…"):
         assert words in str(refused.value)
     corpus, own = load(trained_on, **{**FOLDER, "path": "other"})
     assert not own and len(corpus.splits["train"]) == 1
@@ -102,9 +102,9 @@ def test_other_data_is_refused_with_what_is_other_unless_the_corpus_is_named_too
 def test_a_corpus_that_is_gone_is_said_with_the_setting_that_names_its_new_place(speech):
     trained_on = trained_on_speech()
     speech.rename("elsewhere")
-    with pytest.raises(UserError, match=r"no folder .*/speech .*If it has moved, name its new place: corpus.path=…$"):
+    with pytest.raises(UserError, match=r"no folder .*/speech .*If it has moved, say where to: corpus.path=…$"):
         load(trained_on)
-    with pytest.raises(UserError, match=r"There is no folder .*/nowhere .*new place: corpus.path=…$"):
+    with pytest.raises(UserError, match=r"There is no folder .*/nowhere .*say where to: corpus.path=…$"):
         load(trained_on, path="nowhere")
 
 
@@ -112,7 +112,10 @@ def test_a_corpus_that_is_gone_is_said_with_the_setting_that_names_its_new_place
     ("given", "sentence"),
     [
         ({"pth": "x"}, "corpus=folder, which RUN was trained on, has no setting 'pth': did you mean path"),
-        ({"seed": 2}, "corpus.seed=2: RUN was trained on corpus=folder with seed=1, and corpus.path and corpus.transcripts can"),
+        (
+            {"seed": 2},
+            "corpus.seed=2: RUN was trained on corpus=folder with seed=1, and only corpus.path and corpus.transcripts can",
+        ),
     ],
 )  # fmt: skip
 def test_only_places_change(given, sentence):
@@ -143,7 +146,7 @@ def test_audio_that_is_used_where_it_lies_is_found_again_below_the_new_place(tmp
     corpus = load_own(moved, cache, 2, compared=True)
     assert data_facts(corpus.splits) == before
     assert all(len(cut.load_audio()[0]) == cut.num_samples for cuts in corpus.splits.values() for cut in cuts)
-    with pytest.raises(UserError, match="is not where it was: .* name its new place: corpus.path=…"):
+    with pytest.raises(UserError, match="was moved or deleted: .* say where to: corpus.path=…"):
         load_own(settings, cache, 2, compared=True)
     next((tmp_path / "moved").glob("**/*-0001.flac")).unlink()
     with pytest.raises(UserError, match="lacks 1 audio files that were in"):

@@ -120,7 +120,7 @@ def test_two_channels_are_mixed_with_a_warning_and_channel_takes_one(model, reco
         (numpy.zeros(RATE), 0, "not a whole number of Hz"),
         (numpy.zeros(0), RATE, "the array is empty"),
         (numpy.zeros(3), RATE, "the array is shorter than one frame"),
-        (numpy.zeros((8, RATE)), RATE, "several recordings are a list of arrays"),
+        (numpy.zeros((8, RATE)), RATE, "give several recordings as a list of arrays"),
         (numpy.zeros((1, 2, RATE)), RATE, r"has shape \(1, 2, 16000\): give \(time,\) or \(channels, time\)"),
         (numpy.zeros(RATE, numpy.int64), RATE, "holds int64: give floats"),
         (numpy.full(RATE, numpy.nan), RATE, "the array holds samples that are not numbers"),

@@ -1,4 +1,4 @@
-"""Comparing two evaluations: the same against itself, a difference that is there, one that is not, and what is refused."""
+"""Comparing two evaluations: one with itself, a real difference, a chance difference, and refusals."""
 
 import csv
 import html as html_module
@@ -30,7 +30,7 @@ def load_script(name="compare"):
 
 
 def write(folder, errors, metric="per", speakers=12, split="test", trained_with="full", words="reference", more=()):
-    """An evaluation with so many substitutions in each utterance of 20 tokens, said in turns by so many speakers."""
+    """An evaluation with this many substitutions in each utterance of 20 tokens, with speakers taking turns."""
     utterances = [
         score_utterance(
             f"utterance {number:03}", [f"{words}{token}" for token in range(LENGTH)],
@@ -94,7 +94,7 @@ def test_without_a_difference_the_interval_covers_zero_about_as_often_as_it_says
 
 
 def test_speakers_are_drawn_whole_where_there_are_enough_of_them(tmp_path):
-    # b is worse for one speaker of twelve only: over speakers that may be chance, over utterances it is not
+    # b is worse for one of twelve speakers only: chance by speakers, but not by utterances
     worse = [3 if number % 12 == 0 else 0 for number in range(240)]
     a, b = write(tmp_path / "a", [0] * 240), write(tmp_path / "b", worse)
     chosen = compare(a, b)
@@ -164,7 +164,7 @@ def test_characters_written_to_a_table_are_read_again_and_aligned_in_the_page(tm
     page = html(compare(a, b, "utterances"), a, b, "x", 5)
     assert '<span class="D"><s>欢</s>' in page
     if not spaces:
-        with pytest.raises(UserError, match="cannot be counted again with metric=wer: its texts hold no spaces"):
+        with pytest.raises(UserError, match="cannot be scored again with metric=wer: its texts have no spaces"):
             recounted(a, "wer")
 
 
@@ -186,10 +186,10 @@ def test_what_cannot_be_counted_again_is_refused(tmp_path):
         recounted(phonemes, "cer")
     with pytest.raises(UserError, match="metric=per: it holds words"):
         recounted(words, "per")
-    with pytest.raises(UserError, match="metric is auto, wer or cer, not 'ter'"):
+    with pytest.raises(UserError, match="metric='ter' is not one of auto, wer and cer"):
         recounted(words, "ter")
     words.scores["scored_by"] = "rules"
-    with pytest.raises(UserError, match="hold alternatives"):
+    with pytest.raises(UserError, match="have alternatives"):
         recounted(words, "cer")
 
 
@@ -294,7 +294,8 @@ def test_the_program_prints_writes_only_when_asked_and_refuses_in_a_sentence(tmp
     assert (tmp_path / "out" / "comparison.html").is_file()
     for arguments, said in (
         (["a"], "Two folders"), (["a", "b", "c"], "Two folders"), (["a", "b", "units=speakers"], "did you mean unit"),
-        (["a", "b", "unit=files"], "unit is auto"), (["a", "b", "resamples=1"], "resamples takes"), (["a", "x"], "no folder x"),
+        (["a", "b", "unit=files"], "unit='files' is not"), (["a", "b", "resamples=1"], "resamples takes"),
+        (["a", "x"], "no folder x"),
     ):  # fmt: skip
         with pytest.raises(SystemExit) as ended:
             script.main(arguments)

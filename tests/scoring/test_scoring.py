@@ -163,7 +163,7 @@ def test_empty_references_alone_have_no_rate_and_say_so():
         ("auto", "wer", "한국어 문장 Tiếng Việt हिन्दी العربية עברית 12", ("wer", True)),
         ("auto", "wer", "他说 python 很好用 而且很容易学", ("cer", False)),
         ("wer", "wer", "他说中文", ("wer", False)),
-        # a run from before there was a choice
+        # an old run, from before there was a choice
         ("own", "wer", "他说中文", ("wer", False)),
         *(("auto", "wer", text, ("cer", False)) for text in ("東京タワーへ", "ひらがな", "ｶﾀｶﾅ", "ㄅㄆㄇ", "สวัสดีครับ",
           "ສະບາຍດີ", "សួស្តី ស្រី", "မင်္ဂလာပါ", "བོད སྐད")),

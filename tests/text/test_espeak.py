@@ -1,4 +1,4 @@
-"""eSpeak NG in process: the same bytes always, phonemes in ARPAbet with times, pronunciations of unknown words."""
+"""eSpeak NG: always the same bytes, phonemes in ARPAbet with times, pronunciations of unknown words."""
 
 import hashlib
 import subprocess
@@ -16,7 +16,7 @@ TEXT = "The prime minister's idea, near the water, was a good one. Nobody knew i
 
 
 def test_the_same_arguments_give_the_same_bytes_whatever_was_spoken_before():
-    # grandma draws random numbers, f2 leaves an echo: both would change what comes after them.
+    # grandma draws random numbers, f2 leaves an echo: both would change later utterances.
     for voice in ("en-us+grandma", "en-us+f2", "en+m3"):
         first = espeak.synthesize(TEXT, voice, seed=7)
         espeak.synthesize("Something else was said.", "en-us+Alicia", rate=250, pitch=80)

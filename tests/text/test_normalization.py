@@ -1,4 +1,4 @@
-"""What the text normalizers leave, and that they say what they took out."""
+"""What the text normalizers keep, and their report of what they removed."""
 
 import unicodedata
 from collections import Counter
@@ -98,7 +98,7 @@ def test_none_leaves_the_text_as_it_is():
     assert normalize("  As, it IS. ", "none") == ("  As, it IS. ", Counter())
 
 
-# what the rules are about, often side by side
+# the subjects of the rules, often next to each other
 SIGNS = st.text(alphabet="IİiıσΣ'·ll\u0307\u0301\u0323\u200b\u200c\u200d\u034fന്צה\"՞ .한\u1100\u1161\u115f")
 
 
@@ -113,7 +113,7 @@ def test_words_is_stable_and_spaced_by_single_spaces(text, name):
 def test_a_normalizer_that_does_not_exist_gets_the_nearest_name():
     with pytest.raises(UserError, match="did you mean words"):
         normalize("text", "word")
-    with pytest.raises(UserError, match="only az, ca, crh, gag, tr have rules of their own; .* it is 'words'"):
+    with pytest.raises(UserError, match="only az, ca, crh, gag, tr have rules of their own; use 'words'"):
         normalize("text", "words-en")
     with pytest.raises(UserError, match="no text normalizer called 'none-tr'"):
         normalize("text", "none-tr")

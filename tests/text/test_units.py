@@ -192,7 +192,7 @@ def test_digits_must_be_spelled_out():
 
 
 def test_cmudict_is_refused_for_other_languages():
-    with pytest.raises(UserError, match="is in fr, and cmudict knows English"):
+    with pytest.raises(UserError, match="is in fr, but cmudict is English"):
         build_units({"name": "phonemes"}, [supervision("bonjour", language="fr")])
 
 
@@ -259,7 +259,7 @@ def test_units_keep_the_language_that_their_texts_are_normalized_by(name, more, 
     build_units({"name": name, "normalizer": "auto", **more}, turkish, language="tr-TR").save(tmp_path)
     loaded = load_units(tmp_path)
     assert loaded.normalizer == "words-tr" and loaded.reference(turkish[0]) == ["ığdır", "istanbul", "dış"]
-    # whatever another corpus says of its language
+    # whatever the language of another corpus
     assert loaded.reference(supervision("DIŞ", language=None)) == ["dış"]
     assert loaded.decode(loaded.encode(turkish[0])) == loaded.reference(turkish[0])
     # a model from before languages were known
@@ -318,5 +318,5 @@ def test_pieces_of_another_model_are_refused(tmp_path):
     built("bpe", size=60).save(tmp_path / "one")
     built("bpe", size=70).save(tmp_path / "two")
     (tmp_path / "two" / "bpe.model").replace(tmp_path / "one" / "bpe.model")
-    with pytest.raises(UserError, match="different models"):
+    with pytest.raises(UserError, match="take both from the same model"):
         load_units(tmp_path / "one")

@@ -195,7 +195,7 @@ def test_characters_are_scored_where_the_script_has_no_spaces(tmp_path):
     said = run(tmp_path, "evaluate.py", "checkpoint=chinese", "metric=wer", "report=false", "output=words").stdout
     assert "3 words" in said and scores_in(tmp_path / "words")["character_error_rate"]["reference_length"] == 19
     said = run(tmp_path, "evaluate.py", "checkpoint=chinese", "metric=per", expect=2).stderr
-    assert "words are recognized here, not phonemes" in said
+    assert "this model recognizes words, not phonemes" in said
 
 
 def test_a_run_is_never_overwritten(place):

@@ -87,7 +87,7 @@ def test_a_few_utterances_that_the_kept_units_cannot_write_are_dropped_by_name(w
     run = trained(mixed, tmp_path / "run", *more)
     assert run.units.symbols == open_checkpoint(folder / "characters").units.symbols
     dropped = (tmp_path / "run/dropped.tsv").read_text()
-    assert dropped.count("the character 'r' is none of the model's 12") == 2
+    assert dropped.count("the character 'r' is not among the model's 12") == 2
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ corpora = Registry("asr.data.corpora", "corpus")
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """A corpus ready to be trained on.
+    """A corpus ready for training.
 
     splits: lhotse cuts by split name; `train`, `dev` and `test` are always there. Every cut has one channel, one recording
         on disk and exactly one supervision with `text` (words, not yet normalized), `speaker`, `language` and, where the
@@ -32,17 +32,17 @@ class Corpus:
     sample_rate: of every recording, in Hz.
     dropped: what preparing found unusable, as (utterance id, reason); a reason is a kind, such as "missing audio", a colon
         and details. `data.max_dropped` limits these together with what later checks drop.
-    left_out: what was left out on purpose, in the same form; it is not damage and counts nowhere.
-    dropped_in: ids of `dropped` by split, if the corpus itself defines the splits. An id may be in several. Splits that are
-        chosen here are made of usable utterances: then it is in none, and counts against the whole corpus.
-    prepared_in: the prepared folder to remove so that repaired files are read again; None if that happens by itself.
-    incomplete: sentences about parts that are smaller than they were published, such as "eval92: 330 of 333 utterances".
-    aliases: what splits are called besides, as in {"eval92": "test"}.
-    lexicon: where the corpus comes with the pronunciation of every word in it: a file in Kaldi's format, whose words stand in
-        the texts as they are. None: texts are still to be normalized, by the units.
-    pronunciations: where those of the lexicon come from, as `asr.text.lexicon.pronouncing.write_lexicon` says.
-    normalization: what was done to the texts of such a corpus: {"name": ..., "rules": {rule: how often it changed a text}}.
-    scoring: folders with the `reference.stm` and, where there are any, `rules.glm` that a split is scored by.
+    left_out: what was left out on purpose, in the same form; it is not damage, and no limit counts it.
+    dropped_in: ids of `dropped` by split, if the corpus itself defines the splits. An id may be in several. Splits that we
+        choose hold usable utterances only, so an unusable one is in none and counts against the whole corpus.
+    prepared_in: the prepared folder to remove so that repaired files are read again; None if they are read anyway.
+    incomplete: sentences about parts that are smaller than published, such as "eval92: 330 of 333 utterances".
+    aliases: other names of splits, as in {"eval92": "test"}.
+    lexicon: the pronunciation of every word in the corpus, a file in Kaldi's format with the words exactly as the texts
+        have them; None if there is none, and the units still have to normalize the texts.
+    pronunciations: the sources of the lexicon, as returned by `asr.text.lexicon.pronouncing.write_lexicon`.
+    normalization: how the texts of such a corpus were normalized: {"name": ..., "rules": {rule: texts it changed}}.
+    scoring: by split, the folder with its `reference.stm` and, if there are any, `rules.glm`.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Corpus:
     prepared_in: Path | None = None
 
     def dropped_of(self, split: str | None) -> list[tuple[str, str]]:
-        """The part of `dropped` that belongs to a split; None: to no known split."""
+        """The part of `dropped` that belongs to a split, or, for None, to no known split."""
         if split is None:
             elsewhere = {utterance for ids in self.dropped_in.values() for utterance in ids}
             return [row for row in self.dropped if row[0] not in elsewhere]
@@ -69,18 +69,18 @@ class Corpus:
 
     @functools.cached_property
     def language(self) -> str | None:
-        """The language of most utterances in the training split, as their supervisions call it; None if they name none."""
+        """The most frequent language in the training split, as its supervisions call it; None if they name none."""
         named = collections.Counter(
             str(supervision.language or "") for cut in self.splits["train"] for supervision in cut.supervisions[:1]
         )
         return (named.most_common(1)[0][0] or None) if named else None
 
     def split_called(self, name: str) -> str:
-        """The split of that name or alias. Raises UserError that lists them all."""
+        """The split of that name or alias. Raises UserError, listing all of them, if there is none."""
         split = self.aliases.get(name, name)
         if split not in self.splits:
             raise UserError(
-                f"The corpus {self.name} has no split called {name!r}: one of {', '.join([*self.splits, *self.aliases])}."
+                f"The corpus {self.name} has no split called {name!r}: choose one of {', '.join([*self.splits, *self.aliases])}."
             )
         return split
 
@@ -88,8 +88,8 @@ class Corpus:
 class CorpusSource(abc.ABC):
     """Base class of all corpora.
 
-    places: the settings that are paths to the corpus. They may change while its data stays the same.
-    synthetic: whether a program speaks in it; models say so wherever they are shared.
+    places: the settings that hold paths of the corpus, which may change while its data stays the same.
+    synthetic: whether its speech is synthetic; shared models say so.
     """
 
     name: ClassVar[str]
@@ -98,7 +98,7 @@ class CorpusSource(abc.ABC):
 
     @abc.abstractmethod
     def load(self, cache: Path, workers: int = 2) -> Corpus:
-        """Prepares the corpus below `cache` if that has not been done, by `workers` processes, and returns it.
+        """Prepares the corpus below `cache` unless that has been done, in `workers` processes, and returns it.
 
-        Raises UserError with a sentence for everything that a user can put right.
+        Raises UserError for everything that a user can fix.
         """

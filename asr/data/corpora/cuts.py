@@ -1,4 +1,4 @@
-"""Any corpus as lhotse cuts: the manifests that lhotse's recipes write (`lhotse cut simple ...`), checked before use."""
+"""Any corpus as lhotse cuts: manifests as lhotse's recipes write them (`lhotse cut simple ...`), checked before use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lhotse import MonoCut
     from lhotse.cut import Cut
 
-LONGEST_TIME = 1e9  # seconds, thirty years: beyond it times are no times
+LONGEST_TIME = 1e9  # seconds, thirty years: a larger number is a mistake
 log = logging.getLogger(__name__)
 
 
@@ -36,8 +36,8 @@ class CutsCorpus(CorpusSource):
 
     A cut with several supervisions becomes one cut per supervision, and its part of a recording with several channels
     becomes mono: the supervision's own channel, or the mean of its channels (kept in memory). Cuts without a supervision
-    and supervisions without text are named in `Corpus.left_out`, those whose audio is not there in `Corpus.dropped`. The times
-    of alignments are taken to count from the start of the cut as the manifest has it.
+    and supervisions without text go to `Corpus.left_out`, cuts whose audio is missing to `Corpus.dropped`. The times of
+    alignments are taken to be relative to the start of the cut in the manifest.
     """
 
     name = "cuts"
@@ -51,8 +51,8 @@ class CutsCorpus(CorpusSource):
     def load(self, cache: Path, workers: int = 2) -> Corpus:
         """Reads and checks the three manifests; nothing is written below `cache`.
 
-        Raises UserError, naming file and line or cut, for a missing manifest, a broken line, what is no cut, duplicate ids and a
-        split of which nothing can be used.
+        Raises UserError, naming file and line or cut, for a missing manifest, a broken line, anything but a cut, duplicate
+        ids and a split without a usable cut.
         """
         from lhotse import CutSet
 
@@ -64,7 +64,7 @@ class CutsCorpus(CorpusSource):
         cuts = {}
         for split in SPLITS:
             if not isinstance(getattr(self, split), (str, Path)):
-                raise UserError(f"corpus.{split}={getattr(self, split)!r} is no file: give a manifest of cuts.")
+                raise UserError(f"corpus.{split}={getattr(self, split)!r} is not a file: give a manifest of cuts.")
             file = Path(getattr(self, split)).expanduser()
             cuts[split], dropped[split], several = [], [], 0
             for cut in find_audio(list(read_cuts(file, split)), file, dropped[split]):
@@ -78,7 +78,7 @@ class CutsCorpus(CorpusSource):
             if not cuts[split] and dropped[split]:
                 raise UserError(nothing_usable(f"{file} (corpus.{split}) names", dropped[split]))
             if not cuts[split]:
-                raise UserError(f"{file} (corpus.{split}) holds no cuts with a transcript.")
+                raise UserError(f"{file} (corpus.{split}) holds no cuts with a transcript: it needs at least one.")
         _refuse_duplicates(cuts)
         if rate is None:
             rate = collections.Counter(cut.sampling_rate for cut in cuts["train"]).most_common(1)[0][0]
@@ -98,7 +98,7 @@ class CutsCorpus(CorpusSource):
 
 
 def read_cuts(file: Path, split: str) -> Iterator[Cut]:
-    """The cuts in a manifest. Raises UserError, naming the line, for one that is not a whole cut of recorded audio."""
+    """The cuts in a manifest. Raises UserError, naming the line, for anything but a complete cut of recorded audio."""
     from lhotse import MonoCut, MultiCut
     from lhotse.serialization import deserialize_item
 
@@ -107,16 +107,16 @@ def read_cuts(file: Path, split: str) -> Iterator[Cut]:
             "type", "a recording" if "sources" in data else "a supervision" if "text" in data else "no type"
         )
         if kind not in ("MonoCut", "MultiCut") and not LHOTSE & data.keys():
-            raise UserError(f"{file}:{number}: a cut of lhotse was expected, this is {what_it_is(data)}.")
+            raise UserError(f"{file}:{number}: expected a lhotse cut, found {what_it_is(data)}.")
         if kind not in ("MonoCut", "MultiCut"):
             raise UserError(
-                f"{file}:{number}: a MonoCut or MultiCut was expected, this is {kind}: give a manifest of cuts as "
+                f"{file}:{number}: expected a MonoCut or MultiCut, found {kind}: give a manifest of cuts as "
                 "`lhotse cut simple -r RECORDINGS -s SUPERVISIONS CUTS.jsonl.gz` writes it."
             )
         try:
             cut = deserialize_item(data)
         except Exception as error:
-            raise UserError(f"{file}:{number}: this is no lhotse cut ({type(error).__name__}: {error}).") from error
+            raise UserError(f"{file}:{number}: this is not a lhotse cut ({type(error).__name__}: {error}).") from error
         if not isinstance(cut, (MonoCut, MultiCut)) or not cut.has_recording:
             raise UserError(
                 f"{file}:{number}: the cut {cut.id!r} has no recording; training reads audio, not features."
@@ -128,11 +128,11 @@ def read_cuts(file: Path, split: str) -> Iterator[Cut]:
 
 
 def refuse_nonsense(cut: Cut, place: str) -> None:
-    """Raises UserError for times, channels and texts that cannot be, naming the field."""
+    """Raises UserError, naming the field, for impossible times, channels and texts."""
 
     def check(field: str, value: Any, valid: bool, expected: str) -> None:
         if not valid:
-            raise UserError(f"{place}: {field} of the cut {cut.id!r} is {value!r}; {expected} was expected.")
+            raise UserError(f"{place}: {field} of the cut {cut.id!r} is {value!r}; expected {expected}.")
 
     def check_times(what: str, start: Any, duration: Any, lowest: float = 0.0) -> None:
         check(f"{what}start", start, is_number(start) and lowest <= start < LONGEST_TIME, "a time in seconds")
@@ -147,23 +147,34 @@ def refuse_nonsense(cut: Cut, place: str) -> None:
         check(f"the recording's {field}", value, isinstance(value, int) and value > 0, "a positive whole number")
     channels = cut.channel if isinstance(cut.channel, list) else [cut.channel]
     known = recording.channel_ids
-    check(
-        "the channel", cut.channel, bool(channels) and set(channels) <= set(known), f"one of the recording's, {known},"
-    )
+    check("the recording's channel_ids", known, are_channels(known), "a list of whole numbers")
+    valid = are_channels(channels) and set(channels) <= set(known)
+    check("the channel", cut.channel, valid, f"one of the recording's, {known}")
     for supervision in cut.supervisions:
         check_times("the supervision's ", supervision.start, supervision.duration, lowest=-LONGEST_TIME)
         outside = supervision.start >= cut.duration or supervision.start + supervision.duration <= 0
         check("the supervision's start", supervision.start, not outside, f"a time within its {cut.duration:g} s")
-        text = supervision.text
-        check("the supervision's text", text, text is None or isinstance(text, str), "text")
+        for field in ("text", "speaker"):
+            value = getattr(supervision, field)
+            check(f"the supervision's {field}", value, value is None or isinstance(value, str), "text")
+        for tier, items in (supervision.alignment or {}).items():
+            for item in items:
+                check(f"an item of the alignment {tier}", item, is_number(item.start), "a symbol and times in seconds")
+                check(
+                    f"an item of the alignment {tier}", item, is_number(item.duration), "a symbol and times in seconds"
+                )
 
 
 def compose_texts(cut: Cut) -> None:
-    """Composes (Unicode NFC) what is said in a cut; names stay as they are."""
+    """Composes (Unicode NFC) the texts of a cut; names stay as they are."""
     for supervision in cut.supervisions:
         supervision.text = composed(supervision.text or "") or supervision.text
         for tier, items in (supervision.alignment or {}).items():
             supervision.alignment[tier] = [item._replace(symbol=composed(str(item.symbol))) for item in items]
+
+
+def are_channels(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, int) for each in value)
 
 
 def is_number(value: Any) -> bool:
@@ -171,43 +182,46 @@ def is_number(value: Any) -> bool:
 
 
 def refuse_commands(recording, place: str) -> None:
-    """Raises UserError for audio that is not a file: lhotse would run a command or open an address that a manifest names."""
+    """Raises UserError for audio that is not a file: lhotse would run a command, or open an address, from a manifest."""
     from asr.audio.cuts import rooms_of
 
     for each in (recording, *rooms_of(recording)):
         for source in each.sources:
             if source.type != "file":
                 raise UserError(
-                    f"{place}: the audio of {each.id!r} is of type {source.type!r}, but only files are read: "
-                    "a manifest may come from a stranger, and what it names is never run. Save the audio as files first."
+                    f"{place}: the audio of {each.id!r} is of type {source.type!r}, but only files are read, because a "
+                    "manifest may come from a stranger and its commands are never run. Save the audio as files first."
+                )
+            if not isinstance(source.source, str):
+                raise UserError(
+                    f"{place}: the audio of {each.id!r} is {source.source!r}; expected the path of a file: correct the manifest."
                 )
 
 
 def _json_lines(file: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
     if not file.is_file():
-        raise UserError(
-            f"There is no file {file} (corpus.{split}): a manifest of lhotse cuts was expected." + kaldi_hint(file)
-        )
+        raise UserError(f"There is no file {file} (corpus.{split}): give a manifest of lhotse cuts." + kaldi_hint(file))
     if not file.name.endswith((".jsonl", ".jsonl.gz")):
         raise UserError(
-            f"{file} (corpus.{split}) is no .jsonl or .jsonl.gz: {whats_in(file) or '`lhotse copy` converts other manifests'}."
+            f"{file} (corpus.{split}) is not a .jsonl or .jsonl.gz file: "
+            f"{whats_in(file) or '`lhotse copy` converts other manifests'}."
         )
-    # as written: a manifest names files
+    # not composed: a manifest names files
     for number, line in iterate_lines(file, compose=False):
         if not line.strip():
             continue
         data = json_in(file, number, line)
         if not isinstance(data, dict):
-            raise UserError(f"{file}:{number}: a JSON object (one cut) was expected.")
+            raise UserError(f"{file}:{number}: expected a JSON object (one cut).")
         yield number, data
 
 
 class Unreadable(UserError):
-    """The audio of a cut that had to be read for its channels to be mixed cannot be read."""
+    """The audio of a cut cannot be read, and its channels can therefore not be mixed."""
 
 
 def utterances_of(cut: Cut) -> list[str]:
-    """The utterances with text in a cut: the cut, or its supervisions where there are several."""
+    """The utterances with text in a cut: the cut, or its supervisions if there are several."""
     told = [supervision.id for supervision in cut.supervisions if (supervision.text or "").strip()]
     return told if len(cut.supervisions) > 1 else [cut.id] if told else []
 
@@ -215,7 +229,7 @@ def utterances_of(cut: Cut) -> list[str]:
 def one_supervision_each(cut: Cut, left_out: list[tuple[str, str]]) -> list[MonoCut]:
     """The cut as mono cuts with exactly one supervision that has text; adds those without any to `left_out`.
 
-    Raises Unreadable where several channels are to be mixed and cannot be read.
+    Raises Unreadable if several channels have to be mixed and cannot be read.
     """
     from lhotse import MultiCut
 
@@ -232,7 +246,7 @@ def one_supervision_each(cut: Cut, left_out: list[tuple[str, str]]) -> list[Mono
         if not (supervision.text or "").strip():
             left_out.append((supervision.id, "no text"))
             continue
-        # lhotse's trimming moves the supervision but leaves its alignment where it was.
+        # lhotse's trimming moves the supervision but not its alignment.
         offset = cut.start - part.start
         if isinstance(part, MultiCut):
             part = _to_mono(part)
@@ -248,7 +262,7 @@ def one_supervision_each(cut: Cut, left_out: list[tuple[str, str]]) -> list[Mono
 
 
 def _to_mono(cut: Any) -> MonoCut:
-    """The channel that the supervision is on, or the mean of them where it is on several."""
+    """The channel that the supervision is on, or the mean of its channels."""
     import soundfile
     from lhotse import MonoCut, Recording
 
@@ -258,7 +272,10 @@ def _to_mono(cut: Any) -> MonoCut:
     wanted = set(wanted) if isinstance(wanted, (list, tuple)) else {wanted}
     channels = [mono for mono in cut.to_mono() if mono.channel in wanted]
     if not channels:
-        raise UserError(f"The supervision of the cut {cut.id!r} is on channels {wanted}, the cut on {cut.channel}.")
+        raise UserError(
+            f"The supervision of the cut {cut.id!r} is on channels {wanted}, but the cut is on {cut.channel}: "
+            "correct one of them in the manifest."
+        )
     if len(channels) == 1:
         return dataclasses.replace(channels[0], id=cut.id)
     # lhotse's own downmix is the sum of the channels, which clips.
@@ -274,7 +291,7 @@ def _to_mono(cut: Any) -> MonoCut:
 
 
 def find_audio(cuts: list[Cut], file: Path, dropped: list[tuple[str, str]]) -> list[Cut]:
-    """The cuts with paths that exist; adds those whose audio is not there to `dropped`. file: the manifest."""
+    """The cuts whose audio exists, with its paths; adds the others to `dropped`. file: the manifest."""
     paths = {path for cut in cuts for path in paths_of(cut)}
     # from the working directory, else from the manifest's folder
     names = [os.path.abspath(path) if os.path.isfile(path) else path for path in sorted(paths)]
@@ -282,17 +299,18 @@ def find_audio(cuts: list[Cut], file: Path, dropped: list[tuple[str, str]]) -> l
     if said := renamed(names, matches):
         log.warning("%s: %s", file, said)
     match_of = dict(zip(sorted(paths), matches))
+    # a pipe would block its reader
+    usable = {path: str(match.path) for path, match in match_of.items() if match.path and match.path.is_file()}
     found = []
     for cut in cuts:
-        # a pipe would block whoever reads it
-        lost = [path for path in paths_of(cut) if match_of[path].path is None or not match_of[path].path.is_file()]
-        if lost:
-            match = match_of[lost[0]]
-            what = f"is not there{match.question}" if match.path is None else "is no regular file"
-            reason = unusable_audio(match.path, lost[0], f"{lost[0]} {what}")
-            dropped += [(utterance, reason) for utterance in utterances_of(cut)]
-        else:
-            found.append(with_paths(cut, {path: str(match_of[path].path) for path in paths_of(cut)}))
+        lost = next((path for path in paths_of(cut) if path not in usable), None)
+        if lost is None:
+            found.append(with_paths(cut, {path: usable[path] for path in paths_of(cut)}))
+            continue
+        match = match_of[lost]
+        what = f"is not there{match.question}" if match.path is None else "is not a regular file"
+        reason = unusable_audio(match.path, lost, f"{lost} {what}")
+        dropped += [(utterance, reason) for utterance in utterances_of(cut)]
     return found
 
 
@@ -301,7 +319,7 @@ def paths_of(cut: Cut) -> list[str]:
 
 
 def with_paths(cut: Cut, new: dict[str, str]) -> Cut:
-    """The cut with other paths in place of its own."""
+    """The cut with its paths replaced."""
     if all(path == other or os.path.abspath(path) == other for path, other in new.items()):
         return cut
     sources = [

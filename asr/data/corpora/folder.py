@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 COLUMNS = ("file", "text", "speaker", "split")
-# With fewer speakers than this, a held-out speaker or two would say little: utterances are held out instead.
+# With fewer speakers, one or two held-out ones would say little: hold out utterances instead.
 SPEAKERS_TO_SPLIT_BY = 10
 # Raised whenever the same folder would be prepared differently.
 FORMAT = 2
@@ -65,11 +65,11 @@ class FolderCorpus(CorpusSource):
     """path: the folder.
     transcripts: the table's path, relative to the folder.
     sample_rate: Hz; mono WAV and FLAC files at this rate are used in place, all others are converted to FLAC in the cache.
-    dev_fraction, test_fraction: held out where the table has no column `split`: of the speakers where there are ten or
-        more, else of the utterances; chosen by a stable hash of (seed, speaker or file).
-    longest_seconds: longer recordings are left out by name, before they fill the memory.
-    language: of the texts, such as "tr" or "en-us": decides how they are normalized (`asr.text.normalization`); None where not
-    known.
+    dev_fraction, test_fraction: held out if the table has no column `split`: of the speakers if there are ten or more,
+        else of the utterances; chosen by a stable hash of (seed, speaker or file).
+    longest_seconds: longer recordings are left out, before they fill the memory.
+    language: of the texts, such as "tr" or "en-us": decides how they are normalized (`asr.text.normalization`); None if
+        unknown.
     """
 
     name = "folder"
@@ -85,11 +85,11 @@ class FolderCorpus(CorpusSource):
     longest_seconds: float = 600.0
 
     def load(self, cache: Path, workers: int = 2) -> Corpus:
-        """Reads every audio file once, by `workers` threads, and returns the corpus; made anew when a file changed.
+        """Reads every audio file once, in `workers` threads, and returns the corpus; prepares it again if a file changed.
 
-        A transcript whose audio is missing, empty, unreadable or cut short is in `Corpus.dropped`; audio without a transcript, or
-        longer than `longest_seconds`, in `Corpus.left_out`. Raises UserError for a missing or malformed table, for a transcript
-        whose audio lies outside the folder or is listed twice, and where no audio can be used.
+        A transcript whose audio is missing, empty, unreadable or cut short goes to `Corpus.dropped`; audio without a
+        transcript, or longer than `longest_seconds`, to `Corpus.left_out`. Raises UserError for a missing or malformed
+        table, for a transcript whose audio lies outside the folder or is listed twice, and if no audio can be used.
         """
         check_fractions(self.dev_fraction, self.test_fraction)
         check_rate(self.sample_rate)
@@ -124,18 +124,18 @@ class FolderCorpus(CorpusSource):
                 dropped_in = {
                     name: [one.file for one, at in zip(transcripts, split_of) if at == name and one.file in unusable]
                     for name in SPLITS
-                    # where the table does not say it, a split counts only if nothing is left of it
+                    # splits that we choose count only if nothing is left of them
                     if transcripts[0].split or not splits[name]
                 }
                 left_out += [(name, NO_TRANSCRIPT) for name in untranscribed]
                 write_manifests(
                     part, splits, dropped, {"settings": settings, "sample_rate": self.sample_rate}, left_out, dropped_in
                 )
-        # a file that was mended changes the fingerprint
+        # a repaired file changes the fingerprint, so there is nothing to remove
         return dataclasses.replace(corpus_in(folder, self.name), prepared_in=None)
 
     def _find(self, root: Path, table: Path, transcripts: list[Transcript]) -> list[Match]:
-        """The file of each transcript, or what may be meant. Raises UserError for one that is outside or listed twice."""
+        """The file of each transcript, or a guess. Raises UserError for a file outside the folder or listed twice."""
         for transcript in transcripts:
             if Path(os.path.normpath(root / transcript.file)).parts[: len(root.parts)] != root.parts:
                 raise UserError(
@@ -152,7 +152,7 @@ class FolderCorpus(CorpusSource):
             if file in lines:
                 raise UserError(
                     f"{table}:{transcript.line}: the file {transcript.file} is on line {lines[file]} already: "
-                    "leave one of the two lines."
+                    "remove one of the two lines."
                 )
             lines[file] = transcript.line
         return matches
@@ -165,7 +165,7 @@ class FolderCorpus(CorpusSource):
             if empty:
                 raise UserError(
                     f"{table}: the column split puts nothing into {' and '.join(empty)}: train, dev and test each need "
-                    "an utterance. Change some, or remove the column to have them chosen."
+                    "an utterance. Change some, or remove the column to have the splits chosen for you."
                 )
             return splits
         speakers = {transcript.speaker for transcript in transcripts}
@@ -173,7 +173,7 @@ class FolderCorpus(CorpusSource):
         keys = [transcript.speaker if by_speaker else transcript.file for transcript in transcripts]
         if len(set(keys)) < 3:
             raise UserError(
-                f"{table} has {len(keys)} utterances; train, dev and test each need one: add more, three at the least."
+                f"{table} has {len(keys)} utterances; train, dev and test each need one: add more, at least three."
             )
         split_of = split_by_hash(keys, self.dev_fraction, self.test_fraction, self.seed)
         return [split_of[key] for key in keys]
@@ -181,15 +181,12 @@ class FolderCorpus(CorpusSource):
     def _convert(
         self, transcripts: list[Transcript], matches: list[Match], part: Path, workers: int
     ) -> tuple[list[MonoCut | None], list[tuple[str, str]], list[tuple[str, str]]]:
-        """(cuts in the order of the transcripts, None for those without one; the files that cannot be used; those left out).
-
-        The latter two with reasons.
-        """
+        """(cuts in the order of the transcripts, None for unusable ones; unusable files; files left out), with reasons."""
         stems = [Path(transcript.file).with_suffix("").as_posix() for transcript in transcripts]
         count = collections.Counter(stems)
         names = [stem if count[stem] == 1 else transcript.file for stem, transcript in zip(stems, transcripts)]
         results = in_parallel(
-            lambda each: self._convert_one(*each, part),
+            lambda each: self._convert_one(each[0], each[1], each[2], part),
             list(zip(transcripts, matches, names)),
             workers,
             f"reading {len(names)} audio files",
@@ -226,12 +223,12 @@ class FolderCorpus(CorpusSource):
 
 
 def read_table(table: Path) -> list[Transcript]:
-    """The lines of a table of transcripts. Raises UserError, with the line's number, for a line that is not as expected."""
+    """The lines of a table of transcripts. Raises UserError, naming the line, for a malformed one."""
     if table.exists() and not table.is_file():
-        raise UserError(f"{table} is no regular file: a table of transcripts was expected.")
+        raise UserError(f"{table} is not a regular file: expected a table of transcripts.")
     if not table.exists():
         raise UserError(
-            f"There is no {table}: it holds one line per audio file, `file<TAB>text`, then `<TAB>speaker<TAB>split` if known."
+            f"There is no {table}: write one line per audio file, `file<TAB>text`, then `<TAB>speaker<TAB>split` if known."
         )
     columns: list[str] | None = None
     transcripts = []
@@ -246,17 +243,15 @@ def read_table(table: Path) -> list[Transcript]:
             columns = list(COLUMNS[: len(cells)]) if 2 <= len(cells) <= 4 else list(COLUMNS[:2])
         if len(cells) != len(columns):
             expected = "<TAB>".join(columns)
-            raise UserError(
-                f"{table}:{number}: {len(columns)} columns ({expected}) were expected, there are {len(cells)}."
-            )
+            raise UserError(f"{table}:{number}: expected {len(columns)} columns ({expected}), found {len(cells)}.")
         transcripts.append(_transcript(dict(zip(columns, cells)), table, number))
     if not transcripts:
-        raise UserError(f"{table} holds no transcripts: one line per audio file, `file<TAB>text`, was expected.")
+        raise UserError(f"{table} holds no transcripts: write one line per audio file, `file<TAB>text`.")
     return transcripts
 
 
 def _header(cells: list[str], table: Path, number: int) -> list[str]:
-    """The columns that a first line names, or [] where it is a transcript already."""
+    """The columns that the first line names, or [] if it is a transcript already."""
     columns = [cell.lower() for cell in cells]
     if "file" not in columns and ("text" not in columns or "." in columns[0]):
         return []
@@ -281,7 +276,7 @@ def _transcript(row: dict[str, str], table: Path, number: int) -> Transcript:
 
 
 def _audio_below(root: Path, cache: Path) -> list[tuple[str, Path]]:
-    """(path from `root`, resolved path) of all files named like audio; hidden ones and those of the cache left aside."""
+    """(path from `root`, resolved path) of all files named like audio, except hidden ones and those of the cache."""
     found = []
     for folder, below, files in os.walk(root):
         below[:] = [name for name in below if not name.startswith(".") and _real(folder, name) != cache]
@@ -297,13 +292,13 @@ def _real(folder: str, name: str) -> Path:
 
 
 def _identity(file: Path) -> Path:
-    """The file that links lead to: by it a file is recognized, by the table's name it is called."""
+    """The file that links lead to, which identifies it; messages use the table's name for it."""
     # realpath, because Path.resolve raises RuntimeError for a link to itself
     return Path(os.path.realpath(file))
 
 
 def _place_size_and_time(file: Path | None) -> tuple[str, int, int]:
-    """All zero for a file that is not there."""
+    """Empty and zero for a file that does not exist."""
     try:
         status = _identity(file).lstat() if file else None
     except OSError:

@@ -1,4 +1,4 @@
-"""LibriSpeech: 960 hours of audiobooks in English, 16 kHz FLAC, which is used where it lies.
+"""LibriSpeech: 960 hours of English audiobooks, 16 kHz FLAC, used in place.
 
 V. Panayotov, G. Chen, D. Povey and S. Khudanpur, "LibriSpeech: an ASR corpus based on public domain audio books", ICASSP 2015;
 https://www.openslr.org/12. An utterance 84-121123-0003 lies in dev-clean/84/121123/ beside 84-121123.trans.txt.
@@ -53,11 +53,11 @@ FORMAT = 1
 @dataclasses.dataclass
 class LibriSpeechCorpus(CorpusSource):
     """path: the folder LibriSpeech with the parts in it; None once the corpus has been prepared.
-    train, dev, test: parts, as a list or with commas between. Every other part that is there is a split of its own name.
+    train, dev, test: parts, as a list or separated by commas. Every other part found is a split under its own name.
     alignments: a folder of words with times, laid out like `path` (LibriSpeech-Alignments.zip of
         github.com/CorentinJ/librispeech-alignments, files 84-121123.alignment.txt); None: those
-        beside the audio, where there are any.
-    allow_missing: goes on where parts or utterances are missing or broken, and records it.
+        beside the audio, if there are any.
+    allow_missing: continues despite missing or broken parts or utterances, and records them.
     """
 
     name = "librispeech"
@@ -71,10 +71,10 @@ class LibriSpeechCorpus(CorpusSource):
     allow_missing: bool = False
 
     def load(self, cache: Path, workers: int = 2) -> Corpus:
-        """Looks through every part in `path` once, by `workers` threads, and returns the corpus.
+        """Scans every part in `path` once, in `workers` threads, and returns the corpus.
 
-        Raises UserError where a chosen part is missing, a part has not as many utterances as published, a transcript has no
-        audio or audio no transcript, or a file is cut short.
+        Raises UserError if a chosen part is missing, a part has fewer or more utterances than published, a transcript has
+        no audio or audio no transcript, or a file is cut short.
         """
         parts = {
             "train": part_names(self.train, "train", PUBLISHED),
@@ -84,7 +84,7 @@ class LibriSpeechCorpus(CorpusSource):
         refuse_shared(parts)
         sources = {"path": self.path}
         folder, prepared = prepared_place(cache, self.name, sources, FORMAT)
-        if not prepared:
+        if not prepared and self.path is not None:
             wanted = [name for names in parts.values() for name in names]
             with contextlib.suppress(MadeMeanwhile):
                 prepare(self.name, self.path, folder, PUBLISHED, wanted, self.alignments, self.allow_missing, workers)
@@ -93,7 +93,7 @@ class LibriSpeechCorpus(CorpusSource):
 
 @dataclasses.dataclass
 class Part:
-    """texts: words by utterance. audio: files by utterance. chapters: "reader/chapter" of those that are there."""
+    """texts: words by utterance. audio: files by utterance. chapters: "reader/chapter" of those found."""
 
     texts: dict[str, str] = dataclasses.field(default_factory=dict)
     audio: dict[str, Path] = dataclasses.field(default_factory=dict)
@@ -102,7 +102,7 @@ class Part:
 
 def prepare(
     corpus: str,
-    path: str,
+    path: str | Path,
     folder: Path,
     published: Mapping[str, int],
     wanted: list[str],
@@ -112,14 +112,14 @@ def prepare(
 ) -> None:
     """Makes `folder` from the parts below `path`: a set of cuts per part. published: utterances by part.
 
-    wanted: parts that must be there. Raises UserError unless everything is as published, or `allow_missing`.
+    wanted: parts that must exist. Raises UserError unless everything is as published, or `allow_missing`.
     """
     from lhotse.recipes import prepare_librispeech
 
     root = corpus_root(corpus, Path(path).expanduser().resolve(), published, wanted, allow_missing)
     if alignments is not None and not Path(alignments).expanduser().is_dir():
         raise UserError(
-            f"There is no folder {alignments} (alignments): it holds words with times, laid out like {root}."
+            f"There is no folder {alignments} (alignments): it should hold words with times, laid out like {root}."
         )
     findings = Findings()
     parts = {}
@@ -152,7 +152,7 @@ def prepare(
             ]
         missing = findings.settle(root, allow_missing, advice)
         facts = {
-            "sources": recorded_sources({"path": path}),
+            "sources": recorded_sources({"path": str(path)}),
             "format": FORMAT,
             "sample_rate": RATE,
             "recipe": recipe_facts(prepare_librispeech),
@@ -173,7 +173,7 @@ def corpus_root(corpus: str, path: Path, published: Mapping[str, int], wanted: l
             break
     else:
         found = resembling(root if root.is_dir() else path, corpus)
-        raise UserError(f"{path} is not {corpus}: none of its parts ({', '.join(published)}) is there; {found}.")
+        raise UserError(f"{path} is not {corpus}: it has none of the parts {', '.join(published)}; {found}.")
     absent = [name for name in wanted if name not in there]
     if absent and not allow_missing:
         raise UserError(
@@ -184,7 +184,7 @@ def corpus_root(corpus: str, path: Path, published: Mapping[str, int], wanted: l
 
 
 def scan(part: Path, name: str, findings: Findings) -> Part:
-    """The transcripts and audio files below a part; what cannot be used goes to the findings."""
+    """The transcripts and audio files of a part; unusable ones go to the findings."""
     found = Part()
     for folder, _, files in os.walk(part):
         place = Path(folder).relative_to(part)
@@ -200,7 +200,7 @@ def scan(part: Path, name: str, findings: Findings) -> Part:
 
 
 def read_transcripts(file: Path, place: Path, part: str, found: Part, findings: Findings) -> None:
-    """Takes in the lines `84-121123-0003 WORDS` of one chapter. place: reader/chapter. part: the one that it belongs to."""
+    """Adds the lines `84-121123-0003 WORDS` of one chapter to `found`. place: reader/chapter. part: its name."""
     for number, line in iterate_lines(file):
         utterance, _, text = line.strip().partition(" ")
         if not utterance:
@@ -208,8 +208,8 @@ def read_transcripts(file: Path, place: Path, part: str, found: Part, findings: 
         named = UTTERANCE.fullmatch(utterance)
         if named is None or place != Path(named[1], named[2]):
             raise UserError(
-                f"{file}:{number}: an utterance of {place}, such as {place.as_posix().replace('/', '-')}-0000, and its "
-                f"words were expected, not {line[:60]!r}."
+                f"{file}:{number}: expected an utterance of {place}, such as {place.as_posix().replace('/', '-')}-0000, "
+                f"and its words, found {line[:60]!r}."
             )
         if not text.strip():
             findings.drop(utterance, "no words in the transcript", part)
@@ -219,7 +219,7 @@ def read_transcripts(file: Path, place: Path, part: str, found: Part, findings: 
 
 
 def check(root: Path, name: str, part: Part, published: int, workers: int, findings: Findings) -> None:
-    """Takes out of the part what has no audio, no transcript or broken audio, and compares what is known with `published`."""
+    """Removes utterances without audio, transcript or sound audio from the part, and compares its size with `published`."""
     without_words = set(findings.dropped_in.get(name, ()))
     for utterance in sorted(part.audio.keys() - part.texts.keys() - without_words):
         findings.leave_out(utterance, NO_TRANSCRIPT)
@@ -236,7 +236,7 @@ def check(root: Path, name: str, part: Part, published: int, workers: int, findi
 
 
 def chapters_of(root: Path, part: str) -> set[str]:
-    """The "reader/chapter" of a part by CHAPTERS.TXT (`84 | ...`: chapter, reader, minutes, part); empty where it is not."""
+    """The "reader/chapter" of a part by CHAPTERS.TXT (`84 | ...`: chapter, reader, minutes, part); empty without it."""
     table = root / "CHAPTERS.TXT"
     lines = read_lines(table, otherwise="latin1") if table.is_file() else []
     rows = [[cell.strip() for cell in line.split("|")] for line in lines if not line.startswith(";")]
@@ -244,7 +244,7 @@ def chapters_of(root: Path, part: str) -> set[str]:
 
 
 def link_sound(root: Path, parts: Mapping[str, Part], target: Path) -> None:
-    """A folder like `root` with nothing in it but what can be used, its audio by links: lhotse stops at a broken file."""
+    """Makes a folder like `root` of the usable utterances alone, with links to their audio: lhotse stops at broken files."""
     for name, part in parts.items():
         lines: dict[Path, list[str]] = {}
         (target / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Mini LibriSpeech: five hours of LibriSpeech to try things with (https://www.openslr.org/31), FLAC used where it lies."""
+"""Mini LibriSpeech: five hours of LibriSpeech for experiments (https://www.openslr.org/31), FLAC used in place."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TRAIN, HELD_OUT = PUBLISHED
 @dataclasses.dataclass
 class MiniLibriSpeechCorpus(CorpusSource):
     """path: the folder LibriSpeech with train-clean-5 and dev-clean-2 in it; None once the corpus has been prepared.
-    allow_missing: goes on where a part is smaller than it was published, and records it.
+    allow_missing: continues if a part is smaller than published, and records it.
 
     There is no test part. The speakers of dev-clean-2, in the order of their numbers, go to dev and test in turn, so that
-    the two share none; the whole of it, which other toolkits score, is the split dev-clean-2.
+    the two share none; all of it, which other toolkits score, is the split dev-clean-2.
     """
 
     name = "mini_librispeech"
@@ -35,7 +35,7 @@ class MiniLibriSpeechCorpus(CorpusSource):
         from lhotse import CutSet
 
         folder, prepared = prepared_place(cache, self.name, {"path": self.path}, FORMAT)
-        if not prepared:
+        if not prepared and self.path is not None:
             with contextlib.suppress(MadeMeanwhile):
                 prepare(self.name, self.path, folder, PUBLISHED, [TRAIN, HELD_OUT], None, self.allow_missing, workers)
         corpus = corpus_in(folder, self.name)
@@ -44,8 +44,8 @@ class MiniLibriSpeechCorpus(CorpusSource):
         speakers = sorted({speaker_of(utterance) for utterance in [*(cut.id for cut in held_out), *dropped]}, key=int)
         if lacking or len(speakers) < 2:
             raise UserError(
-                f"{folder} has {', '.join(corpus.splits)}, with {len(speakers)} speakers in {HELD_OUT}: {TRAIN} and two "
-                "speakers are the least to train and test with. Remove that folder and prepare it from all of the corpus."
+                f"{folder} has {', '.join(corpus.splits)}, with {len(speakers)} speakers in {HELD_OUT}, but training and "
+                f"testing need {TRAIN} and two speakers. Remove that folder and prepare it from the whole corpus."
             )
         splits = {"train": corpus.splits[TRAIN]}
         dropped_in = {"train": corpus.dropped_in.get(TRAIN, []), HELD_OUT: dropped}

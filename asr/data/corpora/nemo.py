@@ -35,7 +35,7 @@ class NemoCorpus(ListedCorpus):
     name = "nemo"
 
     def read(self, place: Path) -> Listing:
-        """Raises UserError, naming the line, if it is not such a manifest."""
+        """The listing of a manifest. Raises UserError, naming the line, if it is not one."""
         listing = Listing(place, searched=list(dict.fromkeys([place.parent, Path.cwd()])))
         utterances: list[tuple[int, str, dict[str, Any]]] = []
         for number, data in objects_in(place):
@@ -44,9 +44,7 @@ class NemoCorpus(ListedCorpus):
             elif "audio_filepath" in data:
                 utterances.append((number, "", data))
             else:
-                raise UserError(
-                    f"{place}:{number}: a line of a NeMo manifest was expected, this is {what_it_is(data)}."
-                )
+                raise UserError(f"{place}:{number}: expected a line of a NeMo manifest, found {what_it_is(data)}.")
         stretches = []
         for number, name, data in utterances:
             problem = problem_of(data)
@@ -81,7 +79,7 @@ class NemoCorpus(ListedCorpus):
 
 
 def problem_of(data: dict[str, Any]) -> str | None:
-    """Why a line cannot be used, by its fields."""
+    """What is wrong with the fields of a line, as a reason; None if it can be used."""
     file, text = data["audio_filepath"], data.get("text")
     if not isinstance(file, str) or not file or "\0" in file:
         return f"audio_filepath is not one file: {str(file)[:80]}"
@@ -122,8 +120,10 @@ def espnet(name: str, fields: Any, place: Path) -> dict[str, Any]:
         }
     except StopIteration:
         raise UserError(
-            f"{place}: the input of {name} is features ({str(first.get('feat'))[:80]}), and training reads audio: give the data "
+            f"{place}: the input of {name} is features ({str(first.get('feat'))[:80]}), but training reads audio: give the data "
             "folder that they were made from, as corpus=kaldi corpus.path=FOLDER."
         ) from None
     except (LookupError, TypeError, AttributeError):
-        raise UserError(f"{place}: {name} has no input and output as ESPnet writes them.") from None
+        raise UserError(
+            f"{place}: {name} lacks an input and an output as ESPnet writes them: make the file again."
+        ) from None

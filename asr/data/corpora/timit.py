@@ -2,7 +2,7 @@
 
 J. S. Garofolo et al., "TIMIT Acoustic-Phonetic Continuous Speech Corpus", Linguistic Data Consortium, 1993. An utterance is
 TRAIN/DR1/FCJF0/SI1027.WAV (NIST SPHERE, 16 kHz) with .TXT, .WRD and .PHN beside it. The sentences SA1 and SA2, which everybody
-reads, are left out; the 24 core test speakers and the 50 development speakers are those of Kaldi's recipe, which lhotse has.
+reads, are left out; the 24 core test speakers and 50 development speakers are those of Kaldi's recipe, as listed by lhotse.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ FORMAT = 1
 class TimitCorpus(CorpusSource):
     """path: the folder with TRAIN and TEST, or one with TIMIT or data above them, in upper or lower case; None once the
         corpus has been prepared.
-    allow_missing: goes on where sets are smaller than they were published, and records it. Utterances that lack a file, or whose
-        audio is broken, are in `Corpus.dropped` in any case.
+    allow_missing: continues if sets are smaller than published, and records it. Utterances that lack a file, or whose audio is
+        broken, go to `Corpus.dropped` in any case.
     """
 
     name = "timit"
@@ -59,24 +59,24 @@ class TimitCorpus(CorpusSource):
     allow_missing: bool = False
 
     def load(self, cache: Path, workers: int = 2) -> Corpus:
-        """Converts the audio to FLAC once, by `workers` processes, and returns the corpus.
+        """Converts the audio to FLAC once, in `workers` processes, and returns the corpus.
 
-        Raises UserError where a set has not its 3,696, 400 or 192 utterances, those that cannot be used included, or where none
-        of a set can be.
+        Raises UserError unless the sets have their 3,696, 400 and 192 utterances, including unusable ones, and if all of a set
+        are unusable.
         """
         folder, prepared = prepared_place(cache, self.name, {"path": self.path}, FORMAT)
-        if not prepared:
+        if not prepared and self.path is not None:
             with contextlib.suppress(MadeMeanwhile):
-                self._prepare(folder, workers)
+                self._prepare(Path(self.path).expanduser().resolve(), folder, workers)
         return corpus_in(folder, self.name)
 
-    def _prepare(self, folder: Path, workers: int) -> None:
+    def _prepare(self, path: Path, folder: Path, workers: int) -> None:
         from lhotse.recipes import prepare_timit
         from lhotse.recipes.timit import get_speakers
 
         from asr.data.corpora.preparing.recordings import Conversion
 
-        root = corpus_root(Path(self.path).expanduser().resolve())
+        root = corpus_root(path)
         dev, test = ({speaker.upper() for speaker in speakers} for speakers in get_speakers())
         findings = Findings()
         sets = into_sets(scan(root), dev, test, findings)
@@ -134,7 +134,7 @@ class Utterance:
 
     @property
     def id(self) -> str:
-        """As lhotse's recipe calls it."""
+        """The name in lhotse's recipe."""
         return f"{self.speaker}-{self.sentence}"
 
     @property
@@ -156,13 +156,13 @@ def corpus_root(path: Path) -> Path:
             break
         place = below[0]
     raise UserError(
-        f"{path} is not timit: the folders TRAIN and TEST are looked for in {' and '.join(map(str, looked))}; "
+        f"{path} is not timit: there are no folders TRAIN and TEST in {' or '.join(map(str, looked))}; "
         f"{resembling(place, 'timit')}."
     )
 
 
 def scan(root: Path) -> list[Utterance]:
-    """The utterances below TRAIN and TEST, of which at least one file is there."""
+    """The utterances below TRAIN and TEST with at least one file."""
     found: dict[tuple[str, str, str, str], dict[str, Path]] = {}
     below = [child for child in sorted(root.iterdir()) if child.name.upper() in ("TRAIN", "TEST")]
     for folder, _, files in itertools.chain.from_iterable(os.walk(child) for child in below):
@@ -171,7 +171,7 @@ def scan(root: Path) -> list[Utterance]:
             continue
         for file in sorted(files):
             sentence, _, suffix = file.upper().partition(".")
-            # SI1027.WAV.wav is what some copies have beside the SPHERE file: the same, converted to RIFF
+            # some copies have SI1027.WAV.wav beside the SPHERE file: the same audio, converted to RIFF
             if SENTENCE.fullmatch(sentence) and suffix in ("WAV", "WAV.WAV", "TXT", "WRD", "PHN"):
                 kinds = found.setdefault((place[0], place[1], place[2], sentence), {})
                 kinds.setdefault(f".{suffix.removesuffix('.WAV') or 'WAV'}", Path(folder, file))
@@ -180,7 +180,7 @@ def scan(root: Path) -> list[Utterance]:
         utterance = Utterance(*key, kinds)
         if utterance.id in ids:
             raise UserError(
-                f"{root} holds {utterance.id} twice, the second time in {next(iter(kinds.values())).parent}."
+                f"{root} holds {utterance.id} twice, the second time in {next(iter(kinds.values())).parent}: remove one."
             )
         ids.add(utterance.id)
         utterances.append(utterance)
@@ -190,7 +190,7 @@ def scan(root: Path) -> list[Utterance]:
 def into_sets(
     utterances: Iterable[Utterance], dev: Container[str], test: Container[str], findings: Findings
 ) -> dict[str, dict[str, Utterance]]:
-    """The utterances with audio and all transcripts, by set and id; others, and those of no set, go to the findings.
+    """The utterances with audio and all transcripts, by set and id; others, and those outside all sets, go to the findings.
 
     dev, test: the speakers of these sets.
     """
@@ -214,9 +214,9 @@ def into_sets(
 def check_sizes(
     root: Path, sets: Mapping[str, Mapping[str, Utterance]], speakers: Mapping[str, set[str]], findings: Findings
 ) -> None:
-    """Compares the sets with what was published. speakers: those of each set, as far as they are known.
+    """Compares the sets with the published ones. speakers: of each set, as far as known.
 
-    Raises UserError for a set without any utterance that can be used.
+    Raises UserError for a set without any usable utterance.
     """
     for split, members in sets.items():
         named = [*members, *findings.dropped_in.get(split, ())]
@@ -224,33 +224,33 @@ def check_sizes(
         explained = [f"all of {speaker}" for speaker in sorted(speakers[split] - set(count))]
         explained += [f"{speaker} has {n} of {SENTENCES}" for speaker, n in sorted(count.items()) if n < SENTENCES]
         if not named:
-            raise UserError(f"{root} has no utterance of the {split} set that can be used: {listed(explained)}.")
+            raise UserError(
+                f"{root} has no usable utterance of the {split} set, missing {listed(explained)}: copy it again."
+            )
         if not members:
             findings.refuse_empty(root, split)
         findings.compare_size(split, len(named), PUBLISHED[split], explained)
 
 
 def check_transcripts(utterance: Utterance) -> None:
-    """Raises UserError, naming the line, unless the transcripts are as the recipe reads them."""
+    """Raises UserError, naming the line, unless the recipe can read the transcripts."""
     for suffix in TRANSCRIPTS:
         file = utterance.files[suffix]
         lines = read_lines(file)
         if suffix == ".TXT":
             if len(lines) != 1 or len(lines[0].split()) < 3:
-                raise UserError(f"{file}: one line `0 SAMPLES Words of the sentence.` was expected.")
+                raise UserError(f"{file}: expected one line `0 SAMPLES Words of the sentence.`: copy it again.")
             continue
         if not lines:
-            raise UserError(f"{file} is empty: lines `START END NAME`, in samples, were expected.")
+            raise UserError(f"{file} is empty: expected lines `START END NAME`, in samples.")
         for number, line in enumerate(lines, start=1):
             times = TIMES.fullmatch(line.strip())
             if times is None or int(times[1]) > int(times[2]):
-                raise UserError(
-                    f"{file}:{number}: `START END NAME`, in samples, was expected, not {line.strip()[:60]!r}."
-                )
+                raise UserError(f"{file}:{number}: expected `START END NAME`, in samples, found {line.strip()[:60]!r}.")
 
 
 def roll(root: Path) -> set[str]:
-    """The training speakers by DOC/SPKRINFO.TXT (`CJF0  F  1  TRN ...`); empty where it is not."""
+    """The training speakers by DOC/SPKRINFO.TXT (`CJF0  F  1  TRN ...`); empty without it."""
     for place in (root, root.parent):
         for folder in place.iterdir():
             if folder.name.upper() == "DOC" and folder.is_dir():
@@ -262,7 +262,7 @@ def roll(root: Path) -> set[str]:
 
 
 def link(utterance: Utterance, audio: Path, layout: Path) -> None:
-    """Puts an utterance where lhotse's recipe looks: data/TRAIN/DR1/FCJF0/SI1027.WAV and so on, in upper case, single spaces."""
+    """Puts an utterance where lhotse's recipe looks for it, data/TRAIN/DR1/FCJF0/SI1027.WAV, in upper case, single spaces."""
     place = layout / "data" / utterance.part / utterance.region / utterance.speaker
     place.mkdir(parents=True, exist_ok=True)
     (place / f"{utterance.sentence}.WAV").symlink_to(audio.resolve())

@@ -1,4 +1,4 @@
-"""What the audio of a corpus is like: every recording decoded once, each utterance's stretch of it measured.
+"""Measures the audio of a corpus: decodes every recording once and measures each utterance's stretch of it.
 
 Imports no torch and no lhotse, because every process that decodes imports this module.
 """
@@ -23,16 +23,16 @@ import numpy
 from asr.audio.reading import read_channels
 from asr.errors import UserError
 
-# a sample this far from zero is at full scale: the last step of 16-bit audio, and what lies beyond it
+# a sample of this magnitude or more is at full scale: the last step of 16-bit audio and beyond
 FULL_SCALE = 32766.5 / 32768
 # lhotse refuses audio that is off by more (its AUDIO_DURATION_MISMATCH_TOLERANCE), in seconds
 DURATION_TOLERANCE = 0.025
-QUIETEST = -120.0  # dB that stand for digital silence
+QUIETEST = -120.0  # dB, reported for digital silence
 
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:
-    """An utterance's part of a recording, in seconds. changes: what the manifest says to do to its audio, such as its speed."""
+    """An utterance's part of a recording, in seconds. changes: what the manifest does to its audio, such as a new speed."""
 
     split: str
     utterance: str
@@ -43,9 +43,9 @@ class Stretch:
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """A recording to decode. audio: its path, or the bytes of its file; channel: the one that the utterances are on.
+    """A recording to decode. audio: its path, or the bytes of its file. channel: the one that the utterances are on.
 
-    duration: seconds, and sample_rate: Hz, both by the manifest.
+    duration: seconds, and sample_rate: Hz, both as the manifest gives them.
     """
 
     audio: str | bytes
@@ -58,13 +58,13 @@ class Recording:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """An utterance's audio, as it is stored, before any resampling.
+    """An utterance's audio as it is stored, before any resampling.
 
-    fault: why it cannot be used, else None; what follows it is then empty. sample_rate: Hz; channels: of the file.
-    seconds: of the recording. peak: 0 to 1. level: root mean square, dB relative to full scale. clipped, zeros: shares of
-    samples at full scale and exactly zero. offset: mean, of -1 to 1. half_band: energy above 0.55 of the Nyquist frequency,
-    dB relative to all of it. digest: of the samples in 16 bits; trimmed: likewise, without zeros around them. changes: what the
-    manifest says to do to them.
+    fault: why it cannot be used, else None; with a fault, the fields after it are empty. sample_rate: Hz. channels: of the
+    file. seconds: of the recording. peak: 0 to 1. level: root mean square, dB relative to full scale. clipped, zeros: shares
+    of samples at full scale and exactly zero. offset: mean sample, -1 to 1. half_band: energy above 0.55 of the Nyquist
+    frequency, dB relative to all energy. digest: of the samples in 16 bits; trimmed: likewise, without zeros at either end.
+    changes: what the manifest does to them.
     """
 
     split: str
@@ -85,8 +85,10 @@ class Measured:
 
 
 def recordings_of(corpus) -> list[Recording]:
-    """The recordings of a corpus with the utterances on each, in the order of the splits: as they are stored, before what
-    lhotse does to them (changes of speed, for one)."""
+    """The recordings of a corpus with the utterances on each, in the order of the splits.
+
+    As they are stored, before anything that lhotse does to them, such as a change of speed.
+    """
     from asr.audio.cuts import changes_of, stored_rate, stored_stretch
 
     grouped: dict[tuple, list] = {}
@@ -115,9 +117,9 @@ def recordings_of(corpus) -> list[Recording]:
 
 
 def measure(recordings: list[Recording], workers: int) -> list[Measured]:
-    """Decodes every recording, by `workers` processes (1: in this one), with a bar on standard error if that is a terminal.
+    """Decodes every recording in `workers` processes (1: in this one), with a progress bar if stderr is a terminal.
 
-    What cannot be decoded has a `fault`. Raises UserError if a process dies.
+    A recording that cannot be decoded gets a `fault`. Raises UserError if a process dies.
     """
     from rich.console import Console
     from rich.progress import track
@@ -141,7 +143,7 @@ def _measured(recordings: list[Recording], workers: int) -> Iterator[list[Measur
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_the_parent)
     try:
-        # a bounded window: a corpus of millions is not copied into a queue at once
+        # a bounded window keeps a corpus of millions from being copied into a queue at once
         rest, waiting = iter(recordings), []
         while batch := list(islice(rest, 32)):
             waiting.append((batch, pool.submit(_measure_batch, batch)))
@@ -158,8 +160,7 @@ def _result(batch: list[Recording], future) -> list[list[Measured]]:
         return future.result()
     except BrokenProcessPool:
         raise UserError(
-            f"A process that decodes audio died, of too little memory or of a broken file, near {batch[0].name}: "
-            "try workers=1."
+            f"A worker died while decoding audio near {batch[0].name}, out of memory or on a broken file: try workers=1."
         ) from None
 
 
@@ -172,7 +173,7 @@ def _measure_batch(batch: list[Recording]) -> list[list[Measured]]:
 
 
 def measure_recording(recording: Recording) -> list[Measured]:
-    """The utterances of a recording; all of them have its fault if it has one."""
+    """Measures the utterances of a recording; a fault of the recording is a fault of each."""
     try:
         samples, rate = _decode(recording)
     except UserError as error:
@@ -184,14 +185,15 @@ def measure_recording(recording: Recording) -> list[Measured]:
     elif abs(seconds - recording.duration) > DURATION_TOLERANCE:
         fault = f"{recording.name} lasts {seconds:.3f} s, the manifest says {recording.duration:.3f} s."
     if fault or recording.channel >= samples.shape[1]:
-        fault = fault or f"{recording.name} has {samples.shape[1]} channels, the manifest names one more."
+        channel = f"channel {recording.channel}, counted from 0"
+        fault = fault or f"{recording.name} has {samples.shape[1]} channels, the manifest asks for {channel}."
         return [Measured(each.split, each.utterance, fault, **facts, seconds=seconds) for each in recording.stretches]
     waveform = numpy.ascontiguousarray(samples[:, recording.channel])
     result = []
     for each in recording.stretches:
         first, count = round(each.start * rate), round(each.duration * rate)
         values = measure_waveform(waveform[first : first + count], rate)
-        fault = None if values else f"{recording.name} has no audio from {each.start:.3f} s on."
+        fault = None if values else f"{recording.name} has no audio after {each.start:.3f} s."
         result.append(
             Measured(each.split, each.utterance, fault, **facts, seconds=seconds, changes=each.changes, **values)
         )
@@ -202,7 +204,7 @@ def _decode(recording: Recording) -> tuple[numpy.ndarray, int]:
     import soundfile
 
     if recording.audio == "":
-        raise UserError(f"{recording.name} is no file.")
+        raise UserError(f"{recording.name} is not a file.")
     if isinstance(recording.audio, str):
         return read_channels(recording.audio)
     try:
@@ -232,9 +234,10 @@ def measure_waveform(waveform: numpy.ndarray, rate: int) -> dict[str, Any]:
 
 
 def half_band_level(waveform: numpy.ndarray, size: int = 512) -> float:
-    """Energy above 0.55 of the Nyquist frequency, in dB relative to all energy: far below speech where nothing is there.
+    """Energy above 0.55 of the Nyquist frequency, in dB relative to all energy.
 
-    Audio that was recorded at half the rate and resampled has none, and a training hears two kinds of audio as one.
+    Audio recorded at half the rate and upsampled has almost none; mixed with full-band audio, it is a second kind of
+    input that a model has to learn.
     """
     frames = len(waveform) // size
     if frames == 0:

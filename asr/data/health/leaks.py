@@ -1,9 +1,9 @@
-"""Leaks between splits, told by the manifests alone: what training must not have heard before it is scored on it.
+"""Finds leaks between splits from the manifests alone: held-out speech that training hears.
 
-Three things stop a training, because no corpus has them on purpose: an utterance in two splits (one id, one stretch of one
-recording, or a copied file), and a few speakers of a held-out split that is otherwise of new speakers. What a corpus may
-well have on purpose is reported and stops nothing: all speakers in all splits (one voice, or utterances held out instead of
-speakers), prompts that many people read, one long recording divided among the splits.
+Some leaks stop training, because no corpus has them on purpose: the same utterance in two splits (by id, by stretch of a
+recording, or as a copied file), and a few familiar speakers in a held-out split of otherwise new ones. What a corpus may
+well have on purpose is only reported: all speakers in all splits (one voice, or utterances held out instead of speakers),
+prompts that many people read, one long recording divided among the splits.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from asr.data.corpora import Corpus
 from asr.errors import UserError
 from asr.text.normalization import normalize, with_language
 
-# words from which on two utterances hardly have the same text by chance
+# two utterances of this many words or more hardly have the same text by chance
 LONG_TEXT = 8
-# share of a held-out split: of long texts that were trained on, from which on its scores are not to be trusted
+# with this share of long texts that were trained on, the scores of a held-out split are not to be trusted
 MANY_LONG_TEXTS = 0.01
-# share of a held-out split: of texts of any length that were trained on, from which on a reader should know
+# with this share of texts of any length that were trained on, a reader should know
 MANY_TEXTS = 0.5
-# speakers of a held-out split below which nothing can be said about how it was chosen
+# with fewer speakers in a held-out split, nobody can tell how it was chosen
 SPEAKERS_TO_JUDGE_BY = 5
 # two cuts of one recording are the same utterance if they share this much of the shorter one
 SAME_STRETCH = 0.5
-# files of one size, length and text in two splits that are compared byte by byte; the full check compares all samples
+# at most this many files of equal size, length and text are compared byte by byte; the full check compares all samples
 COMPARED_FILES = 2000
 NO_SPEAKER = {"", "unknown", "none"}
 
@@ -39,9 +39,9 @@ class Leak:
     """What two splits have in common.
 
     kind: "utterance ids", "recordings", "copied files", "audio", "speakers", "texts" or "parts of recordings".
-    splits: the two; count: utterances (for speakers: speakers) of the second that are in the first too; of: how many it has.
-    stops: whether training must not begin; refused: whether the corpus cannot be called good.
-    examples: one line each, all of them.
+    splits: the two. count: utterances (for speakers: speakers) of the second that are in the first too, out of `of`.
+    stops: whether it stops training. refused: whether it makes the corpus "not good".
+    examples: all of them, one line each.
     """
 
     kind: str
@@ -56,11 +56,11 @@ class Leak:
 
 @dataclasses.dataclass
 class QuickFindings:
-    """What the manifests tell.
+    """What the manifests show.
 
     utterances, seconds, speakers (known ones): by split. common: by pair of splits, what they share: "texts",
     "long_texts" (utterances of the second split) and "speakers". pairs: utterances that are the same, as (id, id).
-    not_compared: files that may be copies of each other and were too many to compare.
+    not_compared: possible copies that were not compared, because there are too many.
     """
 
     corpus: str
@@ -74,15 +74,15 @@ class QuickFindings:
 
     @property
     def stopping(self) -> list[Leak]:
-        """The leaks that stop a training."""
+        """The leaks that stop training."""
         return [leak for leak in self.leaks if leak.stops]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Utterance:
-    """A cut as this check sees it. file: what tells recordings apart; path: what a reader is told.
+    """A cut as this check sees it. file: the identity of its recording. path: the name of it that messages show.
 
-    start, duration: in the file, in seconds. heard: seconds of the cut itself, whose speed may be another.
+    start, duration: in the file, in seconds. heard: seconds of the cut itself, which may run at another speed.
     """
 
     split: str
@@ -100,10 +100,10 @@ class Utterance:
 
 
 def quick_check(corpus: Corpus) -> QuickFindings:
-    """Compares the splits by their manifests; no audio is decoded. Takes about 0.1 ms an utterance.
+    """Compares the splits by their manifests, without decoding audio. Takes about 0.1 ms per utterance.
 
-    Files are told apart by device and inode, so that a link to a file is the file. Copies of a file are found where text,
-    length and size agree, by their bytes; other copies (another format, other silence around) need the full check.
+    Files are identified by device and inode, so a link counts as its target. Where text, length and size agree, files are
+    compared byte by byte; copies in another format, or with other silence around, need the full check.
     """
     utterances = list(read_utterances(corpus))
     of = Counter(utterance.split for utterance in utterances)
@@ -154,18 +154,17 @@ def compared(splits: Iterable[str]) -> Iterator[tuple[str, str]]:
 
     Further test sets may well share speakers, or be parts of each other.
     """
-    splits = list(splits)
     return (pair for pair in combinations(splits, 2) if "train" in pair or set(pair) <= {"train", "dev", "test"})
 
 
 def refuse_leaks(findings: QuickFindings, setting: str = "data.allow_leaks") -> None:
-    """Raises UserError if the splits leak into each other. setting: the key that lets training go on all the same."""
+    """Raises UserError if the splits leak into each other. setting: the key that makes training continue anyway."""
     if findings.stopping:
         said = " ".join(f"{leak.sentence} (such as {leak.examples[0]})" for leak in findings.stopping)
         raise UserError(
-            f"The splits of the corpus {findings.corpus} leak into each other, so that scores would flatter. {said} "
-            "Take them out of one split. python scripts/check_data.py with the same corpus=… lists all of them; "
-            f"{setting}=true trains all the same."
+            f"The splits of the corpus {findings.corpus} leak into each other, so its scores would flatter. {said} "
+            "Remove them from one split (python scripts/check_data.py with the same corpus=… lists all of them), or set "
+            f"{setting}=true to train anyway."
         )
 
 
@@ -205,7 +204,7 @@ def read_utterances(corpus: Corpus) -> Iterator[Utterance]:
 
 
 def identify(source) -> tuple[tuple, int]:
-    """(what tells a source of audio from others, its size in bytes)."""
+    """(identity of a source of audio, its size in bytes)."""
     if source.type == "memory":
         return ("memory", hashlib.blake2b(source.source, digest_size=16).digest()), len(source.source)
     try:
@@ -243,12 +242,13 @@ def same_stretches(utterances: list[Utterance]) -> Iterator[tuple[Utterance, Utt
             for other in active:
                 common = min(other.start + other.duration, utterance.start + utterance.duration) - utterance.start
                 if other.split != utterance.split and common >= SAME_STRETCH * min(other.duration, utterance.duration):
-                    yield tuple(sorted((other, utterance), key=lambda each: order[each.split]))
+                    first, second = sorted((other, utterance), key=lambda each: order[each.split])
+                    yield first, second
             active.append(utterance)
 
 
 def copied_files(utterances: list[Utterance]) -> tuple[list[tuple[Utterance, Utterance]], int]:
-    """Pairs of different files in two splits with the same text and the same bytes, and how many files went unread."""
+    """Pairs of files in two splits with the same text and the same bytes, and the number of candidates left unread."""
     groups: dict[tuple, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         if utterance.whole and utterance.size and utterance.file[0] != "memory":
@@ -277,7 +277,7 @@ def copied_files(utterances: list[Utterance]) -> tuple[list[tuple[Utterance, Utt
 def compare_recordings(
     pair: tuple[str, str], groups: list[list[Utterance]], of: int, known: set[tuple[str, str]]
 ) -> list[Leak]:
-    """Recordings of which each split has its own part: one session, hence one speaker, one room, one subject."""
+    """Recordings divided between two splits: one session, hence one speaker, one room, one subject."""
     first, second = pair
     same = {held_out for _, held_out in known}
     members = [
@@ -298,8 +298,8 @@ def compare_recordings(
 def compare_speakers(pair: tuple[str, str], first: Counter, second: Counter) -> list[Leak]:
     """first, second: utterances by speaker, known speakers only.
 
-    A split whose speakers are mostly new was meant to have new ones only: those it shares slipped in, and training stops.
-    With most or all of them shared, or too few to tell, utterances were held out, not speakers: nothing stops.
+    A split of mostly new speakers was meant to have new ones only: the others slipped in, and training stops. If most or
+    all are shared, or there are too few to tell, utterances were held out rather than speakers, and nothing stops.
     """
     shared = sorted(first.keys() & second.keys())
     if not shared or len(first.keys() | second.keys()) < 2:
@@ -318,7 +318,7 @@ def compare_speakers(pair: tuple[str, str], first: Counter, second: Counter) -> 
 
 
 def compare_texts(pair: tuple[str, str], utterances: list[Utterance]) -> tuple[list[Leak], dict[str, int]]:
-    """Texts of the second split that the first has too, after normalization; short ones repeat in any language."""
+    """Texts of the second split that are in the first too, after normalization; short ones repeat in any language."""
     known: dict[str, str] = {}
     for utterance in utterances:
         if utterance.split == pair[0] and utterance.text:

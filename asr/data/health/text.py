@@ -1,4 +1,4 @@
-"""What the utterances of a split are like without their audio: how long, how fast spoken, writable in the units or not."""
+"""Checks the utterances of a split without their audio: length, speech rate, and whether the units can spell them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FACTOR = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-    """How long utterances become on their way through the model, exactly: as `asr.data.checks.check_split` takes them."""
+    """The exact lengths of an utterance on its way through the model, as `asr.data.checks.check_split` takes them."""
 
     frames_of: Callable[[int], int]
     fewest_frames_of: Callable[[int], int]
@@ -33,9 +33,9 @@ class Lengths:
 
     @classmethod
     def of(cls, parts: dict[str, Any], sample_rate: int) -> Lengths:
-        """Those of the settings of `features`, `encoder` and `head`, at a corpus's sample rate in Hz.
+        """The lengths under the settings of `features`, `encoder` and `head`, at a corpus's sample rate in Hz.
 
-        Encoder and head are built without weights. Raises UserError for settings that do not work.
+        Builds encoder and head without weights. Raises UserError for settings that do not work.
         """
         import torch
 
@@ -54,7 +54,9 @@ class Lengths:
                 )
                 head = heads.create(parts["head"], dim=encoder.output_dim, units=2)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise UserError(f"These features, this encoder or this head cannot be built: {error}") from None
+            raise UserError(
+                f"The features, the encoder or the head cannot be built: {error}. Check their settings."
+            ) from None
         return cls(features.frames_of, features.fewest_frames_of, encoder.output_lengths, head.required_frames)
 
 
@@ -62,10 +64,10 @@ class Lengths:
 class SplitText:
     """A split without its audio.
 
-    ids, durations (seconds), words and labels (units, None where they cannot be told) run side by side.
-    unknown: what the units cannot write → utterances that hold it. dropped: (utterance, reason), as training drops them:
-        those that preparing the corpus dropped, which are not among the ids, and others.
-    repeated: utterances whose text another one of the split has. twice: ids that occur more than once in it.
+    ids, durations (seconds), words and labels (units, None where unknown) run in parallel.
+    unknown: what the units cannot spell → utterances that contain it. dropped: (utterance, reason), as training drops them;
+        it includes what preparing the corpus dropped, which is not among the ids.
+    repeated: number of utterances that share their text with another. twice: ids that occur more than once.
     """
 
     name: str
@@ -81,7 +83,7 @@ class SplitText:
 
     @property
     def size(self) -> int:
-        """How many utterances there are with those that preparing the corpus dropped."""
+        """The number of utterances, including those that preparing the corpus dropped."""
         return len({*self.ids, *(utterance for utterance, _ in self.dropped)})
 
     def rates(self, per: str) -> dict[str, float]:
@@ -94,7 +96,7 @@ class SplitText:
 
 
 def units_of(settings: dict[str, Any], corpus) -> tuple[Units | None, str | None]:
-    """The units of the training split, or the reason why there are none."""
+    """The units of the training split, or the reason why they cannot be built."""
     try:
         supervisions = (cut.supervisions[0] for cut in corpus.splits["train"])
         return build_units(settings, supervisions, corpus.lexicon, corpus.language), None
@@ -105,9 +107,9 @@ def units_of(settings: dict[str, Any], corpus) -> tuple[Units | None, str | None
 def read_split(
     name: str, cuts: Iterable, units: Units | None, lengths: Lengths, dropped: Iterable[tuple[str, str]] = ()
 ) -> SplitText:
-    """Goes through a split as training does before it begins: units, and enough frames for them where that counts.
+    """Checks a split as training does at its start: units, and enough frames for them unless it is only scored.
 
-    dropped: what preparing the corpus dropped of the split.
+    dropped: what preparing the corpus dropped from the split.
     """
     cuts = list(cuts)
     split = SplitText(name, [], [], [], [], [], defaultdict(list), list(dropped), 0, [])
@@ -135,7 +137,7 @@ def read_split(
             units,
             lengths.frames_of,
             lengths.output_lengths,
-            # as in training: what is only scored needs no finite loss
+            # as in training: a split that is only scored needs no finite loss
             lengths.required_frames if name != "test" else None,
             lengths.fewest_frames_of if name == "train" else None,
             dropped=split.dropped,
@@ -144,7 +146,7 @@ def read_split(
 
 
 def unknown_units(units: Units, supervision, first: str) -> set[str]:
-    """All that the units cannot write in an utterance; encoding it names only the `first`."""
+    """Everything that the units cannot spell in an utterance; encoding it names only the `first`."""
     found = {first}
     for word in set(units.words(supervision)):
         for part in (word, *word) if len(word) > 1 and units.name != "phonemes" else (word,):
@@ -156,24 +158,24 @@ def unknown_units(units: Units, supervision, first: str) -> set[str]:
 
 
 def histogram(values: Iterable[float], edges: list[float]) -> list[int]:
-    """How many values lie between neighbouring edges."""
+    """The number of values between neighbouring edges."""
     return numpy.histogram(list(values), edges)[0].tolist()
 
 
 def shared_edges(groups: Iterable[Iterable[float]]) -> list[float]:
-    """Edges of bars of equal width over the values of all groups; none where there are no values.
+    """Edges of bars of equal width over the values of all groups; none without values.
 
-    Bars as wide as the smallest group needs them: about twice the square root of its size, 8 to 40.
+    The smallest group sets the number of bars: about twice the square root of its size, 8 to 40.
     """
-    groups = [group for group in map(list, groups) if group]
-    if not groups:
+    filled = [group for group in map(list, groups) if group]
+    if not filled:
         return []
-    bars = min(40, max(8, round(2 * min(map(len, groups)) ** 0.5)))
-    return numpy.histogram_bin_edges([value for group in groups for value in group], bars).tolist()
+    bars = min(40, max(8, round(2 * min(map(len, filled)) ** 0.5)))
+    return numpy.histogram_bin_edges([value for group in filled for value in group], bars).tolist()
 
 
 def quantiles(values: Iterable[float]) -> dict[str, float]:
-    """The values at `QUANTILES`, and their mean; nothing for no values."""
+    """The values at `QUANTILES`, and their mean; {} without values."""
     values = numpy.asarray(list(values), dtype=float)
     if not len(values):
         return {}
@@ -182,10 +184,10 @@ def quantiles(values: Iterable[float]) -> dict[str, float]:
 
 
 def outliers(rates: dict[str, float], typical: Iterable[float]) -> dict[str, float]:
-    """The rates (a second) that are far from the `typical` ones, those of the training split; the furthest first.
+    """The rates (per second) that are far from the `typical` ones, those of the training split; the furthest first.
 
-    Far: by `DEVIATIONS` robust standard deviations (1.4826 times the median absolute deviation) of the logarithm, and by
-    `FACTOR` at least. Such an utterance often has the transcript of another one.
+    Far: more than `DEVIATIONS` robust standard deviations (1.4826 times the median absolute deviation) of the logarithm,
+    and at least a factor of `FACTOR`. Such an utterance often has the transcript of another one.
     """
     logarithms = numpy.log(numpy.asarray(list(typical), dtype=float))
     if len(logarithms) < 10:
@@ -193,4 +195,4 @@ def outliers(rates: dict[str, float], typical: Iterable[float]) -> dict[str, flo
     median = float(numpy.median(logarithms))
     limit = max(DEVIATIONS * 1.4826 * float(numpy.median(numpy.abs(logarithms - median))), float(numpy.log(FACTOR)))
     far = {name: abs(float(numpy.log(rate)) - median) for name, rate in rates.items()}
-    return {name: rates[name] for name in sorted(far, key=far.get, reverse=True) if far[name] > limit}
+    return {name: rates[name] for name in sorted(far, key=far.__getitem__, reverse=True) if far[name] > limit}

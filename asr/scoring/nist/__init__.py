@@ -1,1 +1,1 @@
-"""The evaluations of NIST: their files and rules."""
+"""NIST's evaluations: their files and rules."""

@@ -1,4 +1,4 @@
-"""Our counts beside those of NIST's sclite: do both agree, to the word?"""
+"""Compares our counts with those of NIST's sclite, word for word."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from asr.runtime.text_files import composed, read_lines
 from asr.scoring.alignment import Alignment
 from asr.scoring.nist.ctm import TimedWord, ctm_text, spread_words
 from asr.scoring.nist.glm import OTHERWISE
-from asr.scoring.nist.network import Network, Word, align_networks
+from asr.scoring.nist.network import START, Network, Word, align_networks
 from asr.scoring.nist.rules import ScoringRules
 from asr.scoring.nist.sctk import Counts, Sctk, find_sctk, run_hubscr, run_sclite, segment_names
 from asr.scoring.nist.stm import Segment
 from asr.scoring.score import UtteranceScore
 
-NAMED = 10  # utterances that a disagreement names
-ABSENT = "NIST SCTK is not installed, so that sclite was not run (on Debian and Ubuntu: apt install sctk)."
+NAMED = 10  # utterances named in a disagreement
+ABSENT = "NIST SCTK is not installed, so sclite was not run (on Debian and Ubuntu: apt install sctk)."
 
 
 def counts_of(alignment: Alignment) -> Counts:
@@ -49,8 +49,8 @@ def compare_counts(ours: Mapping[str, Counts], theirs: Mapping[str, Counts], too
     }
     if differing:
         data["warning"] = (
-            f"{tool} counts other errors than we do in {len(differing)} of {len(names)} utterances, the first: "
-            f"{', '.join(differing[:3])}. Both are in scores.json; please report it."
+            f"{tool} counts errors differently from us in {len(differing)} of {len(names)} utterances, the first: "
+            f"{', '.join(differing[:3])}. scores.json has both counts; please report this."
         )
     return data
 
@@ -62,21 +62,22 @@ def as_list(counts: Counts | None) -> list[int] | None:
 
 def not_checked(reason: str, sctk: Sctk | None) -> dict[str, Any]:
     data = {"tool": f"sclite {sctk.version}" if sctk else None, "agrees": None, "reason": reason}
-    return data | ({"warning": f"The cross-check with sclite could not be made: {reason}"} if sctk else {})
+    return data | ({"warning": f"The cross-check with sclite failed: {reason}"} if sctk else {})
 
 
 def cross_check(utterances: Sequence[UtteranceScore], sctk: Sctk | None = None) -> dict[str, Any]:
-    """Plain evaluations (tokens compared exactly): our alignment with sclite's weights beside sclite's own.
+    """For plain evaluations (tokens compared exactly): our alignment with sclite's weights beside sclite's own.
 
-    "ours" and "theirs" are by sclite's weights (4 a substitution, 3 a deletion or an insertion); "main" is what the
-    evaluation reports, by unit costs. Tokens are given to sclite as codes, so that any token may be one. Never raises for
-    a program that fails: "agrees" is None then, and "reason" (if SCTK is there, also "warning") says why.
+    "ours" and "theirs" use sclite's weights (4 for a substitution, 3 for a deletion or an insertion); "main" is what the
+    evaluation reports, with unit costs. sclite gets tokens as codes, so any token will do. If the program fails, nothing is
+    raised: "agrees" is None, and "reason" (with SCTK installed, also "warning") says why.
     """
     sctk = sctk or find_sctk()
     if sctk is None:
         return not_checked(ABSENT, None)
     codes: dict[str, str] = {}
-    ours, lines = {}, {"ref.trn": [], "hyp.trn": []}
+    ours: dict[str, Counts] = {}
+    lines: dict[str, list[str]] = {"ref.trn": [], "hyp.trn": []}
     for number, utterance in enumerate(utterances):
         sides = [
             [codes.setdefault(t, f"t{len(codes)}") for t in s] for s in (utterance.reference, utterance.hypothesis)
@@ -99,8 +100,8 @@ def cross_check(utterances: Sequence[UtteranceScore], sctk: Sctk | None = None) 
 
 
 def chain(tokens: Sequence[str]) -> Network:
-    """Tokens one after the other, without any markup."""
-    words = [None, *(Word(token, token) for token in tokens)]
+    """A network of consecutive tokens, without any markup."""
+    words = [START, *(Word(token, token) for token in tokens)]
     return Network(words, [[], *([index] for index in range(len(tokens)))], [len(tokens)])
 
 
@@ -110,11 +111,11 @@ def cross_check_segments(
     hypotheses: Mapping[str, Sequence[str]],
     sctk: Sctk | None = None,
 ) -> dict[str, Any]:
-    """Scores by an STM beside those of hubscr.pl (with a GLM) or sclite on the same words.
+    """Compares scores by an STM with those of hubscr.pl (with a GLM) or sclite on the same words.
 
-    utterances: what `rules.score` gave; hypotheses: the words by the identity of their segment, which are given times
-    inside of it. Segments of the STM that were not scored here are left out of the STM that sclite gets. Never raises for
-    a program that fails, as `cross_check`.
+    utterances: the result of `rules.score`. hypotheses: words by the identity of their segment; they get times inside of it.
+    Segments that were not scored here are left out of the STM for sclite. Like `cross_check`, raises nothing if the program
+    fails.
     """
     sctk = sctk or find_sctk()
     if sctk is None:
@@ -132,7 +133,7 @@ def cross_check_segments(
 def cross_check_words(
     rules: ScoringRules, utterances: Sequence[UtteranceScore], words: Sequence[TimedWord], sctk: Sctk | None = None
 ) -> dict[str, Any]:
-    """What `rules.score_words` gave beside hubscr.pl or sclite on the same timed words."""
+    """Compares the result of `rules.score_words` with hubscr.pl or sclite on the same timed words."""
     sctk = sctk or find_sctk()
     if sctk is None:
         return not_checked(ABSENT, None)
@@ -151,10 +152,10 @@ def cross_check_transcripts(
     empty: Iterable[str] = (),
     sctk: Sctk | None = None,
 ) -> dict[str, Any]:
-    """What `asr.scoring.nist.trn.score_trn` gave beside sclite -F -D on the same text, after csrfilt.sh if there is a GLM.
+    """Compares the result of `asr.scoring.nist.trn.score_trn` with sclite -F -D on the same text, after csrfilt.sh with a GLM.
 
-    sclite compares bytes, so it gets the files as they were read here: plain UTF-8, composed. empty: utterances that the
-    hypothesis lacks and that count as deletions, which sclite would skip: it gets a line without words for each.
+    sclite compares bytes, so it gets the files as we read them: plain UTF-8, composed. empty: utterances that the hypothesis
+    lacks and that count as deletions; sclite would skip them, so it gets a line without words for each.
     """
     sctk = sctk or find_sctk()
     if sctk is None:
@@ -167,7 +168,8 @@ def cross_check_transcripts(
                 lines = read_lines(file, OTHERWISE)
                 lines += [f"({name})" for name in empty if copy.name == "hyp.trn"]
                 copy.write_text("".join(f"{line}\n" for line in lines), encoding="utf8", newline="\n")
-            theirs = run_sclite(*copies[:2], glm=copies[2] if glm is not None else None, sctk=sctk)
+            filters = copies[2] if glm is not None else None
+            theirs = run_sclite(copies[0], copies[1], glm=filters, sctk=sctk)
     except (UserError, OSError) as error:
         return not_checked(str(error), sctk)
     ours = {utterance.utterance: counts_of(utterance.alignment) for utterance in utterances}
@@ -175,7 +177,7 @@ def cross_check_transcripts(
 
 
 def complete(words: Sequence[TimedWord], rules: ScoringRules) -> list[TimedWord]:
-    """With an `@`, which counts as nothing, on sides that have less than two words: sclite refuses a CTM without them."""
+    """The words with an `@`, which counts as nothing, on sides with fewer than two: sclite refuses a CTM without them."""
     spoken = {}
     for word in words:
         spoken[word.side] = spoken.get(word.side, 0) + 1
@@ -210,7 +212,7 @@ def run_on_words(rules: ScoringRules, segments: Sequence, words: Sequence[TimedW
 
 
 def stm_line(segment: Segment) -> str:
-    """A line without labels, which change no count and for which sclite wants definitions."""
+    """A line without labels, which do not change counts and which sclite wants defined."""
     times = (f"{segment.start:.9f}", f"{segment.end:.9f}")
     text = f"<-> {segment.text}" if segment.text.startswith("<") else segment.text
     return " ".join([segment.file, segment.channel, segment.speaker, *times, text]) + "\n"

@@ -1,4 +1,4 @@
-"""Time marked words (CTM): the form in which NIST takes hypotheses, and which segment of an STM each word belongs to."""
+"""Time marked words (CTM), NIST's format for hypotheses, and the assignment of words to segments of an STM."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from asr.scoring.nist.stm import Segment, by_side, parse_time
 
 @dataclasses.dataclass(frozen=True)
 class TimedWord:
-    """One line of a CTM. start, duration: seconds; more: the fields behind the word, of which the first is a confidence.
+    """One line of a CTM. start, duration: seconds. more: the fields after the word, the first of which is a confidence.
 
-    line: where it stands, from 1; 0 for a word that was not read from a file.
+    line: its number, from 1; 0 for a word that was not read from a file.
     """
 
     file: str
@@ -39,7 +39,7 @@ class TimedWord:
 
 @dataclasses.dataclass(frozen=True)
 class TimedItem:
-    """What is scored for a word: one word or (a list of) alternatives, and the middle of its time in seconds."""
+    """What is scored for a word: one word or a list of alternatives, and its midpoint in seconds."""
 
     word: TimedWord
     item: str | list[list[str]]
@@ -47,7 +47,7 @@ class TimedItem:
 
 
 def read_ctm(path: Path | str) -> list[TimedWord]:
-    """The words of a CTM by file, channel and start. Raises UserError naming file and line for one not of the form."""
+    """The words of a CTM, sorted by file, channel and start. Raises UserError, naming file and line, for a malformed line."""
     path, words = Path(path), []
     for number, line in enumerate(read_lines(path, OTHERWISE), start=1):
         if line.startswith(";;") or not line.strip(SPACE):
@@ -57,8 +57,8 @@ def read_ctm(path: Path | str) -> list[TimedWord]:
             raise UserError(f"{place}: {len(fields)} fields instead of 5 or more: FILE CHANNEL START DURATION WORD.")
         if fields[4].upper().startswith("<ALT"):
             raise UserError(
-                f"{place}: alternatives cannot be read here, as hubscr.pl sorts words by their times, of which {fields[4]} "
-                "has none. Let a rule of the GLM write { A / B }."
+                f"{place}: alternatives cannot be read, because hubscr.pl sorts words by time and {fields[4]} has none. Let a "
+                "rule of the GLM write { A / B }."
             )
         start, duration = (parse_time(field, name, place) for field, name in zip(fields[2:4], ("start", "duration")))
         words.append(TimedWord(fields[0], fields[1], start, duration, fields[4], tuple(fields[5:]), number))
@@ -68,11 +68,11 @@ def read_ctm(path: Path | str) -> list[TimedWord]:
 def assign(
     items: Iterable[TimedItem], segments: Sequence[Segment], hypothesis: str
 ) -> tuple[dict[str, list[TimedItem]], list[TimedItem]]:
-    """(items by the identity of their segment, items in the time of no segment), as sclite cuts a CTM by an STM.
+    """(items by the identity of their segment, items outside all segments), as sclite cuts a CTM by an STM.
 
-    segments: all of the STM, ignored ones too. A word goes to the first segment of its side that ends after the word's
-    middle, even if it begins after it, and to the last one if none does; the second list names those that were so moved.
-    Raises UserError for words of a file or channel that has no segment; `hypothesis` is how the message calls them.
+    segments: all of the STM, including ignored ones. A word goes to the first segment of its side that ends after the word's
+    midpoint, even if it also begins after it, and to the last one if none does; the second list has the words that were moved
+    this way. Raises UserError for words of a file or channel without a segment; `hypothesis` names them in the message.
     """
     sides = by_side(segments)
     assigned: dict[str, list[TimedItem]] = {segment.identity: [] for segment in segments}
@@ -85,7 +85,7 @@ def assign(
             kind = "channel" if any(file == word.side[0] for file, _ in sides) else "file"
             raise UserError(
                 f"{hypothesis}{line}: the reference has no segment of the {kind} {word.file} {word.channel}. "
-                "Leave its words out, or score against the reference that has it."
+                "Leave its words out, or score against a reference that has it."
             )
         place = places[word.side]
         while place < len(side) - 1 and item.middle >= single(side[place].end):
@@ -99,16 +99,16 @@ def assign(
 
 
 def single(seconds: float) -> float:
-    """A time as sclite keeps it, in single precision."""
+    """A time in single precision, as in sclite."""
     return struct.unpack("f", struct.pack("f", seconds))[0]
 
 
 def spread_words(segments: Sequence[Segment], hypotheses: Mapping[str, Sequence[str]]) -> list[TimedWord]:
-    """Words with times inside of their segments, so that sclite assigns them to these: what a CTM needs.
+    """Words of a CTM with times inside their segments, so that sclite assigns them to these segments.
 
-    segments: all of the STM; hypotheses: words by the identity of their segment. An `@`, which counts as nothing, is
-    added to sides with less than two words, as sclite refuses a CTM that lacks a side of the STM. Raises UserError for
-    a segment with words that lies in the time of those before it, where sclite can assign nothing to it.
+    segments: all of the STM. hypotheses: words by the identity of their segment. Sides with fewer than two words get an `@`,
+    which counts as nothing, because sclite refuses a CTM that lacks a side of the STM. Raises UserError for a segment with
+    words that lies within the time of earlier ones: sclite could not assign them to it.
     """
     words = []
     for side in by_side(segments).values():
@@ -118,10 +118,10 @@ def spread_words(segments: Sequence[Segment], hypotheses: Mapping[str, Sequence[
             start, end = max(segment.start, earliest), max(segment.end, earliest + 0.01) if last else segment.end
             if texts and end - start < 0.005:
                 raise UserError(
-                    f"The segment {segment.identity} of {segment.file} {segment.channel} lies within the time of those "
-                    "before it: sclite cannot assign any word to it."
+                    f"The segment {segment.identity} of {segment.file} {segment.channel} lies within the time of earlier "
+                    "ones: sclite cannot assign words to it."
                 )
-            # away from the borders, since csrfilt.sh rounds the times of words that it splits
+            # away from the borders, because csrfilt.sh rounds the times of words that it splits
             first, length = start + (end - start) / 4, (end - start) / 2
             for number, text in enumerate(texts):
                 duration = length / len(texts)
@@ -135,7 +135,7 @@ def spread_words(segments: Sequence[Segment], hypotheses: Mapping[str, Sequence[
 
 
 def ctm_text(words: Iterable[TimedWord], decimals: int = 9) -> str:
-    """The lines of a CTM, with so many decimals of a second."""
+    """The lines of a CTM. decimals: of the times in seconds."""
     lines = (
         f"{word.file} {word.channel} {word.start:.{decimals}f} {word.duration:.{decimals}f} "
         f"{' '.join((word.text, *word.more))}\n"
@@ -152,5 +152,5 @@ def write_ctm(
     try:
         Path(path).write_text(ctm_text(words), encoding="utf8", newline="\n")
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise UserError(f"{path} cannot be written: {error.strerror or error}. Choose another place.") from error
     return words

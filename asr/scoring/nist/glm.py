@@ -1,13 +1,14 @@
-"""Global mapping files (GLM): the rewriting rules that NIST applies to references and hypotheses before they are scored.
+"""Global mapping files (GLM): the rewriting rules that NIST applies to references and hypotheses before scoring.
 
 The rules are those of `rfilter1` and the steps around them those of `csrfilt.sh -dh` (NIST SCTK 2.4.10, doc/GLMRules.txt):
-a cursor moves over the text; at each position the first rule of the file whose left side matches there, with its
-contexts, is applied, and the cursor goes on behind what it matched. Without contexts a rule matches inside of words too.
+a cursor moves over the text; at each position the first rule of the file whose left side and contexts match there is
+applied, and the cursor moves past the match. Without contexts a rule also matches inside words.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import string
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from asr.errors import UserError
 from asr.runtime.text_files import read_lines
 
 SPACE = " \t\n\v\f\r"
-# The encoding of NIST's files that are not UTF-8.
+# The encoding of those of NIST's files that are not UTF-8.
 OTHERWISE = "latin1"
 APPLICATION = re.compile(r';;\s+INPUT_DEPENDENT_APPLICATION\s*=\s*"([^"]*)"', re.ASCII)
 HEADERS = ("MAX_NRULES", "COPY_NO_HIT", "CASE_SENSITIVE", "FORMAT")
@@ -27,7 +28,7 @@ UPPER = str.maketrans(string.ascii_lowercase, string.ascii_uppercase)
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """`source => replacement / left _ right`: literal strings, in which spaces count. line: where it stands, from 1."""
+    """`source => replacement / left _ right`: literal strings, in which spaces count. line: its number, from 1."""
 
     source: str
     replacement: str
@@ -37,14 +38,14 @@ class Rule:
 
 
 class RuleSet:
-    """The rules that apply to one kind of text, in the order of the file. copy: what no rule matches is kept."""
+    """The rules that apply to one kind of text, in the order of the file. copy: whether unmatched text is kept."""
 
     def __init__(self, rules: Sequence[Rule] = (), copy: bool = True, case_sensitive: bool = True):
         self.rules, self.copy, self.case_sensitive = tuple(rules), copy, case_sensitive
         self._candidates: dict[str, list[tuple[str, str, str, str]]] = {}
 
     def apply(self, text: str) -> str:
-        """The text after one pass of the cursor; contexts are looked up in the text as it was before."""
+        """The text after one pass of the cursor; contexts refer to the original text."""
         if not self.rules:
             return text if self.copy else ""
         searched = self._folded(text)
@@ -83,21 +84,24 @@ class RuleSet:
 
 @dataclasses.dataclass(frozen=True)
 class GlobalMapping:
-    """A GLM file. `rules(kind, purpose)` are those that apply to a kind of file (stm, ctm, trn) and a purpose (ref, hyp)."""
+    """A GLM file. `rules(kind, purpose)` returns the rules for a kind of file (stm, ctm, trn) and a purpose (ref, hyp)."""
 
     path: Path
     lines: tuple[str, ...]
 
     @classmethod
     def read(cls, path: Path | str) -> GlobalMapping:
-        """Reads a GLM and checks every rule in it. Raises UserError naming file and line."""
+        """Reads a GLM and checks every rule in it. Raises UserError, naming file and line, for a malformed one."""
         mapping = cls(Path(path), tuple(read_lines(path, OTHERWISE)))
         for kind, purpose in (("stm", "ref"), ("ctm", "hyp"), ("trn", "ref"), ("trn", "hyp")):
             mapping.rules(kind, purpose)
         return mapping
 
     def rules(self, kind: str, purpose: str) -> RuleSet:
-        """`;; INPUT_DEPENDENT_APPLICATION = "expression"` limits what follows to the kinds or purposes that it matches."""
+        """The rules for a kind of file and a purpose.
+
+        `;; INPUT_DEPENDENT_APPLICATION = "expression"` limits the rules after it to the kinds or purposes that match.
+        """
         applies, kept = True, []
         for number, line in enumerate(self.lines, start=1):
             limit = APPLICATION.match(line)
@@ -115,10 +119,10 @@ class GlobalMapping:
 
 
 def parse_rules(path: Path, lines: Sequence[tuple[int, str]]) -> RuleSet:
-    """The rule set of numbered lines. The first line only says what begins a comment: its first word."""
+    """The rule set of numbered lines. The first line only shows what begins a comment: its first word."""
     if not lines:
         raise UserError(f"{path} is empty: a global mapping file begins with a comment, such as `;; rules of …`.")
-    comment = re.match(r"[!-~]*", lines[0][1])[0]
+    comment = "".join(itertools.takewhile(lambda letter: "!" <= letter <= "~", lines[0][1]))
     values = {"MAX_NRULES": "400", "COPY_NO_HIT": "T", "CASE_SENSITIVE": "T", "FORMAT": "NIST1"}
     rules: list[Rule] = []
     for number, line in lines[1:]:
@@ -130,12 +134,12 @@ def parse_rules(path: Path, lines: Sequence[tuple[int, str]]) -> RuleSet:
             continue
         line = (line.partition(comment)[0] if comment else line).rstrip(SPACE)
         if not line:
-            raise UserError(f"{place}: there is no rule before the comment; begin the comment in the first column.")
+            raise UserError(f"{place}: there is no rule before the comment: begin the comment in the first column.")
         rules.append(parse_rule(line, number, place))
         if len(rules) > int(values["MAX_NRULES"]):
             raise UserError(
-                f"{place}: these are more rules than the file allows ({values['MAX_NRULES']}): add or raise the header "
-                "* max_nrules = '…', as NIST's rfilter1 stops here too."
+                f"{place}: there are more rules than the file allows ({values['MAX_NRULES']}), and NIST's rfilter1 stops here "
+                "too: add or raise the header * max_nrules = '…'."
             )
     yes = {"T", "YES", "TRUE"}
     return RuleSet(rules, values["COPY_NO_HIT"].upper() in yes, values["CASE_SENSITIVE"].upper() in yes)
@@ -144,22 +148,22 @@ def parse_rules(path: Path, lines: Sequence[tuple[int, str]]) -> RuleSet:
 def parse_header(line: str, place: str) -> dict[str, str]:
     value = re.search(r"[\"']([^\"']*)[\"']", line)
     if value is None:
-        raise UserError(f"{place}: a header has its value in quotation marks, such as * max_nrules = '2500'.")
+        raise UserError(f"{place}: a header needs its value in quotation marks, such as * max_nrules = '2500'.")
     named = {name: value[1] for name in HEADERS if name in line.upper()}
     if "FORMAT" in named and named["FORMAT"] != "NIST1":
         raise UserError(
-            f"{place}: the format {value[1]!r} is not known; rfilter1 applies rules of the format NIST1 only."
+            f"{place}: the format {value[1]!r} is unknown; rfilter1 applies only rules of the format NIST1."
         )
     if "MAX_NRULES" in named and not value[1].strip().isdecimal():
-        raise UserError(f"{place}: max_nrules is a whole number, not {value[1]!r}.")
+        raise UserError(f"{place}: max_nrules must be a whole number, not {value[1]!r}.")
     return named
 
 
 def parse_rule(line: str, number: int, place: str) -> Rule:
-    """One rule, taken apart as rfilter1 does: the context begins at the last slash unless that stands in brackets."""
+    """Parses a rule as rfilter1 does: the context begins at the last slash unless that is in brackets."""
     arrow = line.find("=>")
     if arrow < 0:
-        raise UserError(f"{place}: a rule is of the form A => B or A => B / [C] __ [D], but there is no => here.")
+        raise UserError(f"{place}: there is no =>; a rule has the form A => B or A => B / [C] __ [D].")
     source = unbracketed(line[:arrow].strip(SPACE))
     if not source:
         raise UserError(f"{place}: there is nothing before the =>: a rule needs something to replace.")
@@ -178,8 +182,8 @@ def parse_rule(line: str, number: int, place: str) -> Rule:
         right = between(line, slot, len(line) - 1)
     if replacement.count("{") != replacement.count("}"):
         raise UserError(
-            f"{place}: the alternation in {replacement!r} is not closed. Its last slash is taken for the mark of a context: "
-            "write the context behind it, / [ ] __ [ ]."
+            f"{place}: the alternation in {replacement!r} is not closed, because its last slash counts as the start of a "
+            "context: write a context after it, / [ ] __ [ ]."
         )
     return Rule(source, replacement, left, right, number)
 
@@ -191,22 +195,22 @@ def last_before(line: str, position: int, limit: int) -> int:
 
 
 def between(line: str, start: int, end: int) -> str:
-    """What stands behind the first word from `start`, up to `end` and with it; empty if there is nothing."""
+    """The text after the first word from `start`, up to and including `end`; empty if there is none."""
     while start < end and line[start] not in SPACE:
         start += 1
     return unbracketed(line[start : end + 1].lstrip(SPACE)) if start < end else ""
 
 
 def unbracketed(text: str) -> str:
-    """Without the brackets or quotation marks around it, which keep spaces at the ends."""
+    """The text without the brackets or quotation marks around it, which protect spaces at its ends."""
     return text[1:-1] if text and text[0] + text[-1] in ("[]", '""') else text
 
 
 def filter_text(text: str, rules: RuleSet) -> str:
-    """A text after `csrfilt.sh -dh`: upper case, rules, hyphens inside of words to spaces, (A B) to (A) (B).
+    """A text after `csrfilt.sh -dh`: upper case, rules, hyphens inside words to spaces, (A B) to (A) (B).
 
-    The text is given as csrfilt.sh has it, with its spaces: `" WORD "` for a word of a CTM. Raises ValueError if
-    parentheses are not in pairs, which csrfilt.sh refuses too.
+    The text has spaces as in csrfilt.sh: `" WORD "` for a word of a CTM. Raises ValueError for unbalanced parentheses, which
+    csrfilt.sh refuses too.
     """
     spread = text.replace("(", "( ").replace(")", " )")
     check = f" {spread} ".replace("(", "   (").replace(")", ")  ", 1)

@@ -1,8 +1,8 @@
-"""Transcripts in NIST's markup as networks of words, and the alignment of two of them as sclite makes it.
+"""Transcripts in NIST's markup as networks of words, and the alignment of two of them as by sclite.
 
-The markup: `{ a / b c / @ }` is an alternation (`@` stands for nothing), `(uh)` may be left out, `ab-` and `-c` are
-fragments of words. Weights, order of comparisons and the rounding of sums follow NIST's sclite 2.10 (SCTK 2.4.10:
-net_dp.c, net_adt.c, word.c), for the counts depend on which of several equally good alignments is taken.
+The markup: `{ a / b c / @ }` is an alternation (`@` is no word), `(uh)` is optional, `ab-` and `-c` are fragments of words.
+Weights, order of comparisons and the rounding of sums follow NIST's sclite 2.10 (SCTK 2.4.10: net_dp.c, net_adt.c, word.c),
+because the counts depend on which of several equally good alignments is chosen.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import operator
 import string
 import struct
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from asr.scoring.alignment import Alignment, Operation
 
@@ -23,7 +24,7 @@ NOTHING = "@"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Word:
-    """A word of a network. key: what is compared; optional: may be left out; fragment: only a part need be the same."""
+    """A word of a network. key: the text to compare. optional: may be left out. fragment: only a part has to match."""
 
     text: str
     key: str
@@ -35,31 +36,36 @@ class Word:
         return self.text == NOTHING
 
 
+# the first "word" of every network
+START = Word("", "")
+
+
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Words in an order in which each comes after those that may stand before it.
+    """Words in topological order: each comes after those that may precede it.
 
-    before[i]: indices of the words that may precede word i, in the order of the alternatives; index 0 is the start.
+    words: with START at index 0. before[i]: indices of the words that may precede word i, in the order of the alternatives.
     last: indices of the words that may end the transcript.
     """
 
-    words: list[Word | None]
+    words: list[Word]
     before: list[list[int]]
     last: list[int]
 
     @property
     def plain(self) -> bool:
-        """One word after the other, each of them one that counts."""
+        """Whether it is a simple sequence of words that all count."""
         chain = all(previous == [index] for index, previous in enumerate(self.before[1:]))
         return chain and len(self.last) == 1 and not any(word.empty for word in self.words[1:])
 
 
 def parse_markup(text: str) -> list:
-    """The items of a transcript: words, and lists of alternatives. Raises ValueError for braces that do not pair.
+    """The items of a transcript: words, and lists of alternatives. Raises ValueError for unbalanced braces.
 
     A backslash is dropped and `word;tag;tag` is the word, as sclite reads transcripts (but not the words of a CTM).
     """
-    items, position = [], 0
+    items: list[Any] = []
+    position = 0
     while position < len(text):
         if text[position] in SPACE:
             position += 1
@@ -68,7 +74,7 @@ def parse_markup(text: str) -> list:
             alternatives = [parse_markup(part) for part in split_alternatives(text[position + 1 : end])]
             alternatives = [alternative for alternative in alternatives if alternative]
             if not alternatives:
-                raise ValueError("an alternation { } without a word; nothing is written @")
+                raise ValueError("an alternation { } without a word; write @ for no word")
             items.append(alternatives)
             position = end + 1
         else:
@@ -77,7 +83,7 @@ def parse_markup(text: str) -> list:
                 end += 1
             token = text[position:end]
             if "{" in token or "}" in token:
-                raise ValueError(f"a brace in {token!r} that opens or closes no alternation")
+                raise ValueError(f"a brace in {token!r} that does not open or close an alternation")
             items.append(without_tags(token))
             position = end
     return items
@@ -114,8 +120,8 @@ def without_tags(token: str) -> str:
 
 
 def build_network(items: Sequence, optional: bool = True, fragments: bool = True, fold: bool = True) -> Network:
-    """The network of items. optional, fragments: sclite's flags -D and -F; fold: ASCII letters in lower case."""
-    words: list[Word | None] = [None]
+    """The network of items. optional, fragments: sclite's flags -D and -F. fold: put ASCII letters in lower case."""
+    words = [START]
     before: list[list[int]] = [[]]
 
     def add(sequence: Sequence, ends: list[int]) -> list[int]:
@@ -142,7 +148,7 @@ def make_word(token: str, optional: bool, fragments: bool, fold: bool) -> Word:
 
 
 def same(one: Word, other: Word) -> bool:
-    """Whether two words count as the same: equal, or one a fragment (`ab-`, `-yz`) of the other."""
+    """Whether two words count as equal: they are, or one is a fragment (`ab-`, `-yz`) of the other."""
     if one.fragment or other.fragment:
         for part, whole in ((one.key, other.key), (other.key, one.key)):
             if len(part) > 1 and part.startswith("-"):
@@ -153,11 +159,11 @@ def same(one: Word, other: Word) -> bool:
 
 
 def align_networks(reference: Network, hypothesis: Network) -> Alignment:
-    """The best alignment of any path of the reference with any path of the hypothesis, as sclite finds it.
+    """The best alignment of any path of the reference with any path of the hypothesis, as found by sclite.
 
-    A substitution costs 4, a deletion and an insertion 3 (2 where the word is optional), an `@` without a counterpart
-    0.001. An optional word left out, on either side, is an operation "equal" with None on the other side and counts as
-    a hit, as sclite counts it; an `@` is no operation at all.
+    A substitution costs 4, a deletion or an insertion 3 (2 for an optional word), an `@` without a counterpart 0.001. An
+    optional word left out, on either side, is an operation "equal" with None on the other side and counts as a hit, as in
+    sclite; an `@` is not an operation at all.
     """
     equal: dict[tuple[Word, Word], bool] = {}
 
@@ -170,7 +176,7 @@ def align_networks(reference: Network, hypothesis: Network) -> Alignment:
         return 0 if known else 4
 
     nothing = any(word.empty for network in (reference, hypothesis) for word in network.words[1:])
-    # sums of whole numbers are exact; with thousandths sclite's single precision decides between equal costs
+    # sums of whole numbers are exact; with thousandths, sclite's single precision breaks ties
     plus = rounded_sum if nothing else operator.add
     if reference.plain and hypothesis.plain:
         back = plain_table(reference, hypothesis, substitution)
@@ -195,8 +201,8 @@ def lone_cost(word: Word) -> float:
 def plain_table(reference: Network, hypothesis: Network, substitution: Callable) -> list[list[int]]:
     """The steps of the best paths between plain sequences: 0 a pair, 1 a deletion, 2 an insertion, for each cell."""
     rows, columns = reference.words, hypothesis.words
-    inserting = [0, *(lone_cost(word) for word in columns[1:])]
-    costs = [0]
+    inserting: list[float] = [0, *(lone_cost(word) for word in columns[1:])]
+    costs: list[float] = [0]
     for cost in inserting[1:]:
         costs.append(costs[-1] + cost)
     back = [[2] * len(columns)]
@@ -226,7 +232,7 @@ def plain_table(reference: Network, hypothesis: Network, substitution: Callable)
 def table(
     reference: Network, hypothesis: Network, substitution: Callable, plus: Callable
 ) -> tuple[list[list[tuple[int, int]]], tuple[int, int]]:
-    """For each pair of words the cell before it on the best path, and the best last cell. Of equals the first is taken."""
+    """For each pair of words, the previous cell on the best path; and the best last cell. The first of equals wins."""
     rows, columns = len(reference.words), len(hypothesis.words)
     costs = [[0.0] * columns for _ in range(rows)]
     back = [[(0, 0)] * columns for _ in range(rows)]
@@ -255,7 +261,7 @@ def table(
 
 
 def cheapest(costs: list[list[float]], rows: Sequence[int], columns: Sequence[int]) -> tuple[int, int]:
-    """The first cell of least cost, row by row."""
+    """The first cell with the lowest cost, row by row."""
     if len(rows) == 1 and len(columns) == 1:
         return rows[0], columns[0]
     best = rows[0], columns[0]

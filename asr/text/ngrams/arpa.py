@@ -1,7 +1,7 @@
-"""Reading ARPA files, those of SRILM, KenLM, the LDC (WSJ's `bcb20onp`) and the CMU toolkit, line by line.
+"""Reads ARPA files of SRILM, KenLM, the LDC (WSJ's `bcb20onp`) and the CMU toolkit, line by line.
 
-Before `\\data\\` anything may stand. Fields are separated by tabs or spaces; back-off weights that are not there are 0; `<UNK>`,
-`<S>` and the like are taken for `<unk>` and `<s>` where these are not listed.
+Anything may precede `\\data\\`. Fields are separated by tabs or spaces; missing back-off weights are 0; `<UNK>`, `<S>` and the
+like count as `<unk>` and `<s>` if these are not listed.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Line = tuple[int, bytes]
 def read_arpa(path: Path | str) -> NgramModel:
     """The model in an ARPA file, plain or compressed (gzip, bzip2, xz).
 
-    Raises UserError, naming file and line, for a file that is cut short, lists more or fewer n-grams than it says, an n-gram
-    twice or with a word that is no unigram, a line with another number of fields, and for log probabilities above 0 or that are
-    no numbers; and for a model without `<s>` and `</s>`.
+    Raises UserError, naming file and line, for a file that is cut short, has more or fewer n-grams than it says, lists an
+    n-gram twice or one with a word that is not a unigram, for a line with the wrong number of fields, and for log probabilities
+    that are not numbers up to 0; and for a model without `<s>` and `</s>`.
     """
     path = Path(path).expanduser()
     with open_unpacked(path) as file:
@@ -38,7 +38,7 @@ def read_arpa(path: Path | str) -> NgramModel:
 
 
 class ArpaFile:
-    """An ARPA file that is being read. at: the last line that was read."""
+    """An ARPA file that is being read. at: the number of the last line read."""
 
     def __init__(self, path: Path, lines: Iterator[Line]):
         self.path, self.lines, self.at = path, lines, 0
@@ -53,7 +53,7 @@ class ArpaFile:
             self.at = number
             if stripped := line.strip():
                 return number, stripped
-        raise self.error(self.at, f"the file ends where {expected} should follow; it is cut short.")
+        raise self.error(self.at, f"the file ends where {expected} should follow: it is cut short, get it again.")
 
     def read(self) -> NgramModel:
         counts, where = self._counts()
@@ -63,17 +63,17 @@ class ArpaFile:
             if count == 0 and line != b"\\%d-grams:" % order:
                 continue
             if line != b"\\%d-grams:" % order:
-                raise self.error(number, f"{shown(line)} stands where \\{order}-grams: should.")
+                raise self.error(number, f"expected \\{order}-grams:, found {shown(line)}.")
             for parts, part in zip((rows, log10, backoff, numbers), self._section(order, count, len(counts))):
                 parts.append(part)
             number, line = self.next("\\end\\" if order == len(counts) else f"\\{order + 1}-grams:")
             if not line.startswith(b"\\"):
-                raise self.error(number, f"there are more {order}-grams than the {count} that \\data\\ says.")
+                raise self.error(number, f"there are more {order}-grams than the {count} that \\data\\ announces.")
         if line != b"\\end\\":
-            raise self.error(number, f"{shown(line)} stands where \\end\\ should.")
+            raise self.error(number, f"expected \\end\\, found {shown(line)}.")
         for number, line in self.lines:
             if line.strip():
-                raise self.error(number, f"after \\end\\ there is more: {shown(line)}")
+                raise self.error(number, f"there is more after \\end\\: {shown(line)}")
         while len(rows) > 1 and not len(rows[-1]):
             del rows[-1], log10[-1], backoff[-1]
         words = self._spellings(numbers[0])
@@ -88,14 +88,14 @@ class ArpaFile:
         return NgramModel(words, tables, added=added)
 
     def _counts(self) -> tuple[list[int], Line]:
-        """(how many n-grams of each order there are to be, the first line that follows)."""
+        """(the announced number of n-grams of each order, the first line after them)."""
         for number, line in self.lines:
             if line.strip() == b"\\data\\":
                 break
             if b"\0" in line:
-                raise self.error(number, "a zero byte; this is no ARPA file (KenLM binaries are read unpacked).")
+                raise self.error(number, "a zero byte: this is not an ARPA file (unpack a compressed KenLM binary).")
         else:
-            raise UserError(f"{self.path} is no ARPA file: it has no line \\data\\.")
+            raise UserError(f"{self.path} is not an ARPA file: it has no line \\data\\.")
         counts: list[int] = []
         while True:
             number, line = self.next("ngram 1=..." if not counts else "\\1-grams:")
@@ -103,10 +103,10 @@ class ArpaFile:
             if match is None:
                 break
             if int(match[1]) != len(counts) + 1:
-                raise self.error(number, f"the number of {len(counts) + 1}-grams should stand here, not {shown(line)}.")
+                raise self.error(number, f"expected the number of {len(counts) + 1}-grams, found {shown(line)}.")
             counts.append(int(match[2]))
         if not counts or not counts[0]:
-            raise self.error(number, f"ngram 1=... with the number of unigrams should stand before {shown(line)}.")
+            raise self.error(number, f"expected ngram 1=... with the number of unigrams, found {shown(line)}.")
         return counts, (number, line)
 
     def _section(self, order: int, count: int, highest: int) -> tuple:
@@ -117,7 +117,7 @@ class ArpaFile:
             if not block:
                 raise self.error(
                     self.at,
-                    f"the file ends after {have} of {count} {order}-grams; it is cut short, or \\data\\ is wrong.",
+                    f"the file ends after {have} of {count} {order}-grams: it is cut short, or \\data\\ is wrong.",
                 )
             self.at = block[-1][0]
             fields = [line.split() for _, line in block]
@@ -131,7 +131,7 @@ class ArpaFile:
         return tuple(numpy.concatenate(parts) for parts in zip(*blocks))
 
     def _only_ngrams(self, order: int, count: int, have: int, block: list[Line], fields: list) -> tuple[list, list]:
-        """Without blank lines. Raises UserError where the section ends too early or a line has another number of fields."""
+        """The lines that are not blank. Raises UserError if the section ends early or a line has a wrong number of fields."""
         kept = [at for at, each in enumerate(fields) if each]
         for rank, at in enumerate(kept):
             number, found = block[at][0], fields[at]
@@ -159,7 +159,7 @@ class ArpaFile:
         )
         wrong = ~numpy.isfinite(weights) if order < highest else weights != 0
         for at in numpy.flatnonzero(wrong)[:1]:
-            why = "is not finite" if order < highest else "stands in the highest order, where nothing backs off"
+            why = "is not finite" if order < highest else "is in the highest order, where nothing backs off"
             raise self.error(numbers[at], f"the back-off weight {shown(fields[at][-1])} {why}.")
         if order == 1:
             for number, each in zip(numbers, fields):
@@ -174,7 +174,7 @@ class ArpaFile:
 
     def _floats(self, numbers: list[int], values: list[bytes], what: str) -> numpy.ndarray:
         try:
-            with numpy.errstate(over="ignore"):  # what float32 cannot hold is infinite
+            with numpy.errstate(over="ignore"):  # numbers beyond float32 become infinite
                 return numpy.array(list(map(float, values)), numpy.float32)
         except ValueError:
             for number, value in zip(numbers, values):
@@ -185,7 +185,7 @@ class ArpaFile:
             raise
 
     def _spellings(self, lines: numpy.ndarray) -> list[str]:
-        """The words in NFC, with `<s>`, `</s>` and `<unk>` spelt like this. Raises UserError if the first two are missing."""
+        """The words in NFC, with `<s>`, `</s>` and `<unk>` spelt this way. Raises UserError if the first two are missing."""
         words = []
         for number, word in zip(lines, self.words):
             try:
@@ -201,10 +201,10 @@ class ArpaFile:
                 if others:
                     words[others[0]] = special
                 elif special != UNKNOWN:
-                    raise UserError(f"{self.path} does not list {special}: a model of sentences is needed.")
+                    raise UserError(f"{self.path} does not list {special}: give a model of sentences.")
         return words
 
 
 def shown(text: bytes) -> str:
-    """Bytes of a file as a message shows them."""
+    """Bytes of a file in the form that messages show."""
     return repr(text.strip()[:60].decode("utf8", "backslashreplace")).replace("\\\\", "\\")

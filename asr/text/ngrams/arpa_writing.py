@@ -1,4 +1,4 @@
-"""Writing ARPA files."""
+"""Writes ARPA files."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from asr.text.ngrams.model import NgramModel
 
 
 def write_arpa(model: NgramModel, path: Path | str) -> None:
-    """Writes the model, compressed where the name ends in .gz; the file is there whole or not at all.
+    """Writes the model, compressed if the name ends in .gz; the file is complete or absent.
 
-    Numbers have the digits that float32 needs, so that reading it gives the same model. Raises UserError if it cannot be
-    written.
+    Numbers have all the digits that float32 needs, so reading the file gives the same model. Raises UserError if it cannot
+    be written.
     """
     path = Path(path).expanduser()
     try:
         with replacing(path) as temporary, open(temporary, "wb") as file:
             if path.suffix == ".gz":
-                # without name and time, the same model gives the same file
+                # no name and no time, so that the same model gives the same file
                 with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
                     _write(model, packed)
             else:
                 _write(model, file)
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}.") from None
+        raise UserError(f"{path} cannot be written: {error.strerror or error}. Choose another place.") from None
 
 
 def _write(model: NgramModel, binary) -> None:

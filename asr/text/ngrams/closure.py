@@ -1,4 +1,4 @@
-"""From n-grams in any order, as files list them, to the tables of a model."""
+"""Turns n-grams in any order, as files list them, into the tables of a model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from asr.text.ngrams.model import NgramTable
 
 
 class ListedTwice(ValueError):
-    """An n-gram that is there twice: its order and the two places in the list of that order."""
+    """An n-gram listed twice: its order and its two indices in the list of that order."""
 
     def __init__(self, order: int, first: int, second: int):
         super().__init__(f"{order}-gram {second} is the same as {first}")
@@ -18,14 +18,13 @@ class ListedTwice(ValueError):
 def closed_tables(
     rows: list[numpy.ndarray], log10: list[numpy.ndarray], backoff: list[numpy.ndarray], words: int
 ) -> tuple[list[NgramTable], int]:
-    """(tables by order, how many n-grams were added).
+    """(tables by order, number of n-grams added).
 
     rows: by order n, int32 (ngrams, n), words by number; those of order 1 must be 0 to words-1 in this order. log10,
     backoff: float32 (ngrams,).
 
-    Models that were pruned do not always list what an n-gram begins and ends with. Those are added, with the probability
-    that the model gives them anyway by backing off and without a back-off weight, so that nothing that it says changes.
-    Raises ListedTwice.
+    Pruned models do not always list the prefixes and suffixes of their n-grams. These are added, with the probability that
+    the model gives them anyway by backing off and without a back-off weight, so no probability changes. Raises ListedTwice.
     """
     rows, log10, backoff = list(rows), list(log10), list(backoff)
     links: list[tuple[numpy.ndarray, numpy.ndarray]] = [(numpy.zeros(words, numpy.int64),) * 2]
@@ -47,7 +46,7 @@ def closed_tables(
         added += int(new.sum())
         rows[at - 1] = numpy.concatenate((rows[at - 1], needed[new]))
         ids = numpy.concatenate((ids, numpy.concatenate((contexts, suffixes))[first][new]))
-        # not a number yet: worked out from the orders below, at the end
+        # NaN for now: computed from the lower orders at the end
         log10[at - 1] = numpy.concatenate((log10[at - 1], numpy.full(new.sum(), numpy.nan, numpy.float32)))
         backoff[at - 1] = numpy.concatenate((backoff[at - 1], numpy.zeros(new.sum(), numpy.float32)))
         assert len(rows[at - 1]) == listed + new.sum()
@@ -62,11 +61,11 @@ def closed_tables(
 
 
 def _sort(at: int, rows, log10, backoff, ids: numpy.ndarray) -> None:
-    """Sorts the n-grams of one order by their ids. Raises ListedTwice where two have the same."""
+    """Sorts the n-grams of one order by their ids. Raises ListedTwice if two have the same one."""
     by_id = numpy.argsort(ids, kind="stable")
     twice = numpy.flatnonzero(ids[by_id][1:] == ids[by_id][:-1])
     if len(twice):
-        # the one whose second place comes first in the file
+        # the duplicate that comes first in the file
         second = by_id[twice + 1]
         which = numpy.argmin(second)
         raise ListedTwice(at + 1, int(by_id[twice[which]]), int(second[which]))
@@ -74,9 +73,9 @@ def _sort(at: int, rows, log10, backoff, ids: numpy.ndarray) -> None:
 
 
 def dense_ids(matrices: list[numpy.ndarray], words: int) -> list[numpy.ndarray]:
-    """For each row of each matrix, which one it is among all different rows of all matrices in the order of a dictionary.
+    """For each row of each matrix, its rank among the distinct rows of all matrices in lexicographic order.
 
-    matrices: (rows, n) of numbers below `words`, n the same for all. int64 (rows,) each.
+    matrices: (rows, n) of numbers below `words`, with the same n. Returns int64 (rows,) for each.
     """
     together = numpy.concatenate(matrices)
     ids = together[:, 0].astype(numpy.int64)

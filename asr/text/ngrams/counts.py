@@ -1,4 +1,4 @@
-"""Counting n-grams: every sentence with `<s>` before it and `</s>` after it, in arrays sorted like a dictionary."""
+"""Counts n-grams: each sentence gets `<s>` before it and `</s>` after it; the arrays are sorted lexicographically."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy
 from asr.errors import ArgumentError
 from asr.text.ngrams.text import BEGIN, END, UNKNOWN
 
-# What these three are numbered in a model that we estimate.
+# The numbers of these three words in a model that we estimate.
 UNKNOWN_ID, BEGIN_ID, END_ID = 0, 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
 class CountTable:
-    """The n-grams of one order that occur, sorted by context and word; for order 1, all words by number.
+    """The n-grams of one order in a text, sorted by context and word; for order 1, all words by number.
 
     context: int64 (n,), the row of the first n-1 words in the table of the order below. word: int64 (n,), the last word.
-    suffix: int64 (n,), the row of the last n-1 words in the table of the order below. count: int64 (n,), how often it occurs.
+    suffix: int64 (n,), the row of the last n-1 words in the table of the order below. count: int64 (n,), its occurrences.
     begins: bool (n,), whether its first word is `<s>`.
     """
 
@@ -34,8 +34,8 @@ class CountTable:
 def number_words(sentences: Iterable[list[str]]) -> tuple[list[str], numpy.ndarray]:
     """(words by number, the text in numbers with BEGIN_ID and END_ID around each sentence, int32).
 
-    Empty sentences are left out; `<unk>` is a word like others. Raises ArgumentError for `<s>` or `</s>` in a sentence and
-    for words that are empty or hold white space, which ARPA cannot write.
+    Empty sentences are left out; `<unk>` is a word like any other. Raises ArgumentError for `<s>` or `</s>` in a sentence
+    and for words that are empty or contain white space, which ARPA cannot represent.
     """
     numbers = {UNKNOWN: UNKNOWN_ID, BEGIN: BEGIN_ID, END: END_ID}
     stream = array("i")
@@ -47,25 +47,27 @@ def number_words(sentences: Iterable[list[str]]) -> tuple[list[str], numpy.ndarr
         ids = [numbers.setdefault(word, len(numbers)) for word in sentence]
         if BEGIN_ID in ids or END_ID in ids:
             raise ArgumentError(
-                f"A sentence holds {BEGIN if BEGIN_ID in ids else END}: {' '.join(sentence)[:80]}. They are put around each "
-                "sentence here."
+                f"A sentence contains {BEGIN if BEGIN_ID in ids else END}: {' '.join(sentence)[:80]}. Remove it: counting "
+                "puts these marks around each sentence."
             )
         stream.append(BEGIN_ID)
         stream.extend(ids)
         stream.append(END_ID)
     for word in numbers:
         if word.split() != [word]:
-            raise ArgumentError(f"{word!r} is no word: it is empty or holds white space, which ARPA cannot write.")
+            raise ArgumentError(
+                f"{word!r} is not a word: it is empty or contains white space, which ARPA cannot represent."
+            )
     return list(numbers), numpy.frombuffer(stream, numpy.int32) if stream else numpy.zeros(0, numpy.int32)
 
 
 def count_ngrams(stream: numpy.ndarray, words: int, order: int) -> list[CountTable]:
-    """The n-grams of each order up to `order`, or up to the longest that occurs. words: how many different ones there are."""
+    """The n-grams of each order up to `order`, or up to the longest that occurs. words: number of distinct words."""
     begin = stream == BEGIN_ID
     count = numpy.bincount(stream, minlength=words)
     zeros, numbers = numpy.zeros(words, numpy.int64), numpy.arange(words)
     tables = [CountTable(zeros, numbers, zeros, count, numbers == BEGIN_ID)]
-    # at: where n-grams of this order end in the text; row: which ones they are
+    # at: the positions in the text where n-grams of this order end; row: their rows in the table
     at, row = numpy.arange(len(stream)), stream.astype(numpy.int64)
     for _ in range(1, order):
         longer = ~begin[numpy.minimum(at + 1, len(stream) - 1)] & (at + 1 < len(stream))
@@ -83,9 +85,9 @@ def count_ngrams(stream: numpy.ndarray, words: int, order: int) -> list[CountTab
 
 
 def adjusted_counts(tables: list[CountTable]) -> list[numpy.ndarray]:
-    """What Kneser-Ney counts instead: below the highest order, how many different words an n-gram follows.
+    """Kneser-Ney's counts: below the highest order, the number of distinct words that precede an n-gram.
 
-    An n-gram that begins with `<s>` follows none and keeps its own count; `<s>` by itself is never foretold and has 0.
+    An n-gram that begins with `<s>` has none before it and keeps its own count; `<s>` itself is never predicted and has 0.
     """
     adjusted = []
     for table, longer in zip(tables, tables[1:]):

@@ -1,4 +1,4 @@
-"""What modified Kneser-Ney takes off the counts (Chen and Goodman 1998, equation 26)."""
+"""The discounts of modified Kneser-Ney (Chen and Goodman 1998, equation 26)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import dataclasses
 
 import numpy
 
-# Where the counts of counts allow no estimate: those of `lmplz --discount_fallback`.
+# For counts of counts that allow no estimate: the discounts of `lmplz --discount_fallback`.
 FALLBACK = (0.5, 1.0, 1.5)
 
 
 @dataclasses.dataclass(frozen=True)
 class Discounts:
-    """What is taken off a count of 1, 2, and 3 or more. estimated: by Chen and Goodman's (26), or else the fallback."""
+    """The discounts of a count of 1, 2, and 3 or more. estimated: by Chen and Goodman's (26); otherwise the fallback."""
 
     amounts: tuple[float, float, float]
     estimated: bool
 
     @classmethod
     def of(cls, counts: numpy.ndarray) -> Discounts:
-        """From the counts of counts. Falls back where some of n1, n2, n3 are zero or a discount is not above 0 and at most
-        its count, as in texts of a few sentences and in such that a program wrote."""
+        """Estimates them from the counts of counts.
+
+        Falls back if any of n1, n2, n3 is zero or a discount is not above 0 and at most its count, as happens in texts of a
+        few sentences and in generated ones.
+        """
         n = numpy.bincount(counts[(counts > 0) & (counts < 5)], minlength=5).astype(float)
         if n[1:4].all():
             y = n[1] / (n[1] + 2 * n[2])
@@ -30,5 +33,5 @@ class Discounts:
         return cls(FALLBACK, False)
 
     def take(self, counts: numpy.ndarray) -> numpy.ndarray:
-        """What is taken off each of the counts, float64; nothing off 0."""
+        """The discount of each count, float64; 0 for a count of 0."""
         return numpy.array((0.0, *self.amounts))[numpy.minimum(counts, 3)]

@@ -1,4 +1,4 @@
-"""KenLM's binary models, read by its own module, which is an extra."""
+"""KenLM's binary models, read by KenLM's own module, an extra."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ BINARY_MAGIC = b"mmap lm http://kheafield.com/code"
 
 
 class KenlmModel:
-    """A model that KenLM holds. It says the same as `asr.text.ngrams.NgramModel`, but cannot list its n-grams.
+    """A model in KenLM. It gives the same probabilities as `asr.text.ngrams.NgramModel`, but cannot list its n-grams.
 
-    Raises UserError where the module `kenlm` is not installed or cannot read the file.
+    Raises UserError if the module `kenlm` is not installed or cannot read the file.
     """
 
     def __init__(self, path: Path | str):
@@ -23,12 +23,12 @@ class KenlmModel:
             import kenlm
         except ImportError:
             raise UserError(
-                f"{path} is a KenLM binary, which the module kenlm reads: pip install kenlm (or give the ARPA file)."
+                f"{path} is a KenLM binary, which needs the module kenlm: pip install kenlm (or give the ARPA file)."
             ) from None
         try:
             self.model = kenlm.Model(str(path))
         except (OSError, RuntimeError) as error:
-            raise UserError(f"KenLM cannot read {path}: {' '.join(str(error).split())}") from None
+            raise UserError(f"KenLM cannot read {path}, build it again: {' '.join(str(error).split())}") from None
         self.new_state = kenlm.State
 
     @property
@@ -39,7 +39,7 @@ class KenlmModel:
         return word in self.model
 
     def log10_probability(self, words: Sequence[str] | str, context: Sequence[str] = ()) -> float:
-        """As `NgramModel.log10_probability`; words that are not listed have -100 where the model has no `<unk>`."""
+        """As `NgramModel.log10_probability`; words that are not listed have -100 if the model has no `<unk>`."""
         words = [words] if isinstance(words, str) else list(words)
         state, following = self.new_state(), self.new_state()
         context = list(context)
@@ -64,5 +64,5 @@ class KenlmModel:
                 unknown += is_unknown
                 hits[length - 1] += 1
         if not count:
-            raise ArgumentError("There is no sentence to take the perplexity of.")
+            raise ArgumentError("There is no sentence to compute the perplexity of: give a text with words.")
         return Perplexity(count, words, unknown, total, known, tuple(hits))

@@ -1,9 +1,8 @@
 """Interpolated modified Kneser-Ney estimation (Chen and Goodman 1998, An Empirical Study of Smoothing Techniques).
 
-What is left open there is done as KenLM's `lmplz` does it (Heafield et al. 2013, Scalable Modified Kneser-Ney Language Model
+What the paper leaves open follows KenLM's `lmplz` (Heafield et al. 2013, Scalable Modified Kneser-Ney Language Model
 Estimation): unigrams are interpolated with the uniform distribution over all words and `<unk>`, n-grams that begin with `<s>`
-keep their counts, and the counts of counts are taken before n-grams are cut off. Checked against it, see
-tests/text/ngrams/test_ngrams.py.
+keep their counts, and the counts of counts are taken before the cutoffs. tests/text/ngrams/test_ngrams.py compares the two.
 """
 
 from __future__ import annotations
@@ -30,22 +29,21 @@ def estimate(
 ) -> NgramModel:
     """The interpolated modified Kneser-Ney model of a text, as a back-off model.
 
-    sentences: lists of words; empty ones are left out. `<unk>` is in the model in any case; where it stands in the text it is
-        counted like a word.
-    order: the longest n-grams; less where no sentence is that long.
-    cutoffs: for each order from 1 on, n-grams that occur so often or less are left out; the last one holds for all orders that
-        follow, and they must not decrease. (0, 0, 1) leaves out trigrams that occur once.
-    vocabulary: further words that may be said: what the unigrams leave for what was never seen is shared by them and `<unk>`.
-    threshold: entropy pruning, see `asr.text.ngrams.pruning.prune`; the probabilities of contexts are those of the text.
+    sentences: lists of words; empty ones are left out. `<unk>` is always in the model; in the text it counts like a word.
+    order: the length of the longest n-grams; less if no sentence is that long.
+    cutoffs: by order from 1 on; n-grams that occur at most that often are left out. The last one applies to all higher
+        orders, and they must not decrease. (0, 0, 1) leaves out trigrams that occur once.
+    vocabulary: further words, which share with `<unk>` the unigram probability that is left for unseen words.
+    threshold: of entropy pruning, see `asr.text.ngrams.pruning.prune`; the probabilities of contexts are those of the text.
 
-    `NgramModel.discounts` says what was taken off the counts. Raises ArgumentError for no text and for settings out of range.
+    `NgramModel.discounts` has the discounts. Raises ArgumentError for an empty text and for settings out of range.
     """
     if isinstance(order, bool) or not isinstance(order, int) or not 1 <= order <= HIGHEST_ORDER:
         raise ArgumentError(f"order={order} is not a whole number from 1 to {HIGHEST_ORDER}.")
     cutoffs = check_cutoffs(cutoffs, order)
     words, stream = number_words(sentences)
     if not len(stream):
-        raise ArgumentError("There is no word in the text: a language model needs one sentence at the least.")
+        raise ArgumentError("There is no word in the text: a language model needs at least one sentence.")
     seen = len(words)
     words += further_words(words, vocabulary)
     counts = count_ngrams(stream, len(words), order)
@@ -74,24 +72,28 @@ def estimate(
 
 
 def further_words(words: Iterable[str], vocabulary: Iterable[str]) -> list[str]:
-    """The words of a vocabulary that are not there yet, sorted. Raises ArgumentError for one that is empty or holds a space."""
+    """The new words of a vocabulary, sorted. Raises ArgumentError for one that is empty or contains white space."""
     further = sorted(set(vocabulary) - set(words))
     for word in further:
         if not isinstance(word, str) or word.split() != [word]:
-            raise ArgumentError(f"The vocabulary holds {word!r}, which is no word: it is empty or holds white space.")
+            raise ArgumentError(
+                f"The vocabulary holds {word!r}, which is not a word: it is empty or contains white space."
+            )
     return further
 
 
 def check_cutoffs(cutoffs: Sequence[int], order: int) -> list[int]:
-    """One for each order. Raises ArgumentError if there are too many, if they decrease or are below zero."""
+    """A cutoff for each order. Raises ArgumentError if there are too many, or if they decrease or are below zero."""
     cutoffs = list(cutoffs) or [0]
     if any(isinstance(cutoff, bool) or not isinstance(cutoff, int) or cutoff < 0 for cutoff in cutoffs):
-        raise ArgumentError(f"cutoffs={cutoffs} are not whole numbers from 0 on.")
+        raise ArgumentError(f"cutoffs={cutoffs} are not whole numbers of 0 or more.")
     if len(cutoffs) > order:
-        raise ArgumentError(f"cutoffs={cutoffs} are {len(cutoffs)}, but the model has order {order}.")
+        raise ArgumentError(
+            f"cutoffs={cutoffs} are {len(cutoffs)}, but the model has order {order}: give at most one per order."
+        )
     if cutoffs != sorted(cutoffs):
         raise ArgumentError(
-            f"cutoffs={cutoffs} decrease: an n-gram that is kept needs its parts, which occur as often or more often."
+            f"cutoffs={cutoffs} decrease: an n-gram that is kept needs its parts, which occur at least as often."
         )
     return cutoffs + cutoffs[-1:] * (order - len(cutoffs))
 
@@ -99,9 +101,9 @@ def check_cutoffs(cutoffs: Sequence[int], order: int) -> list[int]:
 def interpolate(
     tables: list[CountTable], adjusted: list[numpy.ndarray], kept: list[numpy.ndarray], discounts: list[Discounts]
 ) -> tuple[list[numpy.ndarray], list[numpy.ndarray]]:
-    """(probabilities, back-off weights) of all n-grams by order, float64; what is not kept gives its mass to the order below.
+    """(probabilities, back-off weights) of all n-grams by order, float64.
 
-    The probability of `<s>` is 0: nothing foretells it.
+    n-grams that are not kept give their mass to the order below. The probability of `<s>` is 0: nothing predicts it.
     """
     probabilities: list[numpy.ndarray] = []
     weights = [numpy.ones(len(table.count)) for table in tables]

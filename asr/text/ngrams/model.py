@@ -1,4 +1,4 @@
-"""A back-off n-gram model in arrays: what it says about words, and perplexity at millions of words a minute."""
+"""A back-off n-gram model in arrays: probabilities of words, and perplexity at millions of words per minute."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from asr.text.ngrams.text import BEGIN, END, UNKNOWN
 if TYPE_CHECKING:
     from asr.text.ngrams.discounts import Discounts
 
-# log10 of what cannot be, as SRILM and everybody after it writes it: the probability of `<s>` after something.
+# log10 of an impossible event, such as `<s>` after a word, as written by SRILM and everybody since.
 IMPOSSIBLE = -99.0
-# Sentences are scored this many at a time, which bounds the memory.
+# Sentences scored at a time, which bounds the memory.
 SENTENCES_AT_ONCE = 20000
 
 
@@ -28,10 +28,10 @@ class NgramTable:
     """The n-grams of one order, sorted by context and word; for order 1, all words by number.
 
     context: int32 (n,), the row of the first n-1 words in the table of the order below. word: int32 (n,), the last word.
-    suffix: int32 (n,), the row of the last n-1 words in the table of the order below, where backing off leads. For order 1
+    suffix: int32 (n,), the row of the last n-1 words in the table of the order below, which backing off leads to. For order 1
         context and suffix are 0.
     log10: float32 (n,), log10 P(word | context). backoff: float32 (n,), log10 of the weight that the n-gram as a context gives
-        to the order below; 0 where it is no context.
+        to the order below; 0 if it is not a context.
     """
 
     context: numpy.ndarray
@@ -42,9 +42,9 @@ class NgramTable:
 
     @classmethod
     def of(cls, context, word, log10, backoff, suffix) -> NgramTable:
-        """From arrays of any number type."""
-        integers = [numpy.asarray(values).astype(numpy.int32) for values in (context, word, suffix)]
-        return cls(*integers, numpy.asarray(log10, numpy.float32), numpy.asarray(backoff, numpy.float32))
+        """Builds a table from arrays of any number type."""
+        context, word, suffix = (numpy.asarray(values).astype(numpy.int32) for values in (context, word, suffix))
+        return cls(context, word, suffix, numpy.asarray(log10, numpy.float32), numpy.asarray(backoff, numpy.float32))
 
     def __len__(self) -> int:
         return len(self.word)
@@ -58,12 +58,12 @@ class NgramTable:
 class NgramModel:
     """P(word | context) = 10^log10 of the longest n-gram that the model lists, times the back-off weights of longer contexts.
 
-    words: all of them, with `<s>`, `</s>` and `<unk>`; their places are their numbers. tables: one for each order from 1 on.
-        With every n-gram, what it begins and ends with is listed as well (`asr.text.ngrams.closure` sees to it).
-    unknown: the number of `<unk>`, or None where the model has none.
-    discounts, counted: of a model that was estimated, by order, what was taken off the counts, and how many different n-grams
-        the text has; some may have been left out. Empty for a model that was read.
-    added: how many n-grams were added to a model that was read, for others that need them as contexts or to back off to.
+    words: all of them, with `<s>`, `</s>` and `<unk>`; their indices are their numbers. tables: one for each order from 1 on.
+        The prefix and the suffix of every n-gram are listed too (`asr.text.ngrams.closure` ensures it).
+    unknown: the number of `<unk>`, or None if the model has none.
+    discounts, counted: of an estimated model, by order, the discounts and the number of distinct n-grams in the text, before
+        cutoffs and pruning. Empty for a model that was read.
+    added: the number of n-grams added to a model that was read, because others need them as contexts or to back off to.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class NgramModel:
         return [word for number, word in enumerate(self.words) if number not in (self.begin, self.end, self.unknown)]
 
     def __contains__(self, word: str) -> bool:
-        """Whether the model lists the word; `<unk>` is no word."""
+        """Whether the model lists the word; `<unk>` is not a word."""
         return word in self.ids and self.ids[word] != self.unknown
 
     def log10_probability(self, words: Sequence[str] | str, context: Sequence[str] = ()) -> float:
-        """log10 P(words | context), the words one after the other; a single word may be given as it is.
+        """log10 P(words | context) of consecutive words; a single word may be given as a string.
 
-        `<s>` belongs into the context where the words begin a sentence, `</s>` to the words where they end it. Words that the
-        model does not list are `<unk>`; -inf where it has none.
+        If the words begin a sentence, `<s>` belongs in the context; if they end it, `</s>` belongs in the words. Words that the
+        model does not list count as `<unk>`; -inf if it has none.
         """
         words = [words] if isinstance(words, str) else list(words)
         context = list(context)[max(0, len(context) - self.order + 1) :]
@@ -121,28 +121,28 @@ class NgramModel:
         return scores
 
     def perplexity(self, sentences: Iterable[list[str]]) -> Perplexity:
-        """How well the model foretells the sentences; empty ones are left out. Raises ArgumentError if there are none."""
+        """How well the model predicts the sentences; empty ones are left out. Raises ArgumentError if there are none."""
         counts, total, known, hits = [0, 0, 0], 0.0, 0.0, numpy.zeros(self.order + 1, numpy.int64)
         sentences = (sentence for sentence in sentences if sentence)
         while batch := list(itertools.islice(sentences, SENTENCES_AT_ONCE)):
             stream = self._numbers(word for sentence in batch for word in (BEGIN, *sentence, END))
             begins = numpy.cumsum([0, *(len(sentence) + 2 for sentence in batch[:-1])])
             log10, orders = self._score(stream, begins)
-            foretold = numpy.ones(len(stream), bool)
-            foretold[begins] = False
+            predicted = numpy.ones(len(stream), bool)
+            predicted[begins] = False
             unknown = (stream < 0) | (stream == (-1 if self.unknown is None else self.unknown))
-            counts = [counts[0] + len(batch), counts[1] + int(foretold.sum()), counts[2] + int(unknown.sum())]
-            total += float(log10[foretold].sum())
-            known += float(log10[foretold & ~unknown].sum())
-            hits += numpy.bincount(orders[foretold], minlength=self.order + 1)
+            counts = [counts[0] + len(batch), counts[1] + int(predicted.sum()), counts[2] + int(unknown.sum())]
+            total += float(log10[predicted].sum())
+            known += float(log10[predicted & ~unknown].sum())
+            hits += numpy.bincount(orders[predicted], minlength=self.order + 1)
         if not counts[0]:
-            raise ArgumentError("There is no sentence to take the perplexity of.")
+            raise ArgumentError("There is no sentence to compute the perplexity of: give a text with words.")
         return Perplexity(counts[0], counts[1] - counts[0], counts[2], total, known, tuple(hits[1:].tolist()))
 
     def ngrams(
         self, order: int, at_once: int = 100_000
     ) -> Iterator[tuple[list[list[int]], numpy.ndarray, numpy.ndarray]]:
-        """Of one order, block by block: (the words by number, log10, backoff)."""
+        """The n-grams of one order, block by block: (words by number, log10, backoff)."""
         table = self.tables[order - 1]
         for start in range(0, len(table), at_once):
             rows = numpy.arange(start, min(start + at_once, len(table)))
@@ -154,16 +154,16 @@ class NgramModel:
 
     @functools.cached_property
     def _keys(self) -> list[numpy.ndarray]:
-        """By order, context and word of each n-gram as one number; they increase."""
+        """By order, the context and word of each n-gram as a single number, in increasing order."""
         return [table.context.astype(numpy.int64) * len(self.words) + table.word for table in self.tables]
 
     def _numbers(self, words: Iterable[str]) -> numpy.ndarray:
-        """int64; -1 for words that the model can say nothing about."""
+        """Words as numbers, int64; -1 for words that the model neither lists nor maps to `<unk>`."""
         other = -1 if self.unknown is None else self.unknown
         return numpy.fromiter((self.ids.get(word, other) for word in words), numpy.int64)
 
     def _rows(self, order: int, context: numpy.ndarray, word: numpy.ndarray) -> numpy.ndarray:
-        """The rows of the n-grams of these contexts (rows of the order below) and words; -1 where there are none."""
+        """The rows of the n-grams with these contexts (rows of the order below) and words; -1 where there is none."""
         if order == 1:
             return word
         keys, wanted = self._keys[order - 1], context * len(self.words) + word
@@ -171,13 +171,13 @@ class NgramModel:
         return numpy.where((context >= 0) & (word >= 0) & (keys[rows] == wanted), rows, -1)
 
     def _score(self, stream: numpy.ndarray, begins: numpy.ndarray | slice = slice(0)) -> tuple:
-        """(log10 of each word after all that stand before it, the order of the n-gram that foretold it).
+        """(log10 of each word given all words before it, the order of the n-gram that predicted it).
 
-        stream: int64, words by number. begins: places of which nothing before counts (what is given for them means nothing).
+        stream: int64, words by number. begins: positions where the context starts anew; their own results are meaningless.
         Words that are -1 have order 0 and -inf.
         """
         log10, orders = numpy.zeros(len(stream)), numpy.zeros(len(stream), numpy.int64)
-        rows = [stream]  # by order, the n-gram that ends at each word, -1 where it is not listed
+        rows = [stream]  # by order, the n-gram that ends at each word, -1 if it is not listed
         for order in range(2, self.order + 1):
             rows.append(self._rows(order, numpy.concatenate(([-1], rows[-1]))[: len(stream)], stream))
             rows[-1][begins] = -1

@@ -9,19 +9,20 @@ import numpy
 from asr.errors import ArgumentError
 from asr.text.ngrams.model import IMPOSSIBLE, NgramModel, NgramTable
 
-# Less probability than this left for words that a context does not list is taken for rounding.
+# If a context leaves less probability than this to the words that it does not list, it is taken for a rounding error.
 NOTHING_LEFT = 1e-6
 
 
 def prune(model: NgramModel, threshold: float, frequencies: Sequence[numpy.ndarray] | None = None) -> NgramModel:
-    """The model without the n-grams of which each alone changes its perplexity by less than `threshold` (relative, as SRILM's).
+    """The model without the n-grams whose removal, each by itself, changes its perplexity by less than `threshold`.
 
-    threshold: 1e-8 is little, 1e-6 much. frequencies: by order, how probable each n-gram is as a context; by default what the
-        model itself says, which for Kneser-Ney is poor (Chelba et al. 2010): its low orders are not made for that.
+    threshold: relative, like SRILM's; 1e-8 prunes little, 1e-6 much. frequencies: by order, the probability of each n-gram as a
+        context; by default the model's own, which is poor for Kneser-Ney (Chelba et al. 2010), whose low orders are not meant
+        for that.
 
-    n-grams with which longer ones that stay begin or end are kept, so that backing off always leads somewhere; unigrams are kept.
-    All probabilities of what stays are the same, and the back-off weights are made anew, so that each context's sum is 1 again.
-    Raises ArgumentError for a threshold below zero.
+    Unigrams stay, and so do the prefixes and suffixes of longer n-grams that stay, so that backing off always leads somewhere.
+    The probabilities of what stays do not change; the back-off weights are computed again, so that each context sums to 1.
+    Raises ArgumentError unless the threshold is from 0 to 1.
     """
     if not 0 <= threshold < 1:
         raise ArgumentError(f"threshold={threshold:g} is not a number from 0 to 1, such as 1e-7.")
@@ -46,19 +47,19 @@ def prune(model: NgramModel, threshold: float, frequencies: Sequence[numpy.ndarr
             lost[table.context[~kept[at]]] = True
             tables[at - 1] = _weighted(tables[at - 1], tables[at], lost[kept[at - 1]])
     if len(tables) < model.order:
-        # no n-gram of the order above is left
+        # no n-gram of the next order is left
         tables[-1] = _weighted(tables[-1], None, numpy.ones(len(tables[-1]), bool))
     return NgramModel(model.words, tables, model.discounts, model.counted, model.added)
 
 
 def _left(table: NgramTable, below: NgramTable) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """For each context, how much probability (its own, that of the order below) remains for words that it does not list."""
+    """For each context, the probability (its own, that of the order below) left for words that it does not list."""
     own, lower = (10.0 ** log10.astype(numpy.float64) for log10 in (table.log10, below.log10[table.suffix]))
-    return tuple(1 - numpy.bincount(table.context, each, len(below)) for each in (own, lower))
+    return 1 - numpy.bincount(table.context, own, len(below)), 1 - numpy.bincount(table.context, lower, len(below))
 
 
 def _changes(table: NgramTable, below: NgramTable, frequency: numpy.ndarray) -> numpy.ndarray:
-    """How much the model's perplexity would grow, relatively, without each n-gram; infinite where it cannot be told."""
+    """The relative growth of the model's perplexity without each n-gram; infinite where it cannot be computed."""
     own_left, lower_left = (left[table.context] for left in _left(table, below))
     log_own, log_lower = (
         log10.astype(numpy.float64) * numpy.log(10) for log10 in (table.log10, below.log10[table.suffix])
@@ -73,21 +74,21 @@ def _changes(table: NgramTable, below: NgramTable, frequency: numpy.ndarray) -> 
     return numpy.where(sound, changes, numpy.inf)
 
 
-def _weighted(below: NgramTable, table: NgramTable | None, anew: numpy.ndarray) -> NgramTable:
-    """`below` with new back-off weights where `anew` (bool) says so, for the order above that is left."""
+def _weighted(below: NgramTable, table: NgramTable | None, changed: numpy.ndarray) -> NgramTable:
+    """`below` with new back-off weights where `changed` (bool) is true, for what is left of the next order."""
     weights = below.backoff.copy()
     if table is None:
-        weights[anew] = 0.0
+        weights[changed] = 0.0
     else:
-        own_left, lower_left = (left[anew] for left in _left(table, below))
-        weights[anew] = numpy.log10(own_left / lower_left)
+        own_left, lower_left = (left[changed] for left in _left(table, below))
+        weights[changed] = numpy.log10(own_left / lower_left)
         listed = numpy.bincount(table.context, minlength=len(below)) > 0
-        weights[anew & ~listed] = 0.0
+        weights[changed & ~listed] = 0.0
     return NgramTable(below.context, below.word, below.suffix, below.log10, weights)
 
 
 def _own_frequencies(model: NgramModel) -> list[numpy.ndarray]:
-    """By order, how probable each n-gram is by the model's own probabilities; a sentence begins as often as one ends."""
+    """By order, the probability of each n-gram under the model itself; sentences begin as often as they end."""
     logs = model.tables[0].log10.astype(numpy.float64)
     logs[model.begin] = logs[model.end]
     frequencies = [logs]

@@ -1,4 +1,4 @@
-"""Reading a language model of whatever kind."""
+"""Reads a language model of either kind."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from asr.text.ngrams.model import NgramModel
 
 
 def read_model(path: Path | str) -> NgramModel | KenlmModel:
-    """The model in an ARPA file (plain or compressed) or a KenLM binary, told apart by its first bytes.
+    """The model in an ARPA file (plain or compressed) or a KenLM binary, recognized by its first bytes.
 
     Raises UserError as `read_arpa` and `KenlmModel` do.
     """
     path = Path(path).expanduser()
-    open_unpacked(path).close()  # says what cannot be read
+    return KenlmModel(path) if is_kenlm_binary(path) else read_arpa(path)
+
+
+def is_kenlm_binary(path: Path) -> bool:
+    """Whether a file is a KenLM binary. Raises UserError for a file that cannot be read."""
+    open_unpacked(path).close()
     with open(path, "rb") as file:
-        first = file.read(len(BINARY_MAGIC))
-    return KenlmModel(path) if first == BINARY_MAGIC else read_arpa(path)
+        return file.read(len(BINARY_MAGIC)) == BINARY_MAGIC

@@ -13,13 +13,13 @@ BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
 
 class TextFile:
-    """The sentences of a file as lists of words, each time it is gone through.
+    """The sentences of a file as lists of words; every iteration reads it again.
 
-    path: a file, plain or compressed by gzip, bzip2 or xz (known by its first bytes); "-" is standard input.
-    normalizer: what each line goes through first (asr.text.normalization).
+    path: a file, plain or compressed by gzip, bzip2 or xz (recognized by its first bytes); "-" is standard input.
+    normalizer: the normalizer applied to each line (asr.text.normalization).
 
-    A line may begin with `<s>` and end in `</s>`, which are taken off. Counted on the way: `sentences`, `words`, `blank` lines
-    (left out), `marked` lines (with `<s>` or `</s>` taken off), and `unknown`, how often `<unk>` stands in it.
+    A line may begin with `<s>` and end with `</s>`, which are removed. Each iteration counts `sentences`, `words`, `blank`
+    lines (left out), `marked` lines (with `<s>` or `</s>`), and `unknown`, the occurrences of `<unk>`.
     """
 
     def __init__(self, path: Path | str, normalizer: str = "none"):
@@ -31,7 +31,7 @@ class TextFile:
         self.sentences = self.words = self.blank = self.marked = self.unknown = 0
 
     def __iter__(self) -> Iterator[list[str]]:
-        """Raises UserError, naming file and line, for what is no text in UTF-8, or has `<s>` or `</s>` inside a line."""
+        """Raises UserError, naming file and line, for text that is not UTF-8 or has `<s>` or `</s>` inside a line."""
         self._clear()
         for number, line in iterate_lines(self.path):
             words = self._words(line, number)
@@ -51,7 +51,7 @@ class TextFile:
         inside = [mark for mark in (BEGIN, END) if mark in words]
         if inside:
             raise UserError(
-                f"{self.path}, line {number}: {inside[0]} stands inside the line. It marks where a sentence begins or ends: "
+                f"{self.path}, line {number}: {inside[0]} is inside the line, but it marks where a sentence begins or ends: "
                 "write one sentence per line."
             )
         if self.normalizer != "none":

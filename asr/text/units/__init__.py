@@ -1,4 +1,4 @@
-"""What a recognizer writes: phonemes, characters or byte-pair pieces, and how words become them. One file, one kind.
+"""The output units of a recognizer: phonemes, characters or byte-pair pieces, and how words become them. One kind per file.
 
 Units are built from the training split's supervisions and saved with the model, as `units.json` and files beside it.
 """
@@ -33,7 +33,7 @@ UNITS_FILE = "units.json"
 
 
 class UnknownUnit(UserError):
-    """An utterance holds something that the units cannot write; `unit` is the word, character or phoneme."""
+    """An utterance contains something that the units cannot spell; `unit` is the word, character or phoneme."""
 
     def __init__(self, unit: str, message: str):
         super().__init__(message)
@@ -52,10 +52,10 @@ class Saying:
 class Units(abc.ABC):
     """Base class of all units.
 
-    name: as in the registry. metric: what the tokens to score are, phonemes ("per") or words ("wer"), whose characters can be
-    counted too (`asr.scoring.metric`).
+    name: as in the registry. metric: the tokens to score, phonemes ("per") or words ("wer"), whose characters can be scored
+    too (`asr.scoring.metric`).
     symbols: one per output of the recognizer; the first is the CTC blank, `<blank>`.
-    normalizer: what the text goes through first (asr.text.normalization).
+    normalizer: the normalizer applied to the text (asr.text.normalization).
     fields: what `units.json` holds besides name and symbols: arguments of the constructor kept as attributes, by type.
     phone_lm: the language model that a training with loss=lfmmi estimated over these units; saved with them.
     """
@@ -71,24 +71,23 @@ class Units(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def build(cls, supervisions: Iterable[SupervisionSegment], **settings: Any) -> Units:
+    def build(cls, supervisions: Iterable[SupervisionSegment], *arguments: Any, **settings: Any) -> Units:
         """Units for the training split's `supervisions`; the settings are those of `conf/units/<name>.yaml`.
 
-        Raises UserError where the settings or the text do not allow it.
+        Raises UserError if the settings or the text do not allow it.
         """
 
     @classmethod
     def automatic(cls, lexicon: Path | None) -> dict[str, Any]:
-        """What settings that are "auto" stand for. lexicon: the corpus's own, where it comes with one
-        (asr.data.corpora.Corpus)."""
+        """The values of settings that are "auto". lexicon: the corpus's own, if it has one (asr.data.corpora.Corpus)."""
         return {"normalizer": "words" if lexicon is None else "speech"}
 
     @abc.abstractmethod
     def encode(self, supervision: SupervisionSegment) -> list[int]:
-        """The ids of what was said, without blanks; empty for an empty text. Raises UnknownUnit."""
+        """The ids of the spoken units, without blanks; empty for an empty text. Raises UnknownUnit."""
 
     def unwritable(self, supervision: SupervisionSegment) -> list[str]:
-        """The words, characters or phonemes that `encode` finds no units for, where it says so: at least the first of them."""
+        """The words, characters or phonemes that `encode` has no units for: at least the first of them, if there are any."""
         try:
             self.encode(supervision)
         except UnknownUnit as error:
@@ -104,18 +103,18 @@ class Units(abc.ABC):
 
     @abc.abstractmethod
     def reference(self, supervision: SupervisionSegment) -> list[str]:
-        """The tokens to score against: phonemes, or words. Raises UnknownUnit where they cannot be told."""
+        """The tokens to score against: phonemes or words. Raises UnknownUnit if they cannot be determined."""
 
     @abc.abstractmethod
     def decode(self, ids: list[int]) -> list[str]:
-        """The tokens to score that ids (without blanks, as `encode` gives them) stand for."""
+        """The tokens to score for some ids (without blanks, as `encode` returns them)."""
 
     def text(self, tokens: list[str]) -> str:
         """Tokens as one line."""
         return " ".join(tokens)
 
     def normalize(self, supervision: SupervisionSegment) -> tuple[str, Counter]:
-        """The supervision's text after normalization, and how often each character was taken out of it."""
+        """The supervision's text after normalization, and how often each character was removed."""
         return normalize(supervision.text or "", self.normalizer)
 
     def words(self, supervision: SupervisionSegment) -> list[str]:
@@ -131,7 +130,7 @@ class Units(abc.ABC):
         return {key: kind(getattr(self, key)) for key, kind in self.fields.items()}
 
     def save(self, folder: Path) -> None:
-        """Writes `units.json`, and what else the units are made of, into the folder, which is made if need be."""
+        """Writes `units.json` and the files beside it into the folder, which it makes if need be."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._save_files(folder)
@@ -143,7 +142,7 @@ class Units(abc.ABC):
 
     @classmethod
     def load(cls, folder: Path) -> Units:
-        """The units saved in the folder. Raises UserError unless they are of this kind and whole."""
+        """The units saved in the folder. Raises UserError unless they are of this kind and intact."""
         loaded = load_units(folder)
         if not isinstance(loaded, cls):
             raise UserError(f"{Path(folder) / UNITS_FILE} holds {loaded.name}, not {cls.name}.")
@@ -156,7 +155,7 @@ class Units(abc.ABC):
     def _load_files(cls, folder: Path, fields: dict[str, Any]) -> dict[str, Any]:
         """Reads the files beside `units.json`: further arguments of the constructor.
 
-        Takes out of `fields` what only checks the files.
+        Removes from `fields` what only serves to check the files.
         """
         return {}
 
@@ -167,10 +166,10 @@ def build_units(
     lexicon: Path | None = None,
     language: str | None = None,
 ) -> Units:
-    """Builds the units `settings["name"]` with the other settings; "auto" is what suits the corpus.
+    """Builds the units `settings["name"]` with the other settings; "auto" becomes what suits the corpus.
 
-    lexicon, language: of the corpus, where it has them; the language decides how the texts are normalized. Raises UserError
-    for a setting they do not take.
+    lexicon, language: of the corpus, if it has them; the language decides how the texts are normalized. Raises UserError for
+    an unknown setting.
     """
     settings = dict(settings)
     part = units.get(settings.pop("name"))
@@ -188,26 +187,28 @@ def build_units(
 
 
 def load_units(folder: Path) -> Units:
-    """The units saved in the folder, of whatever kind. Data only: the name in the file reaches only our registry.
+    """The units saved in the folder, of any kind. The files are data only: the name in them reaches nothing but our registry.
 
-    Raises UserError if a file is missing, cut short, or holds fields that do not belong there.
+    Raises UserError if a file is missing, cut short, or has fields that do not belong there.
     """
     folder = Path(folder)
     path = folder / UNITS_FILE
     for file in folder.iterdir() if folder.is_dir() else ():
         if not file.is_file() and not file.is_dir():
-            # reading a pipe would block, reading /dev/zero never end
-            raise UserError(f"{file} is no regular file: the units are files that are saved with the model.")
+            # reading a pipe would block, reading /dev/zero would never end
+            raise UserError(
+                f"{file} is not a regular file: units are files saved with the model, take them from there."
+            )
     try:
         fields = json.loads(path.read_bytes().decode("utf8"))
     except OSError as error:
-        raise UserError(
-            f"{path} cannot be read ({error.strerror}): the units are saved there with the model."
-        ) from None
+        raise UserError(f"{path} cannot be read ({error.strerror}): the model's units should be there.") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}): it is damaged, take it from the model again.") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):
-        raise UserError(f"{path} must hold an object with the units' name ({', '.join(units.names())}).")
+        raise UserError(
+            f"{path} must hold an object with the units' name ({', '.join(units.names())}): take it from the model again."
+        )
     try:
         part = units.get(fields.pop("name"))
     except UserError as error:
@@ -226,15 +227,19 @@ def load_units(folder: Path) -> Units:
 
 
 def check_fields(path: Path, part: type[Units], fields: dict[str, Any]) -> None:
-    """Raises UserError unless the fields of `units.json` are exactly those that the units have, each of its type."""
+    """Raises UserError unless `units.json` has exactly the fields of the units, each of its type."""
     for key in fields:
         if key not in part.fields and key != "symbols":
-            raise UserError(f"{path} holds a field {key!r} that the units {part.name} do not have.")
+            raise UserError(
+                f"{path} holds a field {key!r} that the units {part.name} do not have: take it from the model again."
+            )
     for key, kind in part.fields.items():
         if key not in fields:
-            raise UserError(f"{path} lacks the field {key!r} of the units {part.name}.")
+            raise UserError(f"{path} lacks the field {key!r} of the units {part.name}: take it from the model again.")
         if type(fields[key]) is not kind:
-            raise UserError(f"{path}: {key} must be of type {kind.__name__}, not {fields[key]!r}.")
+            raise UserError(
+                f"{path}: {key} must be of type {kind.__name__}, not {fields[key]!r}. Take it from the model again."
+            )
     check_symbols(path, fields.get("symbols"))
 
 
@@ -246,4 +251,7 @@ def check_symbols(path: Path, symbols: Any) -> None:
         or not all(isinstance(symbol, str) and symbol for symbol in symbols)
         or len(set(symbols)) < len(symbols)
     ):
-        raise UserError(f"{path}: symbols must be a list of different strings that begins with {BLANK!r} and goes on.")
+        raise UserError(
+            f"{path}: symbols must be a list of {BLANK!r} and at least one other string, all different. Take it from the model "
+            "again."
+        )

@@ -1,4 +1,4 @@
-"""Byte-pair pieces by sentencepiece, trained on the training split's text; scored in words."""
+"""Byte-pair pieces by sentencepiece, learned from the training split's text; scored in words."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from lhotse import SupervisionSegment
 
 MODEL_FILE = "bpe.model"
-UNKNOWN_ID = 0  # sentencepiece's unknown piece, which text never becomes here, lends its place to the blank
+UNKNOWN_ID = 0  # sentencepiece's unknown piece; no text becomes it here, so the blank takes its index
 log = logging.getLogger(__name__)
 
 
 class Bpe(Units):
-    """Sentencepiece's byte-pair encoding. `size` counts all symbols, the blank among them."""
+    """Sentencepiece's byte-pair encoding. `size` counts all symbols, including the blank."""
 
     name = "bpe"
     metric = "wer"
@@ -43,7 +43,7 @@ class Bpe(Units):
         sentences = [normalize(supervision.text or "", normalizer)[0] for supervision in supervisions]
         sentences = [sentence for sentence in sentences if sentence]
         if not sentences:
-            raise UserError("The training split has no text to learn byte-pair units from.")
+            raise UserError("The training split has no text to learn byte-pair units from: check its transcripts.")
         model = train(sentences, size)
         return cls(pieces(model), normalizer, model)
 
@@ -52,7 +52,7 @@ class Bpe(Units):
         if unwritable:
             raise UnknownUnit(
                 unwritable[0],
-                f"Utterance {supervision.id}: {unwritable[0]!r} is in none of the model's {len(self.symbols) - 1} pieces "
+                f"Utterance {supervision.id}: {unwritable[0]!r} is not in any of the model's {len(self.symbols) - 1} pieces "
                 f"(normalizer {self.normalizer!r}).",
             )
         return self.processor.encode(self.normalize(supervision)[0])
@@ -60,7 +60,7 @@ class Bpe(Units):
     def unwritable(self, supervision: SupervisionSegment) -> list[str]:
         text = self.normalize(supervision)[0]
         pieces = zip(self.processor.encode(text, out_type=str), self.processor.encode(text))
-        # neighbours that are unknown come as one
+        # adjacent unknown characters come as one piece
         return [character for piece, index in pieces if index == UNKNOWN_ID for character in piece]
 
     def reference(self, supervision: SupervisionSegment) -> list[str]:
@@ -82,17 +82,17 @@ class Bpe(Units):
             raise UserError(f"{path} cannot be read ({error.strerror}): it is saved with the units.") from None
         except RuntimeError:
             raise UserError(
-                f"{path} is not a sentencepiece model, or is cut short: take it from the model again."
+                f"{path} is not a sentencepiece model or is cut short: take it from the model again."
             ) from None
         if held != fields["symbols"]:
             raise UserError(
-                f"The pieces of {path} are not the symbols of {folder / UNITS_FILE}: they are of different models."
+                f"The pieces of {path} are not the symbols of {folder / UNITS_FILE}: take both from the same model."
             )
         return {"model": model}
 
 
 def train(sentences: list[str], size: int) -> bytes:
-    """A serialized model of `size` pieces, or of as many as the sentences hold if these are fewer, which is logged."""
+    """A serialized model of `size` pieces, or, with a warning, of as many as the sentences have if that is fewer."""
     import sentencepiece
 
     model = io.BytesIO()
@@ -115,18 +115,18 @@ def train(sentences: list[str], size: int) -> bytes:
     except RuntimeError as error:
         most = re.search(r"<=\s*(\d+)", str(error))
         if most and int(most[1]) < size:
-            log.warning("units.size=%d is more than this text can fill: %s pieces are all there are.", size, most[1])
+            log.warning("units.size=%d is more than this text can fill: %s pieces are all it has.", size, most[1])
             return train(sentences, int(most[1]))
         characters = len(set("".join(sentences).replace(" ", "")))
         raise UserError(
-            f"units.size={size} does not work for this text, which has {characters} characters that all need a piece "
-            f"besides the blank and the space: set units.size to {characters + 2} or more (sentencepiece: {error})."
+            f"units.size={size} is too small for this text, whose {characters} characters all need a piece besides the "
+            f"blank and the space: set units.size to {characters + 2} or more (sentencepiece: {error})."
         ) from None
     return model.getvalue()
 
 
 def pieces(model: bytes) -> list[str]:
-    """The symbols of a serialized model: its pieces, with the blank in the unknown one's place."""
+    """The symbols of a serialized model: its pieces, with the blank in place of the unknown one."""
     import sentencepiece
 
     if not model:

@@ -16,7 +16,7 @@ SPACE = "▁"
 
 
 class Characters(Units):
-    """The characters that the training split's text is written in."""
+    """The characters of the training split's text."""
 
     name = "characters"
     metric = "wer"
@@ -25,7 +25,7 @@ class Characters(Units):
     def build(cls, supervisions: Iterable[SupervisionSegment], normalizer: str = "words") -> Characters:
         characters = {character for supervision in supervisions for character in spelled(supervision, normalizer)}
         if not characters - {SPACE}:
-            raise UserError("The training split has no text to take characters from.")
+            raise UserError("The training split has no text to take characters from: check its transcripts.")
         return cls([BLANK, SPACE, *sorted(characters - {SPACE})], normalizer)
 
     def encode(self, supervision: SupervisionSegment) -> list[int]:
@@ -33,8 +33,8 @@ class Characters(Units):
         if unwritable:
             raise UnknownUnit(
                 unwritable[0],
-                f"Utterance {supervision.id}: the character {unwritable[0]!r} is none of the model's {len(self.symbols) - 1} "
-                f"(normalizer {self.normalizer!r}).",
+                f"Utterance {supervision.id}: the character {unwritable[0]!r} is not among the model's "
+                f"{len(self.symbols) - 1} (normalizer {self.normalizer!r}).",
             )
         return [self.ids[character] for character in spelled(supervision, self.normalizer)]
 

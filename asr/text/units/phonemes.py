@@ -1,4 +1,4 @@
-"""Phonemes: gold ones where the corpus has them, else the words' pronunciations in a lexicon."""
+"""Phonemes: the corpus's gold ones if it has them, else the words' pronunciations in a lexicon."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 
 
 class Phonemes(Units):
-    """The 39 ARPAbet phonemes of the CMU dictionary, or those of a lexicon of one's own; scored in phonemes.
+    """The 39 ARPAbet phonemes of the CMU dictionary, or those of the user's lexicon; scored in phonemes.
 
     A corpus's own lexicon adds SIL, SPN and NSN: silence, noises of the mouth and other noises. They are recognized like
-    phonemes, and left out of references and hypotheses when these are scored. So is SIL where `silence` adds it: models without
-    a blank need it for pauses.
+    phonemes, and left out of references and hypotheses for scoring. So is SIL where `silence` adds it: models without a blank
+    need it for pauses.
     """
 
     name = "phonemes"
@@ -58,14 +58,15 @@ class Phonemes(Units):
         pronunciations: Lexicon | None = None,
         added: Iterable[str] = (),
     ):
-        """lexicon: "cmudict", "corpus" (its own), or what the user's file was called. out_of_vocabulary: "espeak" or "refuse"
-        for words without a pronunciation. alignments: gold phonemes, where a supervision has them, count before the lexicon.
-        language: eSpeak's. pronunciations: those fixed with the model. added: those of them that eSpeak gave.
+        """lexicon: "cmudict", "corpus" (its own), or the name of the user's file. out_of_vocabulary: "espeak" or "refuse", for
+        words without a pronunciation. alignments: whether a supervision's gold phonemes take precedence over the lexicon.
+        language: eSpeak's. pronunciations: those saved with the model. added: the words among them that eSpeak pronounced.
         """
         super().__init__(symbols, normalizer)
         if out_of_vocabulary not in OUT_OF_VOCABULARY:
             raise UserError(
-                f"units.out_of_vocabulary={out_of_vocabulary!r}: {nearest(out_of_vocabulary, OUT_OF_VOCABULARY)}."
+                f"units.out_of_vocabulary={out_of_vocabulary!r} is not one of the choices: "
+                f"{nearest(out_of_vocabulary, OUT_OF_VOCABULARY)}."
             )
         self.lexicon, self.out_of_vocabulary = str(lexicon), out_of_vocabulary
         self.alignments, self.language = alignments, language
@@ -74,7 +75,7 @@ class Phonemes(Units):
 
     @property
     def entries(self) -> int:
-        """How many words have a pronunciation that is fixed with the model."""
+        """The number of words with a pronunciation saved with the model."""
         return len(self.pronunciations)
 
     @classmethod
@@ -109,7 +110,7 @@ class Phonemes(Units):
             symbols = pronunciations.phonemes
             if pronunciations.skipped:
                 log.warning(
-                    "%s: %d entries can never stand in normalized text and were skipped: %s",
+                    "%s: skipped %d entries that cannot occur in normalized text: %s",
                     path, len(pronunciations.skipped), listed(pronunciations.skipped),
                 )  # fmt: skip
         if silence and SILENCE not in symbols:
@@ -121,7 +122,7 @@ class Phonemes(Units):
         return built
 
     def _take_in(self, supervisions: Iterable[SupervisionSegment]) -> None:
-        """Fixes the pronunciations of the training split's words, so that the model's folder holds them."""
+        """Looks up the pronunciations of the training split's words, so that they are saved with the model."""
         missing: dict[str, None] = {}
         for supervision in supervisions:
             if self._gold(supervision) is None:
@@ -135,7 +136,7 @@ class Phonemes(Units):
                 "Add them, or let eSpeak pronounce them with units.out_of_vocabulary=espeak."
             )
         for word in missing:
-            if not any(character.isdigit() for character in word):  # `encode` says what is wrong with digits
+            if not any(character.isdigit() for character in word):  # `encode` reports words with digits
                 self._spoken(word)
         if self.added:
             log.info("eSpeak pronounced %d words that %s lacks: %s", len(self.added), self.lexicon, listed(self.added))
@@ -195,7 +196,7 @@ class Phonemes(Units):
                     phoneme,
                     f"Utterance {supervision.id}: the phoneme {phoneme!r} is not among the {len(self.symbols) - 1} "
                     f"of the lexicon {self.lexicon}; if it comes from the corpus's alignment, units.alignments=false "
-                    "goes by the lexicon instead.",
+                    "uses the lexicon instead.",
                 )
         return gold
 
@@ -214,13 +215,13 @@ class Phonemes(Units):
         language = supervision.language
         if self.lexicon in ("cmudict", "corpus") and language and not language.lower().startswith("en"):
             raise UserError(
-                f"Utterance {supervision.id} is in {language}, and cmudict knows English: give a lexicon of that "
+                f"Utterance {supervision.id} is in {language}, but cmudict is English: give a lexicon of that "
                 "language (units.lexicon=FILE) or choose units=characters."
             )
 
     def _known(self, word: str) -> tuple[str, ...] | None:
         if word not in self.pronunciations and self.lexicon in ("cmudict", "corpus"):
-            # a corpus's own lexicon may have another case, and meets the words of other corpora
+            # a corpus's own lexicon may use another case, and is applied to the words of other corpora too
             known = word if word in cmudict_lexicon() else word.lower()
             if known in cmudict_lexicon() and (known == word or self.lexicon == "corpus"):
                 self.pronunciations.pronunciations[word] = cmudict_lexicon()[known]
@@ -235,7 +236,7 @@ class Phonemes(Units):
         except UserError as error:
             raise UserError(
                 f"The word {word!r} is not in the lexicon {self.lexicon}, and eSpeak cannot pronounce it: {error} "
-                "(units.out_of_vocabulary=refuse does without eSpeak.)"
+                "(units.out_of_vocabulary=refuse works without eSpeak.)"
             ) from None
         if phonemes:
             self.pronunciations.pronunciations[word] = phonemes
@@ -266,10 +267,15 @@ class Phonemes(Units):
         path, entries = folder / LEXICON_FILE, fields.pop("entries")
         lexicon = Lexicon.read(path) if entries else Lexicon({})
         if entries and (len(lexicon) != entries or not path.read_bytes().endswith(b"\n")):
-            raise UserError(f"{path} is cut short, or of another model: {UNITS_FILE} counts {entries} words.")
+            raise UserError(
+                f"{path} is cut short or belongs to another model: {UNITS_FILE} counts {entries} words. Take it from the "
+                "model again."
+            )
         unknown = sorted(set(lexicon.phonemes) - set(fields["symbols"]))
         if unknown:
-            raise UserError(f"{path} uses phonemes that {UNITS_FILE} does not have: {listed(unknown)}.")
+            raise UserError(
+                f"{path} uses phonemes that {UNITS_FILE} does not have: {listed(unknown)}. Take both from the same model."
+            )
         return {"pronunciations": lexicon}
 
 

@@ -1,10 +1,10 @@
-"""TIMIT's own phonemes: 61 in its transcripts, 48 to train on, 39 to score, as Lee and Hon folded them.
+"""TIMIT's own phonemes: 61 in its transcripts, folded to 48 for training and 39 for scoring as by Lee and Hon.
 
 K.-F. Lee and H.-W. Hon, "Speaker-independent phone recognition using hidden Markov models", IEEE Transactions on Acoustics,
-Speech, and Signal Processing 37 (1989), 1641-1648. Like Kaldi's recipe (egs/timit/s5), the glottal stop q is deleted,
+Speech, and Signal Processing 37 (1989), 1641-1648. As in Kaldi's recipe (egs/timit/s5), the glottal stop q is deleted,
 everything else is folded symbol by symbol, and nothing is merged: a closure before another closure stays two symbols, `cl`
-`vcl` to train on and `sil` `sil` to score. Unlike Kaldi's scoring, where a reference may do without its silences, all
-39 count alike here, `sil` among them.
+`vcl` for training and `sil` `sil` for scoring. Unlike in Kaldi's scoring, where silences of a reference are optional, all 39
+count alike here, including `sil`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from asr.text.units import BLANK, UNITS_FILE, Units, UnknownUnit
 if TYPE_CHECKING:
     from lhotse import SupervisionSegment
 
-# one of the 48, what it is among the 39, and what it is among the 61
+# one of the 48, its counterpart among the 39, and its counterparts among the 61
 FOLDING = (
     ("aa", "aa", "aa"),
     ("ae", "ae", "ae"),
@@ -72,12 +72,12 @@ FOLDING = (
 DELETED = "q"
 TO_48 = {symbol: trained for trained, _, symbols in FOLDING for symbol in symbols.split()}
 TO_39 = {trained: scored for trained, scored, _ in FOLDING}
-# what may stand in a transcript
+# the symbols of transcripts
 TRANSCRIBED = {*TO_48, DELETED}
 
 
 class TimitPhonemes(Units):
-    """48 phonemes to train on, scored as 39. The text is not used: the corpus's alignment says what was spoken."""
+    """48 phonemes for training, scored as 39. They come from the corpus's alignment; the text is not used."""
 
     name = "timit"
     metric = "per"
@@ -85,11 +85,11 @@ class TimitPhonemes(Units):
     def __init__(self, symbols: list[str], normalizer: str = "none"):
         super().__init__(symbols, normalizer)
         if self.symbols != [BLANK, *TO_39]:
-            raise UserError(f"{UNITS_FILE}: the symbols of the units {self.name} are the 48 of TIMIT, in their order.")
+            raise UserError(f"{UNITS_FILE}: the symbols of the units {self.name} must be the 48 of TIMIT, in order.")
 
     @classmethod
     def build(cls, supervisions: Iterable[SupervisionSegment]) -> TimitPhonemes:
-        """Raises UserError where an utterance of the training split lacks TIMIT's phonemes."""
+        """The units; the supervisions are only checked. Raises UserError if one has no or other phonemes than TIMIT's."""
         for supervision in supervisions:
             for symbol in spoken(supervision):
                 if symbol not in TRANSCRIBED:
@@ -106,11 +106,11 @@ class TimitPhonemes(Units):
         return [TO_39[self.symbols[index]] for index in ids]
 
 
-ADVICE = "The units timit are for corpus=timit; any other takes units=phonemes, characters or bpe."
+ADVICE = "The units timit are for corpus=timit; use units=phonemes, characters or bpe for others."
 
 
 def spoken(supervision: SupervisionSegment) -> list[str]:
-    """The phonemes of the supervision's alignment, as they are. Raises UserError if it has none."""
+    """The phonemes of the supervision's alignment, unchanged. Raises UserError if it has none."""
     if not supervision.alignment or "phoneme" not in supervision.alignment:
         raise UserError(f"Utterance {supervision.id} has no phonemes with times (a tier `phoneme`). {ADVICE}")
     return [item.symbol for item in supervision.alignment["phoneme"]]

@@ -1,4 +1,4 @@
-"""The Asterisk prompts: what is taken for speech, what its words are, where it is held out, and what is said of the rest."""
+"""The Asterisk prompts: which count as speech, their words, their splits, and the reasons for leaving out the rest."""
 
 import gzip
 import os
@@ -36,7 +36,7 @@ def write_g722(path, seconds):
 
 @pytest.fixture
 def tree(tmp_path):
-    """What the two packages unpack to, with every kind of prompt in it."""
+    """What the two packages unpack to, with every kind of prompt."""
     tree = tmp_path / "packages"
     documents = tree / "usr/share/doc/asterisk-core-sounds-en"
     documents.mkdir(parents=True)
@@ -275,9 +275,9 @@ def test_a_package_cut_short_is_named_by_both_ways_of_unpacking(debs, tmp_path):
     deb = debs / "asterisk-core-sounds-en_1.0_all.deb"
     deb.write_bytes(deb.read_bytes()[:-200])
     for way in (unpack, unpack_with_python):
-        with pytest.raises(UserError, match="asterisk-core-sounds-en_1.0_all.deb is no whole Debian package"):
+        with pytest.raises(UserError, match="asterisk-core-sounds-en_1.0_all.deb is not a complete Debian package"):
             way(deb, tmp_path / "tree")
-    with pytest.raises(UserError, match="no whole Debian package"):
+    with pytest.raises(UserError, match="not a complete Debian package"):
         AsteriskCorpus(packages=str(debs)).load(tmp_path / "cache")
 
 

@@ -1,4 +1,4 @@
-"""Common Voice over lhotse's recipe: clips become FLAC, tables are checked line by line, and what is missing is named."""
+"""Common Voice by lhotse's recipe: clips become FLAC, tables are checked line by line, and missing clips are named."""
 
 import re
 
@@ -107,7 +107,7 @@ def row(**changes):
         ([row(sentence="One\n\ntwo \u2028 three\r")], "One two three"),
         ([row(sentence='"Quoted" to "here')], '"Quoted" to "here'),
         ([row(sentence="'Two  blanks\u00a0' kept")], "'Two  blanks\u00a0' kept"),
-        # what is empty at a row's end may have been taken away, or be too much
+        # empty cells at the end of a row may be missing, or too many
         ([row().rstrip("\t")], WHOLE[3]),
         ([row() + "\t\t"], WHOLE[3]),
     ],
@@ -146,7 +146,7 @@ def test_a_line_whose_sentence_is_not_known_is_dropped_by_name(welsh, tmp_path, 
 
 
 def write_dev(root, lines, ending="\n"):
-    """dev.tsv of these lines and a whole row behind them."""
+    """dev.tsv of these lines, followed by an intact row."""
     last = row(path="common_voice_cy_dev1.mp3", sentence="more")
     (root / "dev.tsv").write_bytes(ending.join(["\t".join(NAMES), *lines, last, ""]).encode())
 
@@ -179,13 +179,13 @@ def test_odd_lines_of_the_reported_sentences_are_said_and_passed_over(welsh, tmp
         f"sentence\tsentence_id\tlocale\treason\na\tb\tc\td\te\n{TABLES['train'][1][2]}\tx\tcy\tother\n"
     )
     assert [name for name, _ in load(tmp_path, path=str(welsh)).left_out] == ["common_voice_cy_train1"]
-    assert "reported.tsv: 1 lines are not whole, and nothing is taken from them: line 2" in caplog.text
+    assert "reported.tsv: 1 broken lines were skipped: line 2" in caplog.text
 
 
 def test_a_language_that_is_not_that_of_the_clips_is_refused(welsh, tmp_path):
     with pytest.raises(UserError, match=r"train.tsv is in the language cy \(locale of .*\), not in de"):
         load(tmp_path, path=str(welsh), language="de")
-    with pytest.raises(UserError, match="language=../de is no code of a language"):
+    with pytest.raises(UserError, match="language=../de is not a language code"):
         load(tmp_path, path=str(welsh), language="../de")
 
 

@@ -30,7 +30,7 @@ def make_cut(folder, name, text="some words", seconds=1.0, sample_rate=16000, le
 
 
 def make_stereo_cut(folder, name, supervisions):
-    """A cut of two seconds, the left channel twice as loud as the right. supervisions: (start, duration, channel)."""
+    """A cut of two seconds, with the left channel twice as loud as the right. supervisions: (start, duration, channel)."""
     tone = numpy.sin(2 * numpy.pi * 300 * numpy.arange(32000) / 16000)
     soundfile.write(folder / f"{name}.wav", numpy.stack([0.4 * tone, 0.2 * tone], 1), 16000)
     cut = Recording.from_file(folder / f"{name}.wav", recording_id=name).to_cut()
@@ -172,10 +172,10 @@ def test_missing_files_and_other_kinds_of_files_are_named(manifests, tmp_path):
         load(corpus, tmp_path)
     (tmp_path / "cuts.yaml").write_text("[]")
     corpus.dev = str(tmp_path / "cuts.yaml")
-    with pytest.raises(UserError, match="is no .jsonl or .jsonl.gz"):
+    with pytest.raises(UserError, match="is not a .jsonl or .jsonl.gz file"):
         load(corpus, tmp_path)
     corpus.dev = None
-    with pytest.raises(UserError, match="corpus.dev=None is no file"):
+    with pytest.raises(UserError, match="corpus.dev=None is not a file"):
         load(corpus, tmp_path)
 
 
@@ -184,7 +184,7 @@ def test_half_a_line_is_answered_with_its_number(manifests, tmp_path):
     lines = gzip.decompress((tmp_path / "train.jsonl.gz").read_bytes())
     (tmp_path / "half.jsonl").write_bytes(lines[:-40])
     corpus.train = str(tmp_path / "half.jsonl")
-    with pytest.raises(UserError, match=r"half.jsonl:2: this line is no whole JSON"):
+    with pytest.raises(UserError, match=r"half.jsonl:2: this line is not complete JSON"):
         load(corpus, tmp_path)
 
 
@@ -195,7 +195,7 @@ def test_half_a_compressed_file_is_named(manifests, tmp_path):
     with pytest.raises(UserError, match=r"train.jsonl.gz is damaged or cut short after line \d+"):
         load(corpus, tmp_path)
     (tmp_path / "train.jsonl.gz").write_bytes(b"not compressed at all")
-    with pytest.raises(UserError, match=r"train.jsonl.gz:1: this line is no whole JSON"):
+    with pytest.raises(UserError, match=r"train.jsonl.gz:1: this line is not complete JSON"):
         load(corpus, tmp_path)
 
 
@@ -206,17 +206,15 @@ def test_manifests_of_recordings_or_supervisions_are_told_from_cuts(manifests, t
     SupervisionSet.from_segments(cut.supervisions).to_file(tmp_path / "supervisions.jsonl.gz")
     for kind in ("recording", "supervision"):
         corpus.test = str(tmp_path / f"{kind}s.jsonl.gz")
-        with pytest.raises(
-            UserError, match=rf"{kind}s.jsonl.gz:1: a MonoCut or MultiCut was expected, this is a {kind}"
-        ):
+        with pytest.raises(UserError, match=rf"{kind}s.jsonl.gz:1: expected a MonoCut or MultiCut, found a {kind}"):
             load(corpus, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ({"type": "MonoCut", "id": "x"}, "this is no lhotse cut"),
-        ({"type": "MixedCut", "id": "x", "tracks": []}, "this is MixedCut"),
+        ({"type": "MonoCut", "id": "x"}, "this is not a lhotse cut"),
+        ({"type": "MixedCut", "id": "x", "tracks": []}, "found MixedCut"),
         ({"type": "MonoCut", "id": "x", "start": 0, "duration": 1, "channel": 0}, "'x' has no recording"),
         ([1, 2], "a JSON object"),
     ],
@@ -227,6 +225,35 @@ def test_a_line_that_is_no_cut_of_recorded_audio_is_answered_with_its_number(man
     (tmp_path / "odd.jsonl").write_text(f"\n{json.dumps(line)}\n")
     with pytest.raises(UserError, match=rf"odd.jsonl:2: .*{message}"):
         load(corpus, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["duration"], None, "the duration of the cut 'a' is None; expected a duration in seconds"),
+        (["channel"], {}, "the channel of the cut 'a' is {}; expected one of the recording's"),
+        (["recording", "sampling_rate"], None, "the recording's sampling_rate of the cut 'a' is None; expected a positive"),
+        (["recording", "channel_ids"], 0, "the recording's channel_ids of the cut 'a' is 0; expected a list of whole numbers"),
+        (["recording", "sources", 0, "source"], None, "the audio of 'a' is None; expected the path of a file"),
+        (["supervisions", 0, "start"], None, "the supervision's start of the cut 'a' is None; expected a time in seconds"),
+        (["supervisions", 0, "speaker"], 7, "the supervision's speaker of the cut 'a' is 7; expected text"),
+        (["supervisions", 0, "alignment"], {"word": [["hi", None, 0.5]]}, "an item of the alignment word of the cut 'a' is"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_field_that_is_null_or_of_another_type_is_answered_with_its_name(manifests, tmp_path, path, value, message):
+    corpus = manifests()
+    data = make_cut(tmp_path, "a").to_dict()
+    *above, key = path
+    place = data
+    for step in above:
+        place = place[step]
+    place[key] = value
+    corpus.train = str(tmp_path / "odd.jsonl")
+    (tmp_path / "odd.jsonl").write_text(json.dumps(data) + "\n")
+    with pytest.raises(UserError) as refused:
+        load(corpus, tmp_path)
+    assert str(refused.value).startswith(f"{corpus.train}:1: {message}")
 
 
 def test_cuts_whose_audio_is_gone_are_dropped_by_name_and_a_split_of_them_refused(manifests, tmp_path):
@@ -299,7 +326,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_audio_is_read_by_us_and_changed_by_lhotse(manifests, tmp_path, change):
-    """What the manifest says is of the audio after its changes: the file is as it was before them."""
+    """The manifest describes the audio after its changes, the file the audio before them."""
     changed = CHANGES[change](make_cut(tmp_path, "x", seconds=2.0))
     corpus = load(manifests(train=[changed]), tmp_path)
     (cut,) = corpus.splits["train"]

@@ -1,4 +1,4 @@
-"""Look-alikes of the licensed discs → prepared, checked, trained on with the paper's recipes, scored: as typed."""
+"""Look-alikes of the licensed discs are prepared, checked, trained on with the paper's recipes and scored, as typed."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A folder of your own recordings: what the table may look like, what is used in place, and what is refused by name."""
+"""A folder of your own recordings: the forms of the table, files used in place, and everything refused by name."""
 
 import gzip
 import json
@@ -104,9 +104,9 @@ def test_without_names_the_columns_are_file_text_speaker_split(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.wav\tone\nb.wav two\n", r"t\.tsv:2: 2 columns \(file<TAB>text\) were expected, there are 1"),
-        ("a.wav\tone\nb.wav\ttwo\tann\n", r"t\.tsv:2: 2 columns .* there are 3"),
-        ("just a line\n", r"t\.tsv:1: 2 columns"),
+        ("a.wav\tone\nb.wav two\n", r"t\.tsv:2: expected 2 columns \(file<TAB>text\), found 1"),
+        ("a.wav\tone\nb.wav\ttwo\tann\n", r"t\.tsv:2: expected 2 columns .* found 3"),
+        ("just a line\n", r"t\.tsv:1: expected 2 columns"),
         ("a.wav\tone\n\nb.wav\t \n", r"t\.tsv:3: the column text is empty"),
         ("file\ttext\tsplit\na.wav\tone\ttrian\n", r"t\.tsv:2: there is no split 'trian': did you mean train"),
         ("file\ttext\tspeker\n", r"t\.tsv:1: there is no column 'speker': did you mean speaker"),
@@ -201,7 +201,7 @@ def test_three_utterances_fill_three_splits_and_two_are_refused(tmp_path, seed):
     make_folder(tmp_path / "mine", count=3)
     assert sorted(home_of(load(tmp_path / "mine", tmp_path, seed=seed)).values()) == ["dev", "test", "train"]
     make_folder(tmp_path / "mine", count=2)
-    with pytest.raises(UserError, match="has 2 utterances.*three at the least"):
+    with pytest.raises(UserError, match="has 2 utterances.*at least three"):
         load(tmp_path / "mine", tmp_path, seed=seed)
 
 
@@ -225,7 +225,7 @@ def test_transcripts_without_audio_are_dropped_by_name_with_what_may_be_meant(tm
         ("elsewhere/x.wav", "missing audio: elsewhere/x.wav is not there"),
     ]
     assert corpus.left_out == [("gone.wav", "audio without transcript")]
-    # the splits are chosen of what is there
+    # the splits are chosen from existing files
     assert corpus.dropped_of(None) == corpus.dropped and not corpus.dropped_of("train")
 
 
@@ -258,7 +258,7 @@ def test_a_name_that_two_files_may_bear_is_not_guessed(tmp_path):
     rows = make_folder(tmp_path / "mine", count=3)
     for name in ("x.WAV", "X.wav", "y.flac", "y.ogg", "zebra.wav"):
         write_audio(tmp_path / "mine" / name)
-    # zebra.flac is no other name of zebra.wav, which is listed itself
+    # zebra.flac is not another name for zebra.wav, which is listed itself
     write_table(
         tmp_path / "mine", rows + [f"{name}\tword\tann" for name in ("x.wav", "y.wav", "zebra.wav", "zebra.flac")]
     )
@@ -342,7 +342,9 @@ def test_a_folder_of_which_nothing_can_be_used_is_refused_and_nothing_is_left_be
         load(tmp_path / "mine", tmp_path)
     said = str(caught.value)
     assert "7 audio files, and none of them can be used (6 × empty audio; 1 × missing audio)" in said
-    assert "  0.wav: empty audio: 0.wav is empty (0 bytes)" in said and said.endswith("and 2 more")
+    assert "  0.wav: empty audio: 0.wav is empty (0 bytes)" in said and said.endswith(
+        "and 2 more\nRepair or replace them."
+    )
     assert not (tmp_path / "cache").exists()
 
 

@@ -1,4 +1,4 @@
-"""Data folders of Kaldi: what wav.scp may say, that none of its commands is run, and that nothing is left out without a word."""
+"""Kaldi's data folders: what wav.scp may contain; none of its commands is ever run, and nothing is dropped silently."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def place(tmp_path, monkeypatch):
 
 
 def record(name, seconds=2.0, rate=16000, levels=(0.3,), **options):
-    """A file with a tone in each channel, whose level tells it."""
+    """A file with a tone of a different level in each channel."""
     time = numpy.arange(round(seconds * rate)) / rate
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(
@@ -47,7 +47,7 @@ def write(folder, **files):
 
 
 def make(folder="data/train", speakers=1, recordings=4, prefix="r", **more):
-    """A folder with one utterance a recording, and the lines of its files."""
+    """A folder with one utterance per recording, and the lines of its files."""
     names = [f"{prefix}{number:02d}" for number in range(recordings)]
     files = {
         "wav": [f"{name} {record(f'wavs/{name}.wav')}" for name in names],
@@ -120,9 +120,9 @@ def test_commands_that_decode_one_file_say_which_and_how(entry, reading):
 
 
 HOSTILE = [
-    ("rm -rf / |", "`rm` is none of sph2pipe"),
-    ("touch marker |", "`touch` is none"),
-    ("bash -c 'touch marker' |", "`bash` is none"),
+    ("rm -rf / |", "`rm` is not one of sph2pipe"),
+    ("touch marker |", "`touch` is not one of"),
+    ("bash -c 'touch marker' |", "`bash` is not one of"),
     ("sox `touch marker` -t wav - |", "command substitution"),
     ("sox $(touch marker) -t wav - |", "it uses `(`"),
     ('sox "$(touch marker)" -t wav - |', "a shell variable"),
@@ -135,10 +135,10 @@ HOSTILE = [
     ("cat x.wav 2>marker |", "it uses `>`"),
     ("cat < x.wav |", "it uses `<`"),
     ("cat <(touch marker) |", "it uses"),
-    ("touch marker | cat - |", "`touch` is none"),
-    ("cat x.wav | touch marker |", "`touch` is none"),
-    ("cat x.wav | tee marker |", "`tee` is none"),
-    ("env X=1 sox x.wav -t wav - |", "`env` is none"),
+    ("touch marker | cat - |", "`touch` is not one of"),
+    ("cat x.wav | touch marker |", "`touch` is not one of"),
+    ("cat x.wav | tee marker |", "`tee` is not one of"),
+    ("env X=1 sox x.wav -t wav - |", "`env` is not one of"),
     ("| touch marker", "writes to a command"),
     ("sox x.wav -t wav marker |", "does not write to standard output"),
     ("ffmpeg -i x.wav -f wav marker |", "does not write to standard output"),
@@ -146,7 +146,7 @@ HOSTILE = [
     ("sox '|touch marker' -t wav - |", None),
     ("cat 'x.wav |", "quotation marks"),
     ("|", "a command is missing"),
-    ("x.wav | |", "`x.wav` is none"),
+    ("x.wav | |", "`x.wav` is not one of"),
     ("cat x.wav | | sox -t wav - -t wav - |", "a command is missing"),
 ]
 
@@ -157,10 +157,10 @@ def test_no_command_is_ever_run(entry, reason, place):
     make(recordings=3)
     with open("data/train/wav.scp", "a") as file:
         file.write(f"x {entry}\n")
-    if reason is None:  # a file that is called like a command, and is not there
+    if reason is None:  # a file named like a command, which does not exist
         assert ("x", "no line in text") in load().left_out
     else:
-        with pytest.raises(UserError, match="1 of the 4 entries of .*wav.scp are not read here") as caught:
+        with pytest.raises(UserError, match="1 of the 4 entries of .*wav.scp cannot be read") as caught:
             load()
         assert "line 4: x: " in str(caught.value) and reason in str(caught.value)
     assert not Path("marker").exists() and not Path("cache/kaldi/marker").exists()
@@ -170,8 +170,8 @@ def test_no_command_is_ever_run(entry, reason, place):
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
-        ("gunzip -c x.gz |", "`gunzip` is none"),
-        ("wav-reverberate --duration=3 x.wav - |", "`wav-reverberate` is none"),
+        ("gunzip -c x.gz |", "`gunzip` is not one of"),
+        ("wav-reverberate --duration=3 x.wav - |", "`wav-reverberate` is not one of"),
         ("data/raw.1.ark:1234", "points into an archive"),
         ("sox x.wav -t wav - speed 0.9 |", "give the folder that this one was made from"),
         ("sox -t wav x.wav -t wav - tempo 1.1 |", "the effect tempo changes the sound"),
@@ -257,7 +257,7 @@ def test_channels_and_rates_are_those_that_the_commands_say():
         info = soundfile.info(cut.recording.sources[0].source)
         assert (info.samplerate, info.channels, info.frames) == (16000, 1, 32000)
     ((name, reason),) = corpus.dropped
-    assert name == "none" and "r00.wav has 1 channel, where 2 were expected" in reason
+    assert name == "none" and "r00.wav has 1 channel; expected at least 2" in reason
 
 
 def test_the_rate_is_that_of_most_recordings_as_they_leave_their_commands():
@@ -334,8 +334,8 @@ def test_ids_that_only_one_file_has_or_that_stand_twice_are_named(caplog):
     }  # fmt: skip
     assert len(corpus.dropped) == 4
     assert dict(corpus.left_out) == {"r00": "no text", "r01": "no line in text", "r08": "no line in text"}
-    assert "wav.scp has 1 lines twice, such as that of r06" in caplog.text
-    assert "text has 1 lines twice, such as that of r02" in caplog.text
+    assert "wav.scp repeats 1 lines, such as that of r06" in caplog.text
+    assert "text repeats 1 lines, such as that of r02" in caplog.text
     assert "utt2spk names no speaker for 3 of 4 utterances, such as r03" in caplog.text
     assert {name: cut.supervisions[0].speaker for name, cut in all_cuts(corpus).items()}["r03"] == "unknown"
 
@@ -432,13 +432,13 @@ def test_an_utterance_of_two_splits_is_refused():
     ("settings", "says"),
     [
         ({"path": None}, "needs corpus.path=…"),
-        ({"train": "data/train"}, "path and train both name the training data"),
-        ({"path": "none"}, "none is not there: a data folder of Kaldi was expected"),
+        ({"train": "data/train"}, "corpus.path and corpus.train both name the training data"),
+        ({"path": "none"}, "none is not there: give a data folder of Kaldi"),
         ({"path": "wavs/r00.wav"}, "r00.wav is a file"),
         ({"path": "data"}, r"data has no wav.scp and no text: there are data folders in it: train. Name one of them"),
         ({"path": "wavs"}, "wavs has no wav.scp and no text: it holds r00.wav"),
         ({"path": "mine"}, "it looks like folder .corpus=folder."),
-        ({"path": "features"}, "it holds features, and training reads audio"),
+        ({"path": "features"}, "it holds features, but training reads audio"),
         ({"dev_fraction": 2}, "dev_fraction=2"),
         ({"path": "empty"}, "empty lists no utterance that can be used"),
         ({"path": "latin"}, "text, line 1: 0xfc is not UTF-8"),

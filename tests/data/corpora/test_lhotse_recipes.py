@@ -1,4 +1,4 @@
-"""LibriSpeech and mini LibriSpeech over lhotse's recipe: what a whole tree gives, and what is refused by name."""
+"""LibriSpeech and mini LibriSpeech by lhotse's recipe: the result of a complete tree, and everything refused by name."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def corpus_json(tmp_path, name):
 
 @pytest.fixture
 def small_librispeech(tmp_path, monkeypatch):
-    """A tree of all parts but train-other-500, which counts as whole with a few utterances each."""
+    """A tree of all parts but train-other-500, which counts as complete with a few utterances each."""
     for part, count in SMALL.items():
         monkeypatch.setitem(librispeech.PUBLISHED, part, count)
     return tmp_path / "LibriSpeech", write_librispeech(tmp_path / "LibriSpeech", SMALL)
@@ -117,7 +117,7 @@ def test_utterances_without_audio_or_transcript_are_named_and_one_that_nothing_n
     assert ids(corpus.splits["dev"]) == [utterance for utterance in made["dev-clean"] if utterance != "89-1089-0002"]
     assert all(cut.load_audio().shape == (1, 1600) for cuts in corpus.splits.values() for cut in cuts)
     assert corpus.incomplete == []
-    # a line that is gone: nothing names the utterance any more
+    # without the line, nothing names the utterance
     table = root / "dev-other/91/1091/91-1091.trans.txt"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[1:]))
     with pytest.raises(UserError) as caught:
@@ -166,7 +166,7 @@ def spoilt(path, how):
         ("empty", "empty audio: 87-1087-0001.flac is empty"),
         ("cut short", "unreadable audio: 87-1087-0001.flac is "),
         ("damaged in the middle", "unreadable audio: 87-1087-0001.flac is damaged"),
-        ("at another rate", "unreadable audio: 87-1087-0001.flac is no mono FLAC of 16 bits at 16000 Hz"),
+        ("at another rate", "unreadable audio: 87-1087-0001.flac is not mono 16-bit FLAC at 16000 Hz"),
     ],
 )
 def test_audio_that_cannot_be_used_is_dropped_by_name(small_librispeech, tmp_path, how, reason):
@@ -185,7 +185,7 @@ def test_a_transcript_without_words_is_left_out_by_name_and_one_of_another_chapt
     corpus = load("librispeech", tmp_path, path=str(root))
     assert corpus.dropped == [("89-1089-0000", "no words in the transcript")] and len(corpus.splits["dev"]) == 4
     table.write_text("\n".join(["84-1084-0000 OF ANOTHER", *lines[1:]]) + "\n")
-    with pytest.raises(UserError, match=r"89-1089.trans.txt:1: an utterance of 89/1089, such as 89-1089-0000"):
+    with pytest.raises(UserError, match=r"89-1089.trans.txt:1: expected an utterance of 89/1089, such as 89-1089-0000"):
         load("librispeech", tmp_path / "other", path=str(root))
 
 
@@ -217,7 +217,7 @@ def test_a_directory_of_another_corpus_is_called_by_its_name(tmp_path, folders, 
     root.mkdir()
     for folder in folders:
         (root / folder).mkdir(parents=True)
-    with pytest.raises(UserError, match=f"is not librispeech: none of its parts .* is there; {said}"):
+    with pytest.raises(UserError, match=f"is not librispeech: it has none of the parts .*; {said}"):
         load("librispeech", tmp_path, path=str(root))
 
 

@@ -1,4 +1,4 @@
-"""Manifests of NeMo and ESPnet: what a line may say, where its audio is found, and what is told of other files."""
+"""Manifests of NeMo and ESPnet: the fields of a line, where its audio is found, and hints about other files."""
 
 import gzip
 import json
@@ -35,7 +35,7 @@ def lines(count=4, **more):
 
 
 def write(data, name="manifest.json"):
-    """A manifest of one object a line, or of a text as it is."""
+    """A manifest with one object per line, or with the given text."""
     text = data if isinstance(data, str) else "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in data)
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     Path(name).write_text(text, encoding="utf8")
@@ -205,18 +205,18 @@ def test_espnets_data_is_read_where_it_names_audio(inputs):
 
 
 @pytest.mark.parametrize(("content", "says"), [
-    (espnet, r"the input of ann-0 is features \(dump/f.ark:12\), and training reads audio: .* corpus=kaldi"),
-    ('{"utts": {"a": {"input": []}}}', "a has no input and output as ESPnet writes them"),
-    ('{"audio_filepath": "a.wav", "text": "x"}\n{"audio', r"manifest.json:2: this line is no whole JSON"),
-    ('{"type": "MonoCut", "id": "x"}', "this is a MonoCut of lhotse: corpus=cuts reads those"),
-    ('{"id": "x", "sources": []}', "this is a recording of lhotse: `lhotse cut simple"),
-    ('{"id": "x", "recording_id": "y", "text": "z"}', "this is a supervision of lhotse: `lhotse cut simple"),
-    ('{"wav": "x", "wrd": "y"}', "a line of a NeMo manifest was expected, this is an object with wav, wrd"),
-    ("[1, 2, 3]", "manifest.json:1: a JSON object, one utterance, was expected"), ("7\n8\n", "a JSON object, one utterance"),
+    (espnet, r"the input of ann-0 is features \(dump/f.ark:12\), but training reads audio: .* corpus=kaldi"),
+    ('{"utts": {"a": {"input": []}}}', "a lacks an input and an output as ESPnet writes them"),
+    ('{"audio_filepath": "a.wav", "text": "x"}\n{"audio', r"manifest.json:2: this line is not complete JSON"),
+    ('{"type": "MonoCut", "id": "x"}', "found a MonoCut of lhotse: corpus=cuts reads those"),
+    ('{"id": "x", "sources": []}', "found a recording of lhotse: `lhotse cut simple"),
+    ('{"id": "x", "recording_id": "y", "text": "z"}', "found a supervision of lhotse: `lhotse cut simple"),
+    ('{"wav": "x", "wrd": "y"}', "expected a line of a NeMo manifest, found an object with wav, wrd"),
+    ("[1, 2, 3]", "manifest.json:1: expected a JSON object"), ("7\n8\n", r"a JSON object \(one utterance"),
     ("", "lists no utterance that can be used"), ("\xff\xfe", "manifest.json is UTF-16"),
     ("\x1f\x8b123", "manifest.json is damaged or cut short"),
-    (None, "There is no file .*manifest.json: a manifest of JSON was expected"),
-    ("[" * 100000, "is no whole JSON"), ('{"audio_filepath": "a.wav"}\n', r"no utterance that can be used \(1 × no text\)"),
+    (None, "There is no file .*manifest.json: give a JSON manifest"),
+    ("[" * 100000, "is not complete JSON"), ('{"audio_filepath": "a.wav"}\n', r"no utterance that can be used \(1 × no text\)"),
 ], ids=lambda value: getattr(value, "__name__", str(value)[:30]))  # fmt: skip
 def test_what_is_no_such_manifest_is_told_in_a_sentence(content, says):
     if content is espnet:
@@ -241,5 +241,5 @@ def test_other_corpora_that_are_given_a_manifest_name_this_one():
     RecordingSet.from_recordings([recording]).to_file("recordings.jsonl.gz")
     SupervisionSet.from_segments([SupervisionSegment("a", "0", 0, 1, text="x")]).to_file("supervisions.jsonl")
     for name in ("recordings.jsonl.gz", "supervisions.jsonl"):
-        with pytest.raises(UserError, match=f"this is a {name.split('s.')[0]} of lhotse"):
+        with pytest.raises(UserError, match=f"found a {name.split('s.')[0]} of lhotse"):
             load(name)

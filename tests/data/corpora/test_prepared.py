@@ -1,4 +1,4 @@
-"""Corpora that are prepared once: work that is continued, discs that are no longer needed, the lexicon that comes along."""
+"""Corpora that are prepared once: continued work, discs that are no longer needed, the lexicon of a corpus."""
 
 import gzip
 import json
@@ -133,7 +133,7 @@ def test_a_prepared_corpus_is_found_without_its_discs(tmp_path):
     assert list(corpus.splits) == ["train", "eval93"] and corpus.dropped == [("v", "no audio")]
     assert corpus.split_called("si284") == "train" and corpus.split_called("eval93") == "eval93"
     assert corpus.scoring == {"test": folder / "scoring/test"} and corpus.lexicon is None
-    with pytest.raises(UserError, match="no split called 'eval99': one of train, eval93, si284"):
+    with pytest.raises(UserError, match="no split called 'eval99': choose one of train, eval93, si284"):
         corpus.split_called("eval99")
 
 
@@ -157,7 +157,7 @@ def test_damaged_cuts_are_said(read, tmp_path):
     # cut short, changed, no deflated block, no gzip
     for damage in (packed[:-20], packed[:40] + bytes(20) + packed[60:], gzip.compress(b"")[:10] + b"\x07", b"x"):
         cuts.write_bytes(damage)
-        with pytest.raises(UserError, match="wsj/prepared is damaged .*: remove that folder; it is made anew"):
+        with pytest.raises(UserError, match="wsj/prepared is damaged .*: remove that folder to have it prepared again"):
             read(cuts.parent)
 
 
@@ -169,7 +169,7 @@ def test_without_discs_the_command_that_prepares_is_named(tmp_path):
 
 
 def test_a_split_is_called_as_a_file_may_be(tmp_path):
-    with pytest.raises(ValueError, match="no name for a split"):
+    with pytest.raises(ValueError, match="not a name for a split"):
         write_manifests(tmp_path, {"../train": []}, [], {})
 
 

@@ -1,4 +1,4 @@
-"""Recordings become FLAC files: bit for bit, whole or not at all, and the next run goes on from what is there."""
+"""Recordings become FLAC files: bit for bit, complete or absent, and the next run continues from finished ones."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_other_formats_are_converted_too(tmp_path):
 def test_another_rate_is_refused_unless_resampling_is_asked_for(tmp_path):
     write_sphere(tmp_path / "a.sph", sound(4001), 8000, "ulaw")
     conversions = [Conversion(tmp_path / "a.sph", 0, "a.flac")]
-    with pytest.raises(UserError, match="a.sph has a sample rate of 8000 Hz; 16000 Hz was expected"):
+    with pytest.raises(UserError, match="a.sph has a sample rate of 8000 Hz; expected 16000 Hz"):
         convert(conversions, tmp_path / "out")
     assert convert(conversions, tmp_path / "out", resample=True) == {"a.flac": 8002}
     assert soundfile.info(tmp_path / "out/a.flac").samplerate == 16000
@@ -144,7 +144,7 @@ def test_of_very_many_broken_sources_the_first_are_named_and_all_are_counted(tmp
 
 def test_a_channel_that_is_not_there_is_named(tmp_path):
     write_sphere(tmp_path / "a.sph", sound(900), 16000)
-    with pytest.raises(UserError, match="a.sph has 1 channel, where 2 were expected"):
+    with pytest.raises(UserError, match="a.sph has 1 channel; expected at least 2"):
         convert([Conversion(tmp_path / "a.sph", 1, "a.flac")], tmp_path / "out")
 
 
@@ -157,7 +157,7 @@ def test_two_conversions_into_one_file_are_a_mistake_of_the_caller(tmp_path):
 def test_where_nothing_can_be_written_a_sentence_says_so(tmp_path, workers):
     conversions = utterances(tmp_path, 6)
     (tmp_path / "out").write_text("a file, where a folder should be")
-    with pytest.raises(UserError, match="cannot be written: .*it goes on"):
+    with pytest.raises(UserError, match="cannot be written: .*to continue"):
         convert(conversions, tmp_path / "out", workers=workers)
 
 

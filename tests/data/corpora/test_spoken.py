@@ -28,7 +28,7 @@ pytest.importorskip("espeakng_loader", reason="eSpeak NG is an extra: pip instal
 
 
 def digest(folder):
-    """What every file of a corpus holds; manifests unpacked, because gzip writes the time."""
+    """The content of every file of a corpus; manifests are unpacked, because gzip stores the time."""
     import gzip
 
     result = {}
@@ -257,7 +257,7 @@ def test_a_speaking_process_that_fails_says_why_and_leaves_nothing(tmp_path, mon
 
 
 def test_a_file_that_there_is_no_room_for_is_named_with_what_is_free(tmp_path):
-    """The largest size of a file stands for a full disk: to libsndfile both are a "System error"."""
+    """A limit on file sizes simulates a full disk: for libsndfile both are a "System error"."""
     import resource
 
     allowed = resource.getrlimit(resource.RLIMIT_FSIZE)

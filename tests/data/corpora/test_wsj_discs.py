@@ -1,4 +1,4 @@
-"""Finding WSJ's files: in every layout and spelling, all of the complete sets, and no other corpus's."""
+"""Finding WSJ's files in every layout and spelling, all sets complete, and no other corpus's files."""
 
 import os
 
@@ -140,7 +140,7 @@ def test_halves_that_were_interchanged_are_recognised(tmp_path):
     tree.wsj0, tree.wsj1 = tree.wsj1, tree.wsj0
     message = refusal(tree)
     assert "(wsj0=) holds wsj1 (13-1.1, 13-16.1, 13-2.1), not wsj0" in message
-    assert "Were wsj0= and wsj1= interchanged?" in message
+    assert "Did you swap wsj0= and wsj1=?" in message
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_folder_of_another_corpus_is_recognised(tmp_path, corpus, file):
     tree.wsj0 = tmp_path / "given"
     (tree.wsj0 / file).parent.mkdir(parents=True)
     (tree.wsj0 / file).touch()
-    assert f"looks like {corpus} ({file.split('/')[0].lower()} is there), not like WSJ" in refusal(tree)
+    assert f"looks like {corpus} (it has {file.split('/')[0].lower()}), not like WSJ" in refusal(tree)
 
 
 def test_a_folder_of_nothing_known_is_refused_with_what_was_expected(tmp_path):
@@ -167,4 +167,4 @@ def test_a_folder_of_nothing_known_is_refused_with_what_was_expected(tmp_path):
     tree.wsj1 = tmp_path / "given"
     (tree.wsj1 / "letters").mkdir(parents=True)
     message = refusal(tree)
-    assert "Nothing of WSJ is in" in message and "there is letters" in message and "13-1.1 … 13-34.1" in message
+    assert "holds nothing of WSJ" in message and "but letters" in message and "13-1.1 … 13-34.1" in message

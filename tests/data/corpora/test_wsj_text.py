@@ -1,4 +1,4 @@
-"""WSJ's transcripts: every rule by example, what other toolkits lost, and how punctuation is said."""
+"""WSJ's transcripts: every rule by example, what other toolkits lose, and how punctuation is pronounced."""
 
 import collections
 import itertools
@@ -185,7 +185,7 @@ def test_malformed_lines_are_named(tmp_path):
     transcripts, wrong = read(tmp_path, b"one (01ic0201)\nno utterance here\ntwo (01ic020)\n")
     assert transcripts == {"01ic0201": "one"}
     assert [line for line, _ in wrong] == [2, 3]
-    assert "`text (utterance)` was expected, not 'no utterance here'" in wrong[0][1]
+    assert "expected `text (utterance)`, found 'no utterance here'" in wrong[0][1]
 
 
 def test_an_utterance_with_two_transcripts_has_none(tmp_path):

@@ -418,7 +418,7 @@ def lexicon_file(folder, text: str) -> str:
         ("ab A B\nba\n", "line 2: 'ba' has no phonemes"),
         ("ab A B\nba B X\n", "line 2: 'ba' is pronounced with 'X'"),
         ("ab 0.5 A B\nba B A\n", "line 2: 'ba' has no probability"),
-        ("ab 0.0 A B\n", "line 1: .ab. has the probability 0.0, which must be above 0"),
+        ("ab 0.0 A B\n", "line 1: .ab. has the probability 0.0, which must be a finite number above 0"),
         ("\n", "holds no word"),
     ],
 )

@@ -824,7 +824,7 @@ def test_one_channel_of_a_recording_is_heard_or_the_mean_of_all_which_is_said(tm
     assert told == []
     numpy.testing.assert_allclose(heard(), sides.mean(1), atol=1e-6)
     assert told == [2]
-    with pytest.raises(UserError, match="conversation.wav has 2 channels, and no channel=3"):
+    with pytest.raises(UserError, match="conversation.wav has 2 channels, but channel=3 was chosen"):
         heard(channel=3)
 
 

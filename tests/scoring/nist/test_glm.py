@@ -1,4 +1,4 @@
-"""Global mapping files, STM and CTM: what their rules do to words, which words belong to which segment, what is refused."""
+"""Global mapping files, STM and CTM: the effect of rules on words, the assignment of words to segments, refusals."""
 
 import pytest
 
@@ -91,7 +91,7 @@ def test_optional_words_in_common_parentheses_may_each_be_left_out(tmp_path):
         ("  ;; a comment that is not in the first column", "no rule before the comment"),
         ("* max_nrules = many", "quotation marks"),
         ("* max_nrules = 'many'", "whole number"),
-        ("* format = 'NIST2'", "NIST1 only"),
+        ("* format = 'NIST2'", "only rules of the format NIST1"),
         ("A => {B / C}", "is not closed"),
         (';; INPUT_DEPENDENT_APPLICATION = "(ctm"', "not a regular expression"),
     ],
@@ -103,7 +103,7 @@ def test_a_line_that_is_no_rule_is_named_by_file_and_line(tmp_path, line, said):
 
 
 def test_more_rules_than_the_header_allows_are_refused(tmp_path):
-    with pytest.raises(UserError, match="line 4: these are more rules than the file allows"):
+    with pytest.raises(UserError, match="line 4: there are more rules than the file allows"):
         rules_of(tmp_path, "* max_nrules = '1'", "A => B", "C => D")
 
 
@@ -163,12 +163,12 @@ def test_segments_come_with_times_labels_and_names_as_kaldi_gives_them(tmp_path)
     ("line", "said"),
     [
         ("sw_1 A spk 0.1", "4 fields instead of 5 or more"),
-        ("sw_1 A spk nought 1.0 yes", "the start is a number of seconds"),
-        ("sw_1 A spk 0.0 inf yes", "the end is a number of seconds"),
-        ("sw_1 A spk 2.0 1.0 yes", "ends at 1.0 s, before it starts at 2.0 s"),
+        ("sw_1 A spk nought 1.0 yes", "the start must be a number of seconds"),
+        ("sw_1 A spk 0.0 inf yes", "the end must be a number of seconds"),
+        ("sw_1 A spk 2.0 1.0 yes", "ends at 1.0 s, before its start at 2.0 s"),
         ("sw_1 A spk 0.0 1.0 { yes / no", "not closed"),
         ("sw_1 A spk 0.0 1.0 { } yes", "without a word"),
-        ("sw_1 A spk 0.0 1.0 yes }", "opens or closes no alternation"),
+        ("sw_1 A spk 0.0 1.0 yes }", "does not open or close an alternation"),
     ],
 )
 def test_a_line_of_an_stm_that_is_not_of_the_form_is_named(tmp_path, line, said):
@@ -188,9 +188,9 @@ def test_parentheses_that_are_not_in_pairs_are_refused_as_csrfilt_refuses_them(t
     ("line", "said"),
     [
         ("sw_1 A 0.1 0.2", "4 fields instead of 5 or more"),
-        ("sw_1 A start 0.2 yes", "the start is a number of seconds"),
-        ("sw_1 A 0.1 -0.2 yes", "the duration is a number of seconds"),
-        ("sw_1 A * * <ALT_BEGIN>", "alternatives cannot be read here"),
+        ("sw_1 A start 0.2 yes", "the start must be a number of seconds"),
+        ("sw_1 A 0.1 -0.2 yes", "the duration must be a number of seconds"),
+        ("sw_1 A * * <ALT_BEGIN>", "alternatives cannot be read"),
     ],
 )
 def test_a_line_of_a_ctm_that_is_not_of_the_form_is_named(tmp_path, line, said):
@@ -226,11 +226,11 @@ def test_words_of_a_file_or_channel_without_a_reference_are_refused(tmp_path):
 
 def test_a_hypothesis_of_an_unknown_or_ignored_segment_and_a_second_one_are_refused(tmp_path):
     rules = ScoringRules.read(written(tmp_path, "ref.stm", TWO))
-    with pytest.raises(UserError, match="no segment to be scored that is called 'sw_1-A_000100-000299': did you mean"):
+    with pytest.raises(UserError, match="no scored segment called 'sw_1-A_000100-000299': did you mean"):
         rules.score([("sw_1-A_000100-000299", ["one"])])
-    with pytest.raises(UserError, match="no segment to be scored that is called 'sw_1-A_000600-000700'"):
+    with pytest.raises(UserError, match="no scored segment called 'sw_1-A_000600-000700'"):
         rules.score([("sw_1-A_000600-000700", [])])
-    with pytest.raises(UserError, match="two hypotheses of the segment sw_1-A_000100-000200"):
+    with pytest.raises(UserError, match="two hypotheses for the segment sw_1-A_000100-000200"):
         rules.score([("sw_1-A_000100-000200", ["one"]), ("sw_1-A_000100-000200", [])])
 
 
@@ -247,7 +247,7 @@ def test_spread_words_come_back_to_their_segments(tmp_path):
 
 def test_a_segment_within_the_time_of_another_cannot_be_given_words(tmp_path):
     rules = ScoringRules.read(written(tmp_path, "ref.stm", "f A s 0 5 a\nf A s 1 2 b\nf A s 6 7 c\n"))
-    with pytest.raises(UserError, match="f-A_000100-000200 of f A lies within the time of those before it"):
+    with pytest.raises(UserError, match="f-A_000100-000200 of f A lies within the time of earlier ones"):
         spread_words(rules.stm.segments, {"f-A_000100-000200": ["b"]})
 
 
@@ -267,8 +267,8 @@ def test_the_words_of_a_hypothesis_are_filtered_one_by_one_as_in_a_ctm(tmp_path)
 def test_transcripts_are_refused_by_file_and_line(tmp_path):
     good = written(tmp_path, "ref.trn", "yes (s-1)\nno (s-2)\n")
     for content, said in (
-        ("yes\n", r"hyp\.trn, line 1: a line ends with the utterance's identity"),
-        ("yes (s-1)\nyes (S-1)\n", r"hyp\.trn, line 2: the utterance S-1 stands there twice"),
+        ("yes\n", r"hyp\.trn, line 1: the line must end with the utterance's identity"),
+        ("yes (s-1)\nyes (S-1)\n", r"hyp\.trn, line 2: the utterance S-1 is in the file twice"),
         ("yes (s-3)\n", r"hyp\.trn, line 1: .*ref\.trn has no utterance s-3"),
         ("", r"hyp\.trn holds no utterance"),
     ):
@@ -288,5 +288,5 @@ def test_an_utterance_without_a_hypothesis_may_be_refused(tmp_path):
     files = written(tmp_path, "ref.trn", "yes (s-1)\nno (s-2)\n"), written(tmp_path, "hyp.trn", "yes (s-1)\n")
     with pytest.raises(UserError, match=r"hyp\.trn has no hypothesis for 1 utterance of the reference \(s-2\)"):
         score_trn(*files, missing="error")
-    with pytest.raises(UserError, match="missing=deletion: did you mean deletions"):
+    with pytest.raises(UserError, match="missing=deletion is not one of the choices: did you mean deletions"):
         score_trn(*files, missing="deletion")

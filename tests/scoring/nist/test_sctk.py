@@ -133,7 +133,7 @@ def test_long_transcripts_with_many_nothings_are_counted_as_by_sclite_whose_sums
 
 
 def test_the_committed_counts_of_hubscr_are_ours():
-    """They were made by hubscr.pl (counts.tsv says how), so that this holds where SCTK is not installed."""
+    """They were made by hubscr.pl (counts.tsv says how), so the test works without SCTK."""
     rules = ScoringRules.read(COMMITTED / "reference.stm", COMMITTED / "rules.glm")
     scored = rules.score_ctm(COMMITTED / "hypothesis.ctm")
     lines = (COMMITTED / "counts.tsv").read_text(encoding="utf8").splitlines()[3:]
@@ -214,7 +214,7 @@ def test_a_program_that_fails_is_a_warning_with_what_it_said(tmp_path):
 
 def test_a_program_without_an_answer_is_ended_with_all_that_it_started(tmp_path):
     slow = program(tmp_path, "sclite", f"(sleep 60; touch {tmp_path}/late) & echo $! > {tmp_path}/child; wait")
-    with pytest.raises(UserError, match="sclite took longer than 0.5 s and was ended"):
+    with pytest.raises(UserError, match="sclite took longer than 0.5 s and was stopped"):
         run_program([str(slow)], tmp_path, Sctk(tmp_path, slow, None, "0"), seconds=0.5)
     child = int((tmp_path / "child").read_text())
     status = Path(f"/proc/{child}/status")

@@ -1,4 +1,4 @@
-"""Lexicons as recipes and people write them: what is read, what is left out and said so, and how words are looked up."""
+"""Lexicons as recipes and people write them: what is read, what is left out with a note, and how words are looked up."""
 
 import logging
 import math

@@ -12,6 +12,7 @@ from lhotse.supervision import AlignmentItem
 from asr.errors import UserError
 from asr.inference.decoders.spellings import read_lexicon
 from asr.text.lexicon.estimation import from_dictionaries, heard_in, lexicon_lines, likely, said_in_accents, words_of
+from asr.text.ngrams.kenlm_model import BINARY_MAGIC
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -76,7 +77,7 @@ def test_what_is_written_is_read_by_the_decoders(tmp_path):
     file.write_text(lexicon_lines(lexicon))
     assert file.read_text() == "a 1 AH\ncar 1 K AA R\ncar 0.25 K AA\n"
     assert read_lexicon(file) == {"a": {("AH",): 1.0}, "car": {("K", "AA", "R"): 1.0, ("K", "AA"): 0.25}}
-    with pytest.raises(UserError, match="holds a space"):
+    with pytest.raises(UserError, match="contains white space"):
         lexicon_lines({"two words": {("AH",): 1.0}})
 
 
@@ -88,8 +89,11 @@ def test_words_come_from_a_list_or_a_language_model(tmp_path):
     assert sorted(words_of(tmp_path / "lm.arpa")) == ["a", "car", "the"]
     assert words_of(tmp_path / "words.txt") == ["car", "the"]
     (tmp_path / "words.txt").write_text("car\nthe car\n")
-    with pytest.raises(UserError, match="words.txt, line 2: one word a line"):
+    with pytest.raises(UserError, match="words.txt, line 2: expected one word per line"):
         words_of(tmp_path / "words.txt")
+    (tmp_path / "lm.arpa").write_bytes(BINARY_MAGIC + b" format version 5\n\0")
+    with pytest.raises(UserError, match="lm.arpa is a KenLM binary, which does not list its words: give the ARPA file"):
+        words_of(tmp_path / "lm.arpa")
 
 
 def run(tmp_path, *arguments):

@@ -1,4 +1,4 @@
-"""make_lm.py: a text or a corpus becomes a language model, a model is measured, and every mistake is a sentence."""
+"""make_lm.py: a text or a corpus becomes a language model, a model is measured, and every mistake gets a sentence."""
 
 import gzip
 import importlib.util
@@ -23,13 +23,13 @@ def load_script():
 
 
 def make_lm(*arguments, code=0):
-    """Runs the program in this process. Raises SystemExit where it ends early."""
+    """Runs the program in this process. Raises SystemExit if it ends early."""
     assert load_script().main([str(argument) for argument in arguments]) == code
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A folder to work in with a text and a text to measure on."""
+    """A working folder with a text and a text to measure on."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text(TEXT)
     (tmp_path / "dev.txt").write_text("the cat sat on a mat\n")
@@ -131,8 +131,8 @@ MISTAKES = {
     "text=text.txt dev=empty.txt output=x": "There is no word in empty.txt",
     "text=latin.txt output=x": "latin.txt, line 2: 0xe9 is not UTF-8",
     "text=text.txt dev=latin.txt output=x": "latin.txt, line 2: 0xe9 is not UTF-8",
-    "text=marked.txt output=x": "marked.txt, line 1: <s> stands inside the line",
-    "lm=text.txt dev=dev.txt": "text.txt is no ARPA file",
+    "text=marked.txt output=x": "marked.txt, line 1: <s> is inside the line",
+    "lm=text.txt dev=dev.txt": "text.txt is not an ARPA file",
     "lm=none.arpa dev=dev.txt": "none.arpa cannot be read",
     "lm=x.arpa text=text.txt dev=dev.txt": "Leave one out",
     "lm=x.arpa order=4 dev=dev.txt": "Leave one out",

@@ -1,4 +1,4 @@
-"""N-gram models: estimated as Chen and Goodman say and as KenLM does, pruned, written, read from anybody's ARPA, asked."""
+"""N-gram models: estimated like Chen and Goodman and KenLM, pruned, written, read from anybody's ARPA, queried."""
 
 import collections
 import gzip
@@ -26,7 +26,7 @@ TEXTS = st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=7), mi
 
 
 def made_up_text(sentences=400):
-    """A text whose counts of counts are those of a language. KenLM's numbers below are for this one."""
+    """A text with the counts of counts of a real language. KenLM's numbers below are for this text."""
     rng, out = random.Random(6), []
     weights = [1 / (number + 1) for number in range(900)]
     for _ in range(sentences):
@@ -215,7 +215,7 @@ def test_every_ngram_is_the_one_that_the_installed_lmplz_makes(tmp_path, order, 
     command += ["--discount_fallback", "--prune", *cutoffs]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     theirs, ours = ngrams_of(read_model(tmp_path / "lm.arpa")), ngrams_of(estimate(text, order, cutoffs))
-    # KenLM writes 0 for the probability of <s>, which nothing asks for
+    # KenLM writes 0 for the probability of <s>, which is never used
     theirs["<s>",] = (-99.0, theirs["<s>",][1])
     assert theirs.keys() == ours.keys()
     assert all(ours[ngram] == pytest.approx(theirs[ngram], abs=2e-6) for ngram in theirs)
@@ -253,7 +253,7 @@ def test_counts_that_allow_no_estimate_get_fixed_discounts():
     model = estimate([["a"]], 3)
     assert [discounts.amounts for discounts in model.discounts] == [(0.5, 1.0, 1.5)] * 3
     assert not any(discounts.estimated for discounts in model.discounts)
-    # every discount there is, but that of 2 would be below zero: 2 - 3·(4/(4+2·1))·10/1
+    # all discounts exist, but that of 2 would be below zero: 2 - 3·(4/(4+2·1))·10/1
     assert not Discounts.of(numpy.array([1] * 4 + [2] + [3] * 10)).estimated
     assert Discounts.of(numpy.array([1] * 40 + [2] * 10 + [3] * 5 + [4] * 3)).estimated
 
@@ -279,7 +279,8 @@ def test_unk_in_the_text_is_counted_like_a_word():
 
 
 @pytest.mark.parametrize(
-    "sentence, sentence_said", [(["a", "<s>"], "holds <s>"), (["</s>"], "holds </s>"), (["a b"], "white space"), ("ab", "list")]
+    "sentence, sentence_said",
+    [(["a", "<s>"], "contains <s>"), (["</s>"], "contains </s>"), (["a b"], "white space"), ("ab", "list")],
 )  # fmt: skip
 def test_what_is_no_word_of_a_sentence_is_refused(sentence, sentence_said):
     with pytest.raises(UserError, match=sentence_said):
@@ -291,7 +292,7 @@ def test_what_is_no_word_of_a_sentence_is_refused(sentence, sentence_said):
     [
         ({"order": 0}, "order=0"), ({"order": True}, "order=True"), ({"order": 2.0}, "order=2.0"),
         ({"order": 99}, "from 1 to 20"),
-        ({"cutoffs": (1, 0)}, "decrease"), ({"cutoffs": (0, -1)}, "from 0 on"), ({"cutoffs": (0, 0, 0, 0)}, "has order 3"),
+        ({"cutoffs": (1, 0)}, "decrease"), ({"cutoffs": (0, -1)}, "0 or more"), ({"cutoffs": (0, 0, 0, 0)}, "has order 3"),
         ({"threshold": -1e-8}, "threshold=-1e-08"), ({"threshold": 2.0}, "threshold=2"),
         ({"threshold": math.nan}, "threshold=nan"),
     ],
@@ -504,15 +505,15 @@ HOSTILE = {
     "": "has no line",
     "no ARPA at all\n": "has no line",
     PLAIN[:150]: r"line 1\d: the file ends .*cut short",
-    PLAIN.replace("\\end\\", ""): r"line \d+: the file ends where .end. should follow; it is cut short",
+    PLAIN.replace("\\end\\", ""): r"line \d+: the file ends where .end. should follow: it is cut short",
     PLAIN.split("-0.5\ta")[0]: "the file ends after 3 of 5 1-grams",
     PLAIN.replace("ngram 2=4", "ngram 2=5"): r"line 19: '.3-grams:' comes after 4 2-grams, but .data. says 5",
     PLAIN.replace("ngram 2=4", "ngram 2=3"): r"line 17: there are more 2-grams than the 3",
     PLAIN.replace("ngram 2=4", "ngram 2=99999999999999"): "but .data. says 99999999999999",
-    PLAIN.replace("ngram 2=4\n", ""): "line 3: the number of 2-grams should stand here",
-    PLAIN.replace("ngram 1=5", "ngram 1=five"): "line 2: ngram 1=... with the number",
+    PLAIN.replace("ngram 2=4\n", ""): "line 3: expected the number of 2-grams",
+    PLAIN.replace("ngram 1=5", "ngram 1=five"): "line 2: expected ngram 1=... with the number",
     PLAIN.replace("ngram 1=5", "ngram 1=0"): "with the number of unigrams",
-    PLAIN.replace("\\2-grams:", "\\two-grams:"): "line 13: .* stands where .2-grams: should",
+    PLAIN.replace("\\2-grams:", "\\two-grams:"): "line 13: expected .2-grams:, found '.two-grams:'",
     PLAIN.replace("-0.5\ta b", "-0.5\ta"): "line 15: 2 fields; a 2-gram has a log probability, 2 words",
     PLAIN.replace("-0.5\ta b", "-0.5\ta b c d"): "line 15: 5 fields",
     PLAIN.replace("-0.5\ta b", "-0.5\ta c"): "line 15: the word 'c' is not among the unigrams",
@@ -521,7 +522,7 @@ HOSTILE = {
     PLAIN.replace("-0.5\ta b", "minus\ta b"): "line 15: 'minus' is not a log probability",
     PLAIN.replace("-0.5\ta b", "-0.5\ta b\tnan"): "line 15: the back-off weight 'nan' is not finite",
     PLAIN.replace("-0.5\ta b", "-0.5\ta b\tc"): "line 15: 'c' is not a back-off weight",
-    PLAIN.replace("<s> a b", "<s> a b\t-1"): "line 20: the back-off weight '-1' stands in the highest order",
+    PLAIN.replace("<s> a b", "<s> a b\t-1"): "line 20: the back-off weight '-1' is in the highest order",
     PLAIN.replace("-0.625\tb a", "-0.625\ta b"): "line 16: 'a b' is listed on line 15 already",
     PLAIN.replace("\ta\t-0.125", "\t</s>\t-0.125"): "line 10: the word '</s>' is listed twice",
     PLAIN.replace("\ta\t-0.125", "\t<unk>\t-0.125"): "line 10: the word '<unk>' is listed twice",
@@ -534,7 +535,7 @@ HOSTILE = {
     ): "line 21: '<s> a b' is listed on line 20",
     UNIGRAMS.replace("\t<s>", "\t<unk>", 1): "line 6: the word '<unk>' is listed twice",
     PLAIN.replace("</s>", "c"): "does not list </s>",
-    PLAIN + "\\data\\\n": "after .end. there is more",
+    PLAIN + "\\data\\\n": "there is more after .end.",
     PLAIN.replace("a", "\0", 1): "zero byte|has no line",
     "\0" + PLAIN: "zero byte",
 }
@@ -555,7 +556,7 @@ def test_an_arpa_cut_or_changed_anywhere_is_refused_with_a_sentence_or_read(tmp_
     content = bytearray(PLAIN.encode())
     at = data.draw(st.integers(0, len(content) - 1))
     if data.draw(st.booleans()):
-        # what is behind \end\ may go
+        # what follows \end\ may be missing
         path.write_bytes(content[: min(at, len(content) - 2)])
         with pytest.raises(UserError):
             read_model(path)
@@ -667,7 +668,7 @@ def test_a_model_without_unk_finds_unknown_words_impossible(tmp_path):
     found = model.perplexity([["a", "never", "b"]])
     assert found.unknown == 1 and found.with_unknown == math.inf and found.without_unknown < 100
     assert model.log10_probability("never") == -math.inf and "never" not in model and "a" in model
-    # what was never heard is no context
+    # an unseen word is not a context
     assert model.log10_probability("b", ["never"]) == model.log10_probability("b")
 
 
@@ -705,8 +706,8 @@ def test_a_text_may_be_compressed_and_normalized(tmp_path):
 @pytest.mark.parametrize(
     "content, said",
     [
-        (b"good\nna\xefve\n", r"line 2: 0xef is not UTF-8.*iconv"), (b"a\nb <s> c\n", "line 2: <s> stands inside the line"),
-        (b"a </s> b\n", "line 1: </s> stands inside"), (b"a\n\0\0\n", "line 2: a zero byte"),
+        (b"good\nna\xefve\n", r"line 2: 0xef is not UTF-8.*iconv"), (b"a\nb <s> c\n", "line 2: <s> is inside the line"),
+        (b"a </s> b\n", "line 1: </s> is inside"), (b"a\n\0\0\n", "line 2: a zero byte"),
     ],
 )  # fmt: skip
 def test_what_is_no_text_is_refused_with_its_line(tmp_path, content, said):
@@ -732,5 +733,5 @@ def test_further_words_share_what_was_never_seen_and_nothing_else_changes_but_th
 
 @pytest.mark.parametrize("word", ["", "two words", "tab\there"])
 def test_a_further_word_is_a_word(word):
-    with pytest.raises(UserError, match="which is no word"):
+    with pytest.raises(UserError, match="which is not a word"):
         estimate([["a", "b"]], 2, vocabulary=[word])

@@ -58,7 +58,7 @@ class AsteriskCorpus(CorpusSource):
     def load(self, cache: Path, workers: int = 2) -> Corpus:
         """Prepares 16 kHz FLAC files and cuts below `cache` once (some seconds, in this process); returns the corpus.
 
-        Raises UserError for a wrong setting, and where the packages are not to be had or are damaged.
+        Raises UserError for a wrong setting, and if the packages cannot be fetched or are damaged.
         """
         if self.language not in LANGUAGES:
             raise UserError(f"There are no Asterisk prompts in {self.language!r}: {nearest(self.language, LANGUAGES)}.")
@@ -89,7 +89,7 @@ class AsteriskCorpus(CorpusSource):
     def _prepare(self, prompts: Prompts, folder: Path, settings: dict) -> None:
         texts, left_out = self._words(prompts)
         audio = prompts.audio()
-        # the packages list more prompts than they have recordings of
+        # the packages list more prompts than they have recordings
         left_out += [(key, "transcript without audio") for key in texts if key not in audio]
         known = set(texts) | {key for key, _ in left_out}
         left_out += [(key, NO_TRANSCRIPT) for key in audio if key not in known]
@@ -107,7 +107,7 @@ class AsteriskCorpus(CorpusSource):
             if not cuts:
                 raise UserError(nothing_usable(f"{prompts.sounds} has", dropped + left_out))
             facts = {"settings": settings, "sample_rate": SAMPLE_RATE, "content": content_hash(prompts)}
-            # what cannot be used is of no split: these are made of what can be
+            # the splits are made of usable prompts, so the others belong to none
             write_manifests(part, self._split(cuts), sorted(dropped), facts, sorted(left_out))
 
     def _words(self, prompts: Prompts) -> tuple[dict[str, str], list[tuple[str, str]]]:
@@ -137,7 +137,7 @@ class AsteriskCorpus(CorpusSource):
         return utterance_cut(key, str(path), len(waveform), SAMPLE_RATE, words, speaker, self.language), ""
 
     def _split(self, cuts: list[MonoCut]) -> dict[str, list[MonoCut]]:
-        """Prompts with the same words go where the first of their keys goes, so that no held-out text is trained on."""
+        """Prompts with the same words follow the first of their keys, so that no held-out text is trained on."""
         first_key: dict[str, str] = {}
         for cut in cuts:
             first_key.setdefault(cut.supervisions[0].text, cut.id)
@@ -149,7 +149,7 @@ class AsteriskCorpus(CorpusSource):
 
 
 def content_hash(prompts: Prompts) -> str:
-    """Changes with any byte of the transcripts or the recordings; packed or unpacked makes no difference."""
+    """A digest of the transcripts and recordings, the same whether they come packed or unpacked."""
     digest = hashlib.sha256("\n".join(prompts.lines()).encode())
     for key, file in prompts.audio().items():
         digest.update(f"{key}\n".encode() + file.read_bytes())

@@ -1,4 +1,4 @@
-"""Debian's packages of Asterisk prompts: fetched, found in a folder, unpacked."""
+"""Debian's packages of Asterisk prompts: fetching them, finding them in a folder, unpacking them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Prompts:
     """The prompts of one language in an unpacked tree: transcripts, and one folder of G.722 files per voice."""
 
     def __init__(self, tree: Path, language: str):
-        """Raises UserError if the tree does not hold both."""
+        """Raises UserError if the tree lacks either."""
         name = f"core-sounds-{language}.txt"
         documents = tree / f"usr/share/doc/asterisk-core-sounds-{language}"
         # dpkg compresses long documents only; a short one is left as it is.
@@ -38,7 +38,7 @@ class Prompts:
             raise UserError(f"{place} holds no .g722 files: {by_hand(language)}")
         if len(voices) > 1:
             names = ", ".join(voice.name for voice in voices)
-            raise UserError(f"There are several voices ({names}), and one set of transcripts: leave one of them.")
+            raise UserError(f"{tree} has several voices ({names}) but one set of transcripts: keep one voice.")
         self.sounds = voices[0]
         self.speaker = self.sounds.name
 
@@ -58,7 +58,7 @@ def package_names(language: str) -> tuple[str, str]:
 
 
 def by_hand(language: str) -> str:
-    """What to do where the packages are not to be had from here."""
+    """What to do if the packages cannot be fetched here."""
     return (
         "on a Debian or Ubuntu machine with a network run "
         f"`apt-get update && apt-get download {' '.join(package_names(language))}`, "
@@ -71,19 +71,19 @@ def unpacked_prompts(packages: str | Path | None, language: str) -> Iterator[Pro
     """The prompts of `language` from the folder `packages`, or fetched with `apt-get download` where it is None.
 
     The folder holds the two .deb files, or what they unpack to (`usr/share/...`), itself or one folder down.
-    Raises UserError, which says how to get the packages by hand.
+    Raises UserError, saying how to get the packages by hand.
     """
     with tempfile.TemporaryDirectory(prefix="asterisk-") as temporary:
         folder = _fetch(language, Path(temporary)) if packages is None else Path(packages).expanduser()
         if not folder.is_dir():
             raise UserError(f"There is no folder {folder} (packages={packages}): {by_hand(language)}")
-        debs = [_only(folder, name) for name in package_names(language)]
-        if any(debs):
-            missing = [name for name, deb in zip(package_names(language), debs) if deb is None]
+        debs = {name: deb for name in package_names(language) if (deb := _only(folder, name))}
+        if debs:
+            missing = [name for name in package_names(language) if name not in debs]
             if missing:
                 raise UserError(f"{folder} lacks the package {missing[0]}_*.deb: {by_hand(language)}")
             tree = Path(temporary) / "tree"
-            for deb in debs:
+            for deb in debs.values():
                 unpack(deb, tree)
         else:
             trees = [
@@ -100,7 +100,7 @@ def unpacked_prompts(packages: str | Path | None, language: str) -> Iterator[Pro
 def _only(folder: Path, name: str) -> Path | None:
     found = sorted(folder.glob(f"{name}_*.deb"))
     if len(found) > 1:
-        raise UserError(f"{folder} holds several versions of {name}: leave one of {', '.join(f.name for f in found)}.")
+        raise UserError(f"{folder} holds several versions of {name}: keep one of {', '.join(f.name for f in found)}.")
     return found[0] if found else None
 
 
@@ -127,12 +127,12 @@ def _fetch(language: str, folder: Path) -> Path:
 
 
 def unpack(deb: Path, tree: Path) -> None:
-    """Unpacks the files of a .deb into `tree`, by dpkg-deb where it is installed. Raises UserError if it is damaged."""
+    """Unpacks the files of a .deb into `tree`, with dpkg-deb if it is installed. Raises UserError if it is damaged."""
     tree.mkdir(parents=True, exist_ok=True)
     if shutil.which("dpkg-deb"):
         dpkg = subprocess.run(["dpkg-deb", "-x", deb, tree], capture_output=True, text=True, errors="replace")
         if dpkg.returncode != 0:
-            raise UserError(f"{deb} is no whole Debian package ({dpkg.stderr.strip()}): get it again.")
+            raise UserError(f"{deb} is not a complete Debian package ({dpkg.stderr.strip()}): download it again.")
         return
     unpack_with_python(deb, tree)
 
@@ -142,17 +142,19 @@ def unpack_with_python(deb: Path, tree: Path) -> None:
     try:
         name, data = next((name, data) for name, data in _ar_members(deb.read_bytes()) if name.startswith("data.tar"))
         if name.endswith(".zst"):
-            raise UserError(f"{deb} is packed with zstd, which dpkg-deb unpacks: install dpkg, or unpack it elsewhere.")
+            raise UserError(f"{deb} is packed with zstd, which needs dpkg-deb: install dpkg, or unpack it elsewhere.")
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
             archive.extractall(tree, filter="data")
     except (StopIteration, OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
-        raise UserError(f"{deb} is no whole Debian package ({error or 'no data.tar'}): get it again.") from None
+        raise UserError(
+            f"{deb} is not a complete Debian package ({error or 'no data.tar'}): download it again."
+        ) from None
 
 
 def _ar_members(archive: bytes) -> Iterator[tuple[str, bytes]]:
     """(name, content) of each file in an ar archive: 60-byte headers, contents padded to even lengths."""
     if archive[:8] != b"!<arch>\n":
-        raise ValueError("no ar archive")
+        raise ValueError("not an ar archive")
     at = 8
     while at + 60 <= len(archive):
         name, size = archive[at : at + 16].decode("ascii").strip().rstrip("/"), int(archive[at + 48 : at + 58])

@@ -1,4 +1,4 @@
-"""The words that are heard in an Asterisk prompt, from the words that are written in its transcript."""
+"""The spoken words of an Asterisk prompt, from its written transcript."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ DIGITS = {
 }
 TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-# As said at a telephone: # is the pound key, * the star key.
+# As said on the telephone: # is the pound key, * the star key.
 SIGNS = {"#": "pound", "*": "star", "%": "percent", "$": "dollar", "&": "and", "@": "at", "+": "plus", "=": "equals"}
-# English words in capitals are spelled letter by letter, but these are said as words.
+# English words in capitals are spelled out letter by letter, except these.
 SAID_AS_WORDS = {"DAHDI": "dahdi", "IAX": "eeks", "SIP": "sip"}
-# What may be left out because it is not heard.
+# Removed, because nobody speaks it.
 PUNCTUATION = frozenset('.,;:!?"“”„«»‹›…()[]-–—/')
 
 
@@ -70,9 +70,9 @@ def _english(text: str) -> str:
 
 
 def number_in_words(number: str) -> str:
-    """A number as read at a telephone: "28.8" twenty eight point eight, "500" five hundred, "323" three twenty three.
+    """A number as read out on the telephone: "28.8" twenty eight point eight, "500" five hundred, "323" three twenty three.
 
-    Four digits and more, and those that begin with zero, are read digit by digit.
+    Numbers of four digits or more, or with a leading zero, are read digit by digit.
     """
     digits = DIGITS["en"].split()
     whole, _, decimals = number.partition(".")
@@ -94,7 +94,7 @@ def number_in_words(number: str) -> str:
 
 
 def read_transcripts(lines: list[str], file: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """The transcripts by key, from lines `key: text` (`;` begins a comment), and what was left out as (key, reason)."""
+    """The transcripts by key, from lines `key: text` (`;` starts a comment), and the unusable ones as (key, reason)."""
     texts: dict[str, str] = {}
     dropped: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):

@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 NEEDED = ("client_id", "path", "sentence")
-# columns that lhotse's recipe asks for, and that not every release has
+# columns that lhotse's recipe needs; not every release has all of them
 RECIPE_COLUMNS = (*NEEDED, "gender", "age", "accents", "variant")
-# A decoder's priming samples and rounding: by so much (seconds) a whole clip may be shorter than clip_durations.tsv says.
+# seconds by which an intact clip may fall short of clip_durations.tsv: decoders' priming samples, and rounding
 DURATION_TOLERANCE = 0.3
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]+)*")
-# whatever some program takes for the end of a line, with the blanks around it
+# whatever any program treats as a line break, with the blanks around it
 LINE_BREAK = re.compile(r"[ \t]*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+\s*")
 # Raised whenever the same folder would be prepared differently.
 FORMAT = 1
@@ -60,8 +60,8 @@ class CommonVoiceCorpus(CorpusSource):
     """path: the folder of one language, cv-corpus-…/<language>; None once it has been prepared.
     language: Common Voice's code, such as de or zh-CN; None: the name of that folder, or the only language prepared.
     use_reported: trains on clips whose sentence readers have reported (reported.tsv), too. Dev and test are the release's.
-    allow_missing: no longer used, and accepted for the sake of older settings: clips that are missing or broken, and lines whose
-        sentence is not known, are always in `Corpus.dropped`.
+    allow_missing: ignored; still accepted from older settings. Missing or broken clips, and lines without a known sentence,
+        always go to `Corpus.dropped`.
     """
 
     name = "common_voice"
@@ -72,20 +72,20 @@ class CommonVoiceCorpus(CorpusSource):
     allow_missing: bool = False
 
     def load(self, cache: Path, workers: int = 2) -> Corpus:
-        """Converts the clips to FLAC once, by `workers` processes, and returns the corpus.
+        """Converts the clips to FLAC once, in `workers` processes, and returns the corpus.
 
-        Raises UserError for a missing table, a line that is no row of it, and a split of which nothing can be used.
+        Raises UserError for a missing table, a malformed row, and a split without a usable clip.
         """
         cache = Path(cache) / self.name
         if self.language is not None and not LANGUAGE.fullmatch(str(self.language)):
-            raise UserError(f"language={self.language} is no code of a language, such as cy or zh-CN.")
+            raise UserError(f"language={self.language} is not a language code such as cy or zh-CN.")
         path = None if self.path is None else language_folder(Path(self.path).expanduser().resolve(), self.language)
         language = self.language or (path.name if path is not None else prepared_language(cache))
         source = {"path": None if path is None else str(path)}
         if path is None and not (cache / language / "prepared").is_dir():
             raise UserError(not_prepared(cache, language))
         folder, prepared = prepared_place(cache, language, source, FORMAT)
-        if not prepared:
+        if not prepared and path is not None:
             with contextlib.suppress(MadeMeanwhile):
                 self._prepare(path, language, folder, workers)
         corpus = corpus_in(folder, self.name)
@@ -146,9 +146,9 @@ class CommonVoiceCorpus(CorpusSource):
 
 
 def language_folder(path: Path, language: str | None) -> Path:
-    """The folder with the tables: `path`, or the one of the language in it. Raises UserError if there is none."""
+    """The folder with the tables: `path`, or that of the language inside it. Raises UserError if there is none."""
     if not path.is_dir():
-        raise UserError(f"There is no folder {path} (path).")
+        raise UserError(f"There is no folder {path} (path): name the folder of a language, cv-corpus-…/<language>.")
     for place in [path] if language is None else [path / language, path]:
         if (place / "train.tsv").is_file() and (place / "clips").is_dir():
             return place
@@ -156,7 +156,7 @@ def language_folder(path: Path, language: str | None) -> Path:
     if languages:
         raise UserError(f"{path} holds the languages {listed(languages)}: choose one, path={path / languages[0]}.")
     raise UserError(
-        f"{path} is not common_voice: train.tsv, dev.tsv, test.tsv and the folder clips are looked for in it; "
+        f"{path} is not common_voice: it should have train.tsv, dev.tsv, test.tsv and the folder clips; "
         f"{resembling(path, 'common_voice')}."
     )
 
@@ -175,15 +175,15 @@ def not_prepared(cache: Path, language: str | None) -> str:
     named = "" if language is None else f" in the language {language}"
     return (
         f"The corpus common_voice has not been prepared{named} in {cache.parent.absolute()}: python scripts/prepare.py "
-        f"common_voice path=cv-corpus-…/{language or '<language>'} does it once (path not given)."
+        f"common_voice path=cv-corpus-…/{language or '<language>'} prepares it once (path not given)."
     )
 
 
 def read_table(table: Path, findings: Findings) -> dict[str, dict[str, str]]:
     """The rows of train.tsv, dev.tsv or test.tsv by utterance (the clip without its suffix), their sentences on one line.
 
-    Those whose sentence is empty or not known go to the findings. Raises UserError, naming the line, for a row that names no clip
-    or no speaker, or the clip of another one.
+    Rows whose sentence is empty or unknown go to the findings. Raises UserError, naming the line, for a row without a clip
+    or a speaker, or with the clip of another row.
     """
     rows: dict[str, dict[str, str]] = {}
     split, broken = table.stem, []
@@ -195,11 +195,11 @@ def read_table(table: Path, findings: Findings) -> dict[str, dict[str, str]]:
             findings.drop(name, f"a line that is not whole: {table.name}:{row.line} has {row.fault}", split)
             continue
         if not is_clip_name(clip):
-            raise UserError(f"{table}:{row.line}: path={clip!r} is not the name of a file in clips.")
+            raise UserError(f"{table}:{row.line}: path={clip!r} is not the name of a file in clips: correct it.")
         if not row.cells["client_id"]:
-            raise UserError(f"{table}:{row.line}: the clip {clip} has no client_id.")
+            raise UserError(f"{table}:{row.line}: the clip {clip} has no client_id: correct the line.")
         if utterance in rows:
-            raise UserError(f"{table}:{row.line}: the clip {clip} is there twice.")
+            raise UserError(f"{table}:{row.line}: the clip {clip} is listed twice: remove one of the lines.")
         sentence = one_line(row.cells["sentence"])
         if not sentence:
             findings.drop(utterance, "no sentence", split)
@@ -209,7 +209,7 @@ def read_table(table: Path, findings: Findings) -> dict[str, dict[str, str]]:
         rows[utterance] = row.cells | {"path": clip if Path(clip).suffix else f"{clip}.mp3", "sentence": sentence}
     if broken:
         number = "1 sentence has a line break" if len(broken) == 1 else f"{len(broken)} sentences have line breaks"
-        log.warning("%s: %s in the middle, taken for a blank: %s.", table, number, listed(broken, 5))
+        log.warning("%s: %s in the middle, read as a space: %s.", table, number, listed(broken, 5))
     return rows
 
 
@@ -218,12 +218,12 @@ def is_clip_name(name: str) -> bool:
 
 
 def one_line(sentence: str) -> str:
-    """A sentence on one line: line breaks become spaces inside, and nothing at the ends."""
+    """A sentence on one line: inner line breaks become spaces, those at the ends are removed."""
     return LINE_BREAK.sub(" ", sentence.strip())
 
 
 def find_clips(folder: Path, tables: dict[str, dict[str, dict[str, str]]], findings: Findings) -> dict[str, Path]:
-    """The clip of each utterance that has one; the others go to the findings."""
+    """The clip of each utterance that has one; utterances without one go to the findings."""
     wanted = [(split, utterance, row["path"]) for split, rows in tables.items() for utterance, row in rows.items()]
     names = [name for _, _, name in wanted]
     matches = find_files(folder, names)
@@ -244,18 +244,21 @@ def refuse_empty(path: Path, split_of: dict[str, str], rows: dict[str, dict[str,
     for split in SPLITS:
         if split not in used:
             if not findings.named_in(split):
-                raise UserError(f"{path / split}.tsv holds no clips.")
+                raise UserError(f"{path / split}.tsv holds no clips: unpack the archive of this language again.")
             findings.refuse_empty(path, split)
 
 
 def refuse_other_language(table: Path, rows: dict[str, dict[str, str]], language: str) -> None:
     for row in rows.values():
         if row.get("locale", language) not in ("", language):
-            raise UserError(f"{table} is in the language {row['locale']} (locale of {row['path']}), not in {language}.")
+            raise UserError(
+                f"{table} is in the language {row['locale']} (locale of {row['path']}), not in {language}: "
+                "choose the language of the folder."
+            )
 
 
 def shorter_than_listed(table: Path, rows: dict[str, dict[str, str]], samples: dict[str, int]) -> dict[str, str]:
-    """By utterance, what clip_durations.tsv (clip, milliseconds) says of clips that are shorter; {} where there is no table."""
+    """Clips shorter than clip_durations.tsv (clip, milliseconds) says: utterance → both durations; {} without a table."""
     if not table.is_file():
         return {}
     utterance_of = {row["path"]: utterance for utterance, row in rows.items()}
@@ -268,7 +271,9 @@ def shorter_than_listed(table: Path, rows: dict[str, dict[str, str]], samples: d
         try:
             promised = float(duration) / 1000
         except ValueError:
-            raise UserError(f"{table}:{row.line}: {duration!r} is no duration in milliseconds.") from None
+            raise UserError(
+                f"{table}:{row.line}: {duration!r} is not a duration in milliseconds: correct it."
+            ) from None
         there = samples[utterance] / RATE
         if there < promised - DURATION_TOLERANCE:
             short[utterance] = f"{there:.2f} of {promised:.2f} s"
@@ -276,10 +281,10 @@ def shorter_than_listed(table: Path, rows: dict[str, dict[str, str]], samples: d
 
 
 def write_layout(folder: Path, rows: dict[str, dict[str, str]], audio: Path) -> None:
-    """Writes what lhotse's recipe reads: one table with the columns that it asks for, and the FLAC files as clips."""
+    """Writes what lhotse's recipe reads: one table with the columns that it needs, and the FLAC files as clips."""
     folder.mkdir(parents=True)
     (folder / "clips").symlink_to(audio.resolve(), target_is_directory=True)
-    lines = [RECIPE_COLUMNS]
+    lines = [list(RECIPE_COLUMNS)]
     for utterance, row in rows.items():
         cells = row | {"path": f"{utterance}.flac"}
         lines.append([one_line(cells.get(column, "")) for column in RECIPE_COLUMNS])
@@ -292,12 +297,12 @@ def reported_sentences(table: Path) -> dict[str, str]:
         return {}
     rows = list(read_rows(table, ("sentence",)))
     if odd := [f"line {row.line}" for row in rows if row.fault]:
-        log.warning("%s: %d lines are not whole, and nothing is taken from them: %s.", table, len(odd), listed(odd, 5))
+        log.warning("%s: %d broken lines were skipped: %s.", table, len(odd), listed(odd, 5))
     return {one_line(row.cells["sentence"]): row.cells.get("reason") or "none given" for row in rows if not row.fault}
 
 
 def without_reported(corpus: Corpus, folder: Path) -> Corpus:
-    """The corpus without the training utterances that corpus.json calls reported; they are named in `left_out`."""
+    """The corpus without the training utterances that corpus.json lists as reported; they go to `left_out`."""
     from lhotse import CutSet
 
     reported = read_facts(folder).get("reported", {})

@@ -1,7 +1,7 @@
-"""The tables of Common Voice: tab-separated, without quoting, and with broken rows that are told apart from sound ones.
+"""The tables of Common Voice: tab-separated, without quoting, with broken rows among the sound ones.
 
-A sentence may hold a pasted line break or tab. A line break inside a row is recognized by the number of cells and mended; a tab
-is not, because nothing tells which column it is in.
+A sentence may contain a pasted line break or tab. A line break inside a row shows in the number of cells and is mended; a
+tab is not, because nothing shows which column it is in.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from asr.audio.headers import AUDIO_SUFFIXES
 from asr.errors import UserError, listed
 from asr.runtime.text_files import byte_lines, composed, open_unpacked, utf8
 
-# Columns of numbers: if they hold anything else, the cells of a row have shifted.
+# Columns of numbers: if they hold anything else, the cells of the row have shifted.
 NUMBERS = ("up_votes", "down_votes")
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of a table. line: where it begins. cells: by column; what is known of them where it has a `fault`.
+    """A row of a table. line: where it begins. cells: by column; unreliable if the row has a `fault`.
 
-    fault: why its text is not known, else "".
+    fault: why its text is unknown, else "".
     """
 
     line: int
@@ -31,14 +31,14 @@ class Row:
 
 
 def read_rows(table: Path, needed: Iterable[str]) -> Iterator[Row]:
-    """The rows of a table in order. needed: columns that there must be.
+    """The rows of a table in order. needed: the columns that it must have.
 
-    Raises UserError for a table that is missing, no UTF-8 or without one of the columns.
+    Raises UserError for a table that is missing, not UTF-8 or lacks one of the columns.
     """
     if not table.exists():
         raise UserError(f"There is no {table}: unpack the archive of this language again.")
     with open_unpacked(table) as file:
-        # a carriage return within a sentence ends no line, and a NUL character is the fault of one row
+        # a carriage return inside a sentence does not end the line, and a NUL character spoils only its own row
         lines = [
             composed(utf8(line, table, at)).removesuffix("\n") for at, line in enumerate(byte_lines(file, table), 1)
         ]
@@ -48,7 +48,10 @@ def read_rows(table: Path, needed: Iterable[str]) -> Iterator[Row]:
     columns = lines[0].rstrip("\r").split("\t")
     lacking = [column for column in needed if column not in columns]
     if lacking:
-        raise UserError(f"{table}:1: the column {lacking[0]} was expected; there are {listed(columns)}.")
+        raise UserError(
+            f"{table}:1: the column {lacking[0]} is missing, there are {listed(columns)}: unpack the archive of this language "
+            "again."
+        )
     rows = [line.removesuffix("\r").split("\t") for line in lines[1:]]
     at = 0
     while at < len(rows):
@@ -58,7 +61,7 @@ def read_rows(table: Path, needed: Iterable[str]) -> Iterator[Row]:
 
 
 def _joined(rows: list[list[str]], at: int, columns: list[str]) -> tuple[list[str], int]:
-    """(cells of the row that begins at a line, on how many lines it is): more than one where a cell holds line breaks."""
+    """(cells of the row that begins at a line, number of lines it spans): several if a cell has line breaks."""
     cells, taken = list(rows[at]), 1
     while len(cells) < len(columns) and at + taken < len(rows):
         following = rows[at + taken]
@@ -71,13 +74,13 @@ def _joined(rows: list[list[str]], at: int, columns: list[str]) -> tuple[list[st
 
 
 def _begins_a_row(cells: list[str], columns: list[str]) -> bool:
-    """Whether a line is the beginning of a row: the name of a clip is where it is expected."""
+    """Whether a line begins a row: it has the name of a clip where one belongs."""
     place = columns.index("path") if "path" in columns else None
     return place is None or (len(cells) > place and Path(cells[place]).suffix.lower() in AUDIO_SUFFIXES)
 
 
 def _fits(cells: list[str], columns: list[str]) -> bool:
-    """Whether the columns of numbers hold numbers, or there is nothing in them."""
+    """Whether the columns of numbers hold numbers or are empty."""
     numbers = [cells[columns.index(name)] for name in NUMBERS if name in columns]
     return not numbers or numbers[0].isdigit() or not any(numbers)
 
@@ -88,7 +91,7 @@ def _row(line: int, cells: list[str], columns: list[str]) -> Row:
         return Row(line, known, "a NUL character in its line")
     if len(cells) == len(columns):
         return Row(line, known, "" if _fits(cells, columns) else "cells that are not in their columns")
-    # a whole row whose last cells, which are empty, an editor took away or added to
+    # an intact row, but for empty cells at its end that an editor removed or added
     numbers = [columns.index(name) for name in NUMBERS if name in columns]
     added = cells[len(columns) :]
     if numbers and max(numbers) < len(cells) and all(cells[at].isdigit() for at in numbers) and not any(added):

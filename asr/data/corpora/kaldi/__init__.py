@@ -1,7 +1,7 @@
 """Kaldi's data folders: wav.scp and text, segments and utt2spk (https://kaldi-asr.org/doc/data_prep.html), and ESPnet2's.
 
-lhotse's `load_kaldi_data_dir` runs the commands that wav.scp names, stops with a KeyError at an utterance that one of the files
-lacks and takes the last of two lines of one id; so the tables are read here, and lhotse gets what came out.
+lhotse's `load_kaldi_data_dir` runs the commands in wav.scp, stops with a KeyError at an utterance that one of the files lacks,
+and keeps the last of two lines for one id. So we read the tables ourselves and hand lhotse the result.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from asr.data.corpora.preparing.recipes import resembling
 from asr.errors import UserError, listed
 from asr.runtime.text_files import read_lines
 
-BLANKS = re.compile(r"[ \t]+")  # what separates fields; other white space may stand in a text
+BLANKS = re.compile(r"[ \t]+")  # separates fields; other white space may be part of a text
 MOST_SHOWN = 5
 log = logging.getLogger(__name__)
 
@@ -28,15 +28,16 @@ log = logging.getLogger(__name__)
 class KaldiCorpus(ListedCorpus):
     """path, train, dev, test: data folders. The settings are those of `ListedCorpus`.
 
-    Relative paths in wav.scp are taken from the working directory, as Kaldi does, then from the data folder and the three above
-    it, of which one holds `run.sh`. The commands in it are never run: what sph2pipe, sox, ffmpeg, flac or cat read is read by
-    `asr.audio.reading`, with the channel and the rate that they are told; of several channels, where none is chosen, the mean.
+    Relative paths in wav.scp are looked up in the working directory, as Kaldi does, then in the data folder and the three
+    folders above it, one of which holds `run.sh`. The commands in wav.scp are never run: files for sph2pipe, sox, ffmpeg, flac
+    or cat are read by `asr.audio.reading`, with the channel and rate of the command, or the mean of all channels if it
+    chooses none.
     """
 
     name = "kaldi"
 
     def read(self, place: Path) -> Listing:
-        """Raises UserError for a folder without wav.scp and text, and for commands that are not read, by name."""
+        """The listing of a data folder. Raises UserError if it lacks wav.scp or text, and, naming them, for other commands."""
         check_folder(place)
         searched = list(dict.fromkeys([Path.cwd(), place, *place.parents[:3]]))
         recordings, texts = Table.read(place / "wav.scp", compose=False), Table.read(place / "text", empty=True)
@@ -54,8 +55,10 @@ class KaldiCorpus(ListedCorpus):
             elif texts.of.get(name) == "":
                 listing.left_out.append((name, "no text"))
             elif name in texts.of:
-                about = (texts.of[name], speakers.get(name, NO_SPEAKER), languages.get(name))
-                listing.utterances.append(Utterance(name, recording, start, end, *about))
+                speaker = speakers.get(name, NO_SPEAKER)
+                listing.utterances.append(
+                    Utterance(name, recording, start, end, texts.of[name], speaker, languages.get(name))
+                )
         known = stretches.keys() | {name for name, _ in listing.dropped + listing.left_out}
         without = "segments" if (place / "segments").is_file() else "wav.scp"
         listing.dropped += [(name, f"no line in {without}") for name in texts.of if name not in known]
@@ -68,7 +71,7 @@ class KaldiCorpus(ListedCorpus):
 
 @dataclasses.dataclass
 class Table:
-    """A file of lines `id value`. of: values by id. lines: their numbers. dropped: (id, reason) of ids that cannot be used."""
+    """A file of lines `id value`. of: values by id. lines: line numbers by id. dropped: (id, reason) of unusable ids."""
 
     path: Path
     of: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -77,10 +80,10 @@ class Table:
 
     @classmethod
     def read(cls, path: Path, needed: bool = True, empty: bool = False, compose: bool = True) -> Table:
-        """empty: whether a value may be missing. compose: whether letters are composed, which names of files are not. An id that
-        stands for two values stands for none.
+        """Reads a table. An id with two different values is dropped.
 
-        Raises UserError if the file cannot be read; one that is not `needed` may not be there.
+        empty: whether a value may be missing. compose: whether to compose letters (Unicode NFC); not for names of files.
+        Raises UserError if the file cannot be read; only a `needed` one has to exist.
         """
         table, repeated = cls(path), []
         if not needed and not path.is_file():
@@ -96,9 +99,7 @@ class Table:
         for key in [] if empty else [key for key, value in table.of.items() if not value]:
             table.drop(key, f"nothing behind its id in {path.name}: line {table.lines[key]}")
         if repeated:
-            log.warning(
-                "%s has %d lines twice, such as that of %s: each counts once.", path, len(repeated), repeated[0]
-            )
+            log.warning("%s repeats %d lines, such as that of %s: each counts once.", path, len(repeated), repeated[0])
         return table
 
     def drop(self, key: str, reason: str) -> None:
@@ -115,7 +116,7 @@ def check_folder(place: Path) -> None:
     if not place.is_dir():
         there = "a file" if place.exists() else "not there"
         raise UserError(
-            f"{place} is {there}: a data folder of Kaldi was expected, with wav.scp and text. corpus=nemo reads manifests."
+            f"{place} is {there}: give a data folder of Kaldi, with wav.scp and text. corpus=nemo reads manifests."
         )
     missing = [name for name in ("wav.scp", "text") if not (place / name).is_file()]
     if not missing:
@@ -124,14 +125,14 @@ def check_folder(place: Path) -> None:
     if below:
         hint = f"there are data folders in it: {listed(below)}. Name one of them, or corpus.train=, corpus.dev= and corpus.test="
     elif (place / "feats.scp").is_file() and "wav.scp" in missing:
-        hint = "it holds features, and training reads audio: give the folder that they were made from"
+        hint = "it holds features, but training reads audio: give the folder that they were made from"
     else:
         hint = resembling(place, "kaldi")
     raise UserError(f"{place} has no {' and no '.join(missing)}: {hint}.")
 
 
 def readings(recordings: Table) -> dict[str, Reading]:
-    """What every entry of wav.scp reads. Raises UserError that names those that are not read here."""
+    """What every entry of wav.scp reads. Raises UserError, naming them, for entries that we cannot read."""
     found, refused = {}, []
     for recording, entry in recordings.of.items():
         try:
@@ -144,11 +145,11 @@ def readings(recordings: Table) -> dict[str, Reading]:
         raise UserError(
             "\n".join(
                 [
-                    f"{len(refused)} of the {len(recordings.of)} entries of {recordings.path} are not read here. Commands are "
-                    "never run; where they only decode a file, it is read without them:",
+                    f"{len(refused)} of the {len(recordings.of)} entries of {recordings.path} cannot be read. Commands are never "
+                    "run; if they only decode a file, it is read without them:",
                     *refused[:MOST_SHOWN],
                     *more,
-                    "Write what these give into audio files and name those in wav.scp.",
+                    "Write the output of these commands into audio files and name those in wav.scp.",
                 ]
             )
         )
@@ -156,8 +157,10 @@ def readings(recordings: Table) -> dict[str, Reading]:
 
 
 def segments(place: Path, recordings: Table, listing: Listing) -> dict[str, tuple[str, float, float | None]]:
-    """(recording, start, end) of every utterance, in seconds; end None for the end of the recording. Without `segments` a
-    recording is an utterance. What cannot be is dropped from the listing; a channel in a fifth column becomes a track of its own.
+    """(recording, start, end) of every utterance, in seconds; end None for the end of the recording.
+
+    Without `segments`, each recording is an utterance. Impossible segments go to the listing's `dropped`; a channel in a
+    fifth column becomes a track of its own.
     """
     if not (place / "segments").is_file():
         return {recording: (recording, 0.0, None) for recording in recordings.of}

@@ -1,7 +1,8 @@
-"""What an entry of Kaldi's wav.scp reads, by its words alone: a file, a channel and a sample rate. Nothing is ever run.
+"""Which file, channel and sample rate an entry of Kaldi's wav.scp reads, judged by its words: nothing is ever run.
 
-An entry that ends in `|` is a shell command. If it is a pipeline of sph2pipe, sox, ffmpeg, flac or cat that decodes one file, its
-options say what our own readers have to do. Any other command, and any option that would change the sound, is refused by name: https://kaldi-asr.org/doc/data_prep.html#data_prep_data_yours
+An entry that ends in `|` is a shell command. If it is a pipeline of sph2pipe, sox, ffmpeg, flac or cat that decodes one
+file, its options say what our own readers have to do. Any other command, and any option that would change the sound, is
+refused by name: https://kaldi-asr.org/doc/data_prep.html#data_prep_data_yours
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class NotRead(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """file: as the entry names it; `-` for the output of the command before. channel: from 0; None for the mean of all.
-    rate: Hz to resample to; None for that of the file."""
+    """file: as the entry names it; `-` for the output of the previous command. channel: from 0; None for the mean of all.
+    rate: Hz to resample to; None for the rate of the file."""
 
     file: str
     channel: int | None = None
@@ -46,11 +47,11 @@ def reading_of(entry: str) -> Reading:
         if re.search(r"\.ark:\d+(\[.*\])?$", entry):
             raise NotRead("it points into an archive: write the recordings to files of their own")
         return Reading(entry)
-    reading = None
+    reading: Reading | None = None
     for words in commands(entry.removesuffix("|")):
         program, arguments = words[0].rpartition("/")[2], words[1:]
         if program not in PROGRAMS:
-            raise NotRead(f"`{program}` is none of {KNOWN}")
+            raise NotRead(f"`{program}` is not one of {KNOWN}")
         if any("$" in word for word in arguments):
             raise NotRead("it uses a shell variable")
         try:
@@ -60,6 +61,8 @@ def reading_of(entry: str) -> Reading:
         if (stage.file in STANDARD_INPUT) != (reading is not None):
             raise NotRead(f"{program} does not read " + ("what comes before it" if reading else "a file"))
         reading = stage if reading is None else joined(reading, stage)
+    if reading is None:
+        raise NotRead("a command is missing")
     return reading
 
 
@@ -88,7 +91,7 @@ def commands(line: str) -> Iterator[list[str]]:
 
 
 def joined(first: Reading, second: Reading) -> Reading:
-    """The reading of two commands in a row."""
+    """The combined reading of two consecutive commands."""
     if first.channel is not None and second.channel:
         raise NotRead(f"it asks for channel {second.channel + 1} of mono audio")
     channel = second.channel if first.channel is None else first.channel
@@ -160,7 +163,7 @@ def sox(arguments: list[str]) -> Reading:
 
 
 def effects(words: Iterator[str]) -> tuple[int | None, int | None]:
-    """(the channel, the rate) that sox's effects choose; None where they do not."""
+    """(channel, rate) that sox's effects choose; None where they choose none."""
     channel, rate = None, None
     for effect in words:
         if effect == "remix":
@@ -244,7 +247,7 @@ def single(channels: str, option: str) -> None:
 
 def only(files: list[str]) -> str:
     if len(files) != 1:
-        raise NotRead(f"it names {len(files)} files, where one was expected")
+        raise NotRead(f"it names {len(files)} files instead of one")
     return files[0]
 
 

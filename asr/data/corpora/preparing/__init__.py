@@ -1,1 +1,1 @@
-"""What corpora share: finding, checking and converting what is on disk."""
+"""What the corpora share: finding, checking and converting files on disk."""

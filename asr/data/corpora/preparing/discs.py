@@ -1,4 +1,4 @@
-"""Corpora that come on licensed discs: prepared once from them, and from then on found without them."""
+"""Corpora from licensed discs: prepared once, and found without the discs from then on."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from asr.errors import UserError
 
 
 def prepared_place(cache: Path, corpus: str, sources: Mapping[str, str | None], version: int = 1) -> tuple[Path, bool]:
-    """(where the corpus is kept below `cache`, whether it has been prepared there).
+    """(folder of the corpus below `cache`, whether it has been prepared there).
 
-    sources: the corpus's settings that say where the discs are; None where not given. A corpus that has been prepared
-    needs none of them, and those that are given must be what it was prepared from: `facts["sources"]` in its corpus.json,
-    written with `recorded_sources`. version: of the rules that it is prepared by; `facts["format"]`. Raises UserError where
-    sources or rules differ, and where nothing is prepared and a source lacks.
+    sources: the corpus's settings with the paths of the discs; None if not given. A prepared corpus needs none of them; any
+    that are given must match `facts["sources"]` in its corpus.json, written with `recorded_sources`. version: of the rules
+    for preparing it, `facts["format"]`. Raises UserError if sources or rules differ, and if nothing has been prepared and a
+    source is missing.
     """
     folder = Path(cache) / corpus / "prepared"
     given = recorded_sources(sources)
@@ -26,8 +26,8 @@ def prepared_place(cache: Path, corpus: str, sources: Mapping[str, str | None], 
             differing = [key for key, path in given.items() if path is not None and recorded.get(key) != path]
         if made_by != version:
             raise UserError(
-                f"{folder} was prepared by rules of another version ({made_by}; now {version}): remove that folder and prepare "
-                "the corpus again, so that its texts and scores are those of today's rules."
+                f"{folder} was prepared by another version of the rules ({made_by}; now {version}): remove that folder and "
+                "prepare the corpus again, so that its texts and scores follow today's rules."
             )
         if differing:
             key = differing[0]
@@ -42,14 +42,14 @@ def prepared_place(cache: Path, corpus: str, sources: Mapping[str, str | None], 
         raise UserError(
             f"The corpus {corpus} has not been prepared in {Path(cache).absolute()}, and {' and '.join(lacking)} "
             f"{'is' if len(lacking) == 1 else 'are'} not given: python scripts/prepare.py {corpus} {settings} prepares it once, "
-            "and cache=FOLDER names another place where that has been done."
+            "or cache=FOLDER names another cache that has it."
         )
     for key, path in given.items():
-        if not Path(path).is_dir():
-            raise UserError(f"There is no folder {path} ({key}={sources[key]}).")
+        if path is not None and not Path(path).is_dir():
+            raise UserError(f"There is no folder {path} ({key}={sources[key]}): name the folder of the corpus.")
     return folder, False
 
 
 def recorded_sources(sources: Mapping[str, str | None]) -> dict[str, str | None]:
-    """The sources as absolute paths, as they are compared and kept."""
+    """The sources as absolute paths, the form in which they are compared and recorded."""
     return {key: None if path is None else str(Path(path).expanduser().resolve()) for key, path in sources.items()}

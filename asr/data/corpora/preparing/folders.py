@@ -1,4 +1,4 @@
-"""What every corpus on disk needs: held-out parts that never move, and a prepared folder that is whole or not there."""
+"""What every corpus on disk needs: stable held-out splits, and a prepared folder that is complete or absent."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 SPLITS = ("train", "dev", "test")
 NO_SPEAKER = "unknown"
 RATES = range(1000, 384_001)  # Hz
-# in a folder that is being prepared: the fingerprint of what it is made from
+# in an unfinished folder: the fingerprint of what it is made from
 ORIGIN = ".made_from"
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def fingerprint(*parts: Any) -> str:
-    """Ten hexadecimal digits that change whenever one of the parts (plain data, put in JSON) changes."""
+    """Ten hexadecimal digits that change whenever one of the parts (plain data, as JSON) changes."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
 def check_rate(rate: Any) -> None:
-    """Raises UserError if a setting is no sample rate in Hz."""
+    """Raises UserError unless `rate` is a sample rate in Hz."""
     if isinstance(rate, bool) or not isinstance(rate, int) or rate not in RATES:
         raise UserError(f"sample_rate={rate} is not a sample rate in Hz, such as 16000.")
 
@@ -51,24 +51,26 @@ def check_fractions(dev_fraction: float, test_fraction: float) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
             raise UserError(f"{field}={value} is not a number between 0 and 1, such as 0.1.")
     if dev_fraction + test_fraction >= 1:
-        raise UserError(f"dev_fraction={dev_fraction} and test_fraction={test_fraction} leave nothing to train on.")
+        raise UserError(
+            f"dev_fraction={dev_fraction} and test_fraction={test_fraction} leave nothing to train on: lower them."
+        )
 
 
 def split_by_hash(keys: Iterable[str], dev_fraction: float, test_fraction: float, seed: int) -> dict[str, str]:
     """The split ("train", "dev" or "test") of each key, by a stable hash of (seed, key).
 
-    A key keeps its split when others come or go. Only where a split would be empty, the keys next to its border are
-    moved into it. Raises UserError for fewer than three keys, which cannot fill three splits.
+    A key keeps its split when others come or go, except that a split that would be empty takes the keys next to its border.
+    Raises UserError for fewer than three keys, which cannot fill three splits.
     """
-    place = {}
+    share = {}
     for key in keys:
         digest = hashlib.sha256(f"{seed}\n{key}".encode()).digest()
-        place[key] = int.from_bytes(digest[:8], "big") / 2**64
-    order = sorted(place, key=lambda key: (place[key], key))
+        share[key] = int.from_bytes(digest[:8], "big") / 2**64
+    order = sorted(share, key=lambda key: (share[key], key))
     if len(order) < 3:
         raise UserError(f"{len(order)} are too few to be divided into train, dev and test: three or more are needed.")
-    tests = sum(place[key] < test_fraction for key in order)
-    held_out = sum(place[key] < test_fraction + dev_fraction for key in order)
+    tests = sum(share[key] < test_fraction for key in order)
+    held_out = sum(share[key] < test_fraction + dev_fraction for key in order)
     tests = min(max(tests, 1), len(order) - 2)
     held_out = min(max(held_out, tests + 1), len(order) - 1)
     return {key: "test" if at < tests else "dev" if at < held_out else "train" for at, key in enumerate(order)}
@@ -76,12 +78,11 @@ def split_by_hash(keys: Iterable[str], dev_fraction: float, test_fraction: float
 
 @contextlib.contextmanager
 def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
-    """Gives a temporary folder beside `folder` to write into, renames it to `folder` at the end, removes it on failure.
+    """Yields a temporary folder beside `folder` to write into, renames it to `folder` at the end, removes it on failure.
 
-    Where another process has finished the same folder meanwhile, that one stays. Raises UserError if it cannot be
-    written.
+    If another process has finished the same folder meanwhile, its folder stays. Raises UserError if writing fails.
     """
-    # the same process id may be taken on another machine that shares the folder
+    # not the process id: another machine that shares the folder may have the same one
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:12]}.part")
     new = [above for above in temporary.parents if not above.exists()]
     try:
@@ -110,11 +111,11 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
 
 
 class MadeMeanwhile(Exception):
-    """Another process has made a folder that this one was about to make."""
+    """Another process has made the folder that this one was about to make."""
 
 
 def wait_for(lock: TextIO, folder: Path) -> None:
-    """Takes the lock on `folder`; says so if that takes until another process lets go of it."""
+    """Takes the lock on `folder`; prints a line if it has to wait for another process."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -128,11 +129,11 @@ def wait_for(lock: TextIO, folder: Path) -> None:
 
 @contextlib.contextmanager
 def continued(folder: Path, made_from: Any = None) -> Iterator[Path]:
-    """Gives `.<name>.part` beside `folder` to write into and renames it to `folder` at the end; for hours of work.
+    """Yields `.<name>.part` beside `folder` to write into and renames it to `folder` at the end; for hours of work.
 
-    Unlike `whole_or_not_at_all`, what is there already stays on failure and is found by the next run, which goes on from it
-    if it is made from the same (plain data), and begins anew if not. While another process makes the same folder, this one
-    waits. Raises UserError if it cannot be written, and MadeMeanwhile if the other one has finished it.
+    Unlike with `whole_or_not_at_all`, finished work survives a failure. The next run continues from it if `made_from` (plain
+    data) is the same, and starts over if not. While another process makes the same folder, this one waits. Raises UserError
+    if writing fails, and MadeMeanwhile if the other process has finished the folder.
     """
     part = folder.with_name(f".{folder.name}.part")
     try:
@@ -156,19 +157,19 @@ def continued(folder: Path, made_from: Any = None) -> Iterator[Path]:
                 part.mkdir()
                 origin.write_text(made_from, encoding="utf8")
             yield part
-            # in this order: a folder without its origin would be begun anew
+            # in this order: a part without its origin would be started over
             os.rename(part, folder)
             (folder / ORIGIN).unlink()
         except OSError as error:
             raise UserError(
-                f"Writing {folder} failed: {error}. What is done is kept in {part}; the next run goes on from there."
+                f"Writing {folder} failed: {error}. Finished work is kept in {part}; the next run continues from there."
             ) from error
         with contextlib.suppress(OSError):
             os.unlink(lock.name)
 
 
 def _remove_empty(folders: list[Path]) -> None:
-    """Removes folders, the innermost first, as far as they are there and empty."""
+    """Removes folders, innermost first, as far as they exist and are empty."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -224,13 +225,13 @@ def write_manifests(
 ) -> None:
     """Writes cuts_<split>.jsonl.gz, dropped.tsv, left_out.tsv and corpus.json (`facts`) into `folder`.
 
-    dropped, left_out, dropped_in: as in `Corpus`. A split is called as a file may be. Raises ValueError for another name.
+    dropped, left_out, dropped_in: as in `Corpus`. Raises ValueError for a split whose name cannot be part of a file name.
     """
     from lhotse import CutSet
 
     for split in splits:
         if not SPLIT_NAME.fullmatch(split):
-            raise ValueError(f"{split!r} is no name for a split")
+            raise ValueError(f"{split!r} is not a name for a split")
         CutSet.from_cuts(splits[split]).to_file(folder / f"cuts_{split}.jsonl.gz")
     splits_of: dict[str, list[str]] = {}
     for split, ids in dropped_in.items():
@@ -251,17 +252,17 @@ def _write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, 
 
 @contextlib.contextmanager
 def damage_as_a_sentence(folder: Path) -> Iterator[None]:
-    """Raises UserError, which says what to do, for what a damaged prepared folder raises while it is read."""
+    """Turns whatever reading a damaged prepared folder raises into a UserError that says what to do."""
     try:
         yield
     except (*DAMAGED, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise UserError(
-            f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
+            f"The prepared corpus in {folder} is damaged ({error}): remove that folder to have it prepared again."
         ) from error
 
 
 def read_splits(folder: Path) -> dict[str, CutSet]:
-    """The cuts that `write_manifests` wrote, with relative audio paths made absolute, so that the folder may be moved.
+    """The cuts that `write_manifests` wrote, with relative audio paths made absolute: the folder may have moved.
 
     Train, dev and test come first. Raises UserError for a damaged folder.
     """
@@ -280,7 +281,7 @@ def read_splits(folder: Path) -> dict[str, CutSet]:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """The facts that `write_manifests` was given. Raises UserError for a damaged folder."""
+    """The facts that `write_manifests` wrote. Raises UserError for a damaged folder."""
     with damage_as_a_sentence(folder):
         return json.loads((folder / "corpus.json").read_text(encoding="utf8"))
 
@@ -296,7 +297,7 @@ def _read_dropped(folder: Path) -> tuple[list[tuple[str, str]], list[tuple[str, 
     """(dropped, left_out, dropped_in) as in `Corpus`."""
     header, *rows = _read_table(folder / "dropped.tsv")
     if "splits" not in header:
-        # prepared by an earlier version, which did not tell damage from what is left out on purpose
+        # prepared by an earlier version, which did not distinguish damage from what is left out on purpose
         return [], [(row[0], row[1]) for row in rows], {}
     dropped_in: dict[str, list[str]] = {}
     for utterance, _, splits in rows:
@@ -312,10 +313,10 @@ def _read_table(path: Path) -> list[list[str]]:
 
 
 def corpus_in(folder: Path, name: str) -> Corpus:
-    """The corpus prepared in `folder` by `write_manifests`, with the facts that it was given.
+    """The corpus that `write_manifests` wrote into `folder`.
 
-    Reads `sample_rate` (Hz) and, where they are given, `incomplete`, `aliases`, `lexicon`, `normalization` and `scoring` (split →
-    folder below this one); and `lexicon.txt` if there is one. Raises UserError for a damaged folder.
+    Of its facts it reads `sample_rate` (Hz) and, if present, `incomplete`, `aliases`, `lexicon`, `normalization` and `scoring`
+    (split → folder below this one); and it finds `lexicon.txt`. Raises UserError for a damaged folder.
     """
     facts, splits = read_facts(folder), read_splits(folder)
     lexicon = folder / "lexicon.txt"

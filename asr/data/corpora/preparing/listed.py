@@ -1,7 +1,7 @@
-"""Corpora listed by another toolkit: utterances that are stretches of recordings, prepared as mono audio at one sample rate.
+"""Corpora listed by another toolkit: utterances as stretches of recordings, prepared as mono audio at one sample rate.
 
-Kaldi's data folders and NeMo's manifests hold the same facts in different forms. Each has a reader that returns a `Listing`; this
-module makes a corpus of it.
+Kaldi's data folders and NeMo's manifests hold the same facts in different forms. Each has a reader that returns a
+`Listing`; this module makes a corpus of it.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from asr.errors import UserError, listed
 if TYPE_CHECKING:
     from lhotse import MonoCut
 
-# With fewer speakers or recordings than this, the one or two held out would tell little.
+# With fewer speakers or recordings, one or two held-out ones would say little.
 GROUPS_TO_SPLIT_BY = 10
-# As in Kaldi's extract-segments (seconds): a segment may end this much after its audio, and is dropped if shorter than that.
+# As in Kaldi's extract-segments (seconds): a segment may end this much after its audio, and must be this long.
 OVERSHOOT = 0.5
 SHORTEST = 0.1
 # Raised whenever the same listing would be prepared differently.
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 @dataclasses.dataclass(frozen=True)
 class Track:
     """One channel of an audio file. file: its absolute path, or the given name if there is no such file. channel: from 0; None
-    for the mean of all. rate: wanted sample rate in Hz; None for that of the file."""
+    for the mean of all. rate: the sample rate to convert to, in Hz; None for that of the file."""
 
     file: str
     channel: int | None = None
@@ -62,7 +62,7 @@ class Track:
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
-    """A stretch of a recording, in seconds; end None: up to the end of it. recording: a key of `Listing.tracks`."""
+    """A stretch of a recording, in seconds; end None for the end of the recording. recording: a key of `Listing.tracks`."""
 
     name: str
     recording: str
@@ -75,11 +75,11 @@ class Utterance:
 
 @dataclasses.dataclass
 class Listing:
-    """What one folder or manifest lists.
+    """The content of one folder or manifest.
 
-    place: the folder or manifest. tracks: by recording. utterances: with unique names. dropped: (utterance, reason) of listed
-    utterances that cannot be used. left_out: (utterance or recording, reason) of what is not meant to be used, such as audio
-    without a transcript. searched: where relative paths were looked up.
+    place: the folder or manifest. tracks: by recording. utterances: with unique names. dropped: (utterance, reason) of
+    unusable utterances. left_out: (utterance or recording, reason) of what is not meant to be used, such as audio without a
+    transcript. searched: the folders in which relative paths were looked up.
     """
 
     place: Path
@@ -93,12 +93,12 @@ class Listing:
 @dataclasses.dataclass
 class ListedCorpus(CorpusSource):
     """path: the listing; dev and test are held out of it.
-    train, dev, test: a listing each, instead of path; what is not given is held out of train.
+    train, dev, test: a listing each, instead of path; a missing dev or test is held out of train.
     sample_rate: Hz; mono WAV and FLAC files at this rate are used in place, all others are converted to FLAC in the cache. None:
         the most common rate.
     dev_fraction, test_fraction: held out by a stable hash of (seed, speaker) if there are ten speakers or more, else of the
         recording if there are ten, else of the utterance.
-    language: of all utterances, an eSpeak code such as "en-us"; None: as the listing says.
+    language: of all utterances, an eSpeak code such as "en-us"; None for the languages in the listing.
     """
 
     places = ("path", "train", "dev", "test")
@@ -115,12 +115,12 @@ class ListedCorpus(CorpusSource):
 
     @abc.abstractmethod
     def read(self, place: Path) -> Listing:
-        """What `place` lists. Raises UserError if it is not of this kind."""
+        """The listing at `place`. Raises UserError if it is not of this kind."""
 
     def load(self, cache: Path, workers: int = 2) -> Corpus:
-        """Reads what is listed and every audio file once, by `workers` processes; made anew when a file or a line changed.
+        """Reads the listings and every audio file once, in `workers` processes; again if a file or a line has changed.
 
-        What cannot be used is named in `Corpus.dropped`, and what has no transcript in `Corpus.left_out`. Raises UserError if
+        Unusable utterances go to `Corpus.dropped`, audio without a transcript to `Corpus.left_out`. Raises UserError if
         nothing can be used, if an utterance is in two splits, and as `read` does.
         """
         from lhotse import CutSet
@@ -148,7 +148,7 @@ class ListedCorpus(CorpusSource):
                 rows = [row for split in listings for row in dropped[split]]
                 refuse_empty(splits, places, rows)
                 left_out = [row for listing in listings.values() for row in listing.left_out]
-                # splits that are chosen here are made of what can be used
+                # splits that we choose hold usable utterances only
                 fixed = [split for split in listings if split != "train" or len(listings) == len(SPLITS)]
                 dropped_in = {split: [name for name, _ in dropped[split]] for split in fixed}
                 facts = {"settings": settings, "sample_rate": audio.rate}
@@ -162,7 +162,7 @@ class ListedCorpus(CorpusSource):
     def given(self) -> dict[str, Path]:
         """The listing of each split that is not held out: absolute paths, train first."""
         if self.path is not None and self.train is not None:
-            raise UserError("path and train both name the training data: give one of them.")
+            raise UserError("corpus.path and corpus.train both name the training data: give one of them.")
         given = {"train": self.train if self.path is None else self.path, "dev": self.dev, "test": self.test}
         if given["train"] is None:
             raise UserError(
@@ -176,7 +176,7 @@ class ListedCorpus(CorpusSource):
         }
 
     def held_out(self, cuts: dict[str, list[MonoCut]]) -> dict[str, list[MonoCut]]:
-        """The cuts of each split; splits without a listing are held out of train."""
+        """The cuts of each split, with splits that have no listing held out of train."""
         missing = [split for split in SPLITS if split not in cuts]
         if not missing or len(cuts["train"]) < 3:
             return cuts | {split: [] for split in missing}
@@ -196,14 +196,14 @@ class ListedCorpus(CorpusSource):
 class Audio:
     """The audio of some listings: the constructor reads the headers, `prepare` converts, `cuts` cuts.
 
-    rate: Hz. Raises UserError if none of the files can be read.
+    rate: sample rate of the corpus in Hz. Raises UserError if none of the files can be read.
     """
 
     def __init__(self, listings: Sequence[Listing], files: Sequence[str], rate: int | None, workers: int):
         self.tracks = list(dict.fromkeys(track for listing in listings for track in listing.tracks.values()))
         found = in_parallel(rate_of, files, workers, f"looking at {len(files)} audio files")
         rates = {file: each for file, each in zip(files, found) if not isinstance(each, UserError)}
-        # why files cannot be used; for the tracks of the others, (path, number of samples)
+        # unusable files with their errors; for the tracks of the others, (path, number of samples)
         self.broken = {file: each for file, each in zip(files, found) if isinstance(each, UserError)}
         self.audio: dict[Track, tuple[str, int]] = {}
         if not rates:
@@ -212,7 +212,7 @@ class Audio:
         self.rate = rate or counts.most_common(1)[0][0]
 
     def prepare(self, folder: Path, workers: int) -> None:
-        """Reads what can be used in place, and converts the rest to FLAC below `folder`."""
+        """Reads files that can be used in place, and converts the rest to FLAC below `folder`."""
         from asr.audio.reading import is_mono_wav_or_flac
 
         conversions: dict[str, Conversion] = {}
@@ -250,7 +250,7 @@ class Audio:
     def cuts(
         self, listings: dict[str, Listing], language: str | None
     ) -> tuple[dict[str, list[MonoCut]], dict[str, list[tuple[str, str]]]]:
-        """By split: the cuts of the usable utterances, and the others with their reasons, in listed order."""
+        """By split: the cuts of the usable utterances, and the others with their reasons, in the order of the listing."""
         cuts: dict[str, list[MonoCut]] = {split: [] for split in listings}
         dropped = {split: list(listing.dropped) for split, listing in listings.items()}
         for split, listing in listings.items():
@@ -263,7 +263,7 @@ class Audio:
         return cuts, dropped
 
     def cut(self, utterance: Utterance, track: Track, language: str | None) -> MonoCut | str:
-        """The cut of an utterance, or why there is none."""
+        """The cut of an utterance, or the reason why there is none."""
         if track not in self.audio:
             return unusable_audio(Path(track.file), track.file, str(self.broken[track.file]))
         audio, total = self.audio[track]
@@ -272,9 +272,18 @@ class Audio:
         problem = unusable(first, last, total, self.rate)
         if problem:
             return problem
-        seconds = (first / self.rate, (min(last, total) - first) / self.rate)
-        about = (utterance.text, utterance.speaker, language, utterance.recording)
-        return segment_cut(utterance.name, audio, total, self.rate, *seconds, *about)
+        return segment_cut(
+            utterance.name,
+            audio,
+            total,
+            self.rate,
+            start=first / self.rate,
+            duration=(min(last, total) - first) / self.rate,
+            text=utterance.text,
+            speaker=utterance.speaker,
+            language=language,
+            recording_id=utterance.recording,
+        )
 
 
 def unusable(first: int, last: int, total: int, rate: int) -> str | None:
@@ -291,14 +300,13 @@ def rate_of(file: str) -> int | UserError:
     from asr.audio.reading import read_header
 
     try:
-        rate = read_header(file).sample_rate
+        return read_header(file).sample_rate
     except UserError as error:
         return error
-    return rate or UserError(f"{file} does not say its sample rate.")
 
 
 def samples_in(file: str) -> int | UserError:
-    """How many samples a file of one channel has when it is decoded, or why it cannot be used."""
+    """The number of samples of a decoded mono file, or why it cannot be used."""
     from asr.audio.reading import read_audio
 
     try:
@@ -316,7 +324,7 @@ def size_and_time(file: str) -> tuple[int, int] | None:
 
 
 def found_among(name: str, folders: Sequence[Path]) -> str:
-    """The absolute path of `name` in the first folder that holds such a file, else `name`."""
+    """The absolute path of `name` in the first folder that has such a file, else `name`."""
     paths = (os.path.join(folder, name) for folder in folders)
     return next((os.path.abspath(path) for path in paths if os.path.isfile(path)), name)
 
@@ -351,30 +359,31 @@ def none_usable(listings: Sequence[Listing], broken: dict[str, UserError]) -> st
 
 
 def refuse_unusable(listings: dict[str, Listing]) -> None:
-    """Raises UserError for an utterance that is listed for two splits, and if too few are listed."""
+    """Raises UserError if an utterance is listed for two splits, or if too few are listed."""
     split_of: dict[str, str] = {}
     for split, listing in listings.items():
         for utterance in listing.utterances:
             if utterance.name in split_of:
                 raise UserError(
                     f"The utterance {utterance.name} is listed for {split_of[utterance.name]} and for {split}, in "
-                    f"{listing.place}: take it out of one."
+                    f"{listing.place}: remove it from one of them."
                 )
             split_of[utterance.name] = split
         if not listing.utterances:
             raise UserError(
-                f"{listing.place} lists no utterance that can be used{reasons(listing.dropped + listing.left_out)}."
+                f"{listing.place} lists no utterance that can be used{reasons(listing.dropped + listing.left_out)}: "
+                "correct it."
             )
     train = listings["train"]
     if len(listings) < len(SPLITS) and len(train.utterances) < 3:
         raise UserError(
             f"{train.place} lists {len(train.utterances)} utterances{reasons(train.dropped + train.left_out)}; train, dev and "
-            "test each need one: three at the least."
+            "test each need one: add some."
         )
 
 
 def reasons(dropped: Sequence[tuple[str, str]]) -> str:
-    """The reasons why something was dropped, in brackets; empty where nothing was."""
+    """The reasons why something was dropped, in parentheses; empty if nothing was."""
     return f" ({reasons_of(dropped)})" if dropped else ""
 
 
@@ -382,4 +391,4 @@ def refuse_empty(splits: dict[str, list], places: dict[str, Path], dropped: Sequ
     empty = [split for split in SPLITS if not splits[split]]
     if empty:
         place = places.get(empty[0], places["train"])
-        raise UserError(f"Nothing in {place} can be used for {listed(empty)}{reasons(dropped)}.")
+        raise UserError(f"Nothing in {place} can be used for {listed(empty)}{reasons(dropped)}: add usable utterances.")

@@ -1,4 +1,4 @@
-"""Manifests of many short cuts of few long recordings, read in seconds: lhotse would make every recording anew for each cut."""
+"""Reads manifests of many short cuts of few long recordings in seconds: lhotse would build a Recording for each cut."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 
 def read_cuts(manifest: Path) -> list[MonoCut]:
-    """The cuts of a .jsonl.gz file that `asr.data.corpora.preparing.folders.write_manifests` wrote, its audio paths made
-    absolute.
+    """The cuts of a .jsonl.gz file that `write_manifests` (`folders`) wrote, with its audio paths made absolute.
 
     Cuts of the same recording share one Recording. Raises UserError for a damaged file.
     """

@@ -1,8 +1,8 @@
-"""Finds the files that a table names when the table was written on another system.
+"""Finds the files that a table names although the table was written on another system.
 
-macOS splits é into e and an accent (NFD) where others write one letter (NFC), Windows does not tell u03.wav from u03.WAV and
-separates folders by backslashes, and many tables leave out the suffix. A name is matched part by part, in steps that get looser:
-first other forms of the same letters, last another suffix. The first step with a match decides, and only if one file matches.
+macOS splits é into e and an accent (NFD) where others write one letter (NFC), Windows treats u03.wav and u03.WAV alike and
+separates folders by backslashes, and many tables leave out the suffix. A name is matched part by part, in ever looser steps:
+first other forms of the same letters, last another suffix. The first step with a match decides, if just one file matches.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MOST_HELPED = 5  # names for which similar ones are suggested
 class Match:
     """What was found for a name.
 
-    path: the file; None if no file matches, or several do. called: its real name below the root, if that differs from the given
-    one by more than the form of its letters. resembling: names below the root that may be meant if path is None.
+    path: the file; None if no file matches, or several do. called: its real name below the root, if that differs from the
+    given one by more than the form of its letters. resembling: similar names below the root, if path is None.
     """
 
     path: Path | None
@@ -45,8 +45,8 @@ class Match:
 def find_files(root: Path, names: Iterable[str]) -> list[Match]:
     """A match for each name, absolute or relative to `root`.
 
-    A file that one name gives exactly never matches another name, and two inexact names of one file match nothing. Outside `root`
-    a relative name matches only exactly.
+    A file that one name gives exactly never matches another name, and two inexact names of one file match nothing. Outside
+    `root` a relative name matches only exactly.
     """
     finder = _Finder(Path(root))
     names = list(names)
@@ -67,12 +67,12 @@ def find_files(root: Path, names: Iterable[str]) -> list[Match]:
 
 
 def renamed(names: Iterable[str], matches: Iterable[Match]) -> str | None:
-    """A sentence about files found under other names than those given; None if there are none."""
+    """A sentence about files found under names other than those given; None if there are none."""
     others = [f"{name} is {match.called}" for name, match in zip(names, matches) if match.path and match.called]
     if not others:
         return None
     found = "1 audio file was" if len(others) == 1 else f"{len(others)} audio files were"
-    return f"{found} found under other names than those given: {listed(others, most=5)}."
+    return f"{found} found under names other than those given: {listed(others, most=5)}."
 
 
 def _any_case(name: str) -> str:
@@ -80,7 +80,7 @@ def _any_case(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    """The name without its suffix, if that is one of audio."""
+    """The name without its suffix, if that is an audio suffix."""
     stem, ending = os.path.splitext(name)
     return stem if ending.lower() in AUDIO_SUFFIXES else name
 
@@ -95,7 +95,7 @@ _STEPS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
 
 
 class _Finder:
-    """Looks below `root`, and lists every folder once."""
+    """Searches below `root`, and lists every folder only once."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -111,7 +111,7 @@ class _Finder:
             return None
 
     def search(self, name: str, taken: set[str]) -> Match:
-        """The file that `name` spells differently. taken: real paths of files that other names stand for."""
+        """The file that `name` means but spells differently. taken: real paths of files that other names refer to."""
         for spelt in _spellings(name):
             start, parts = self._start(spelt)
             if not parts or ".." in parts:
@@ -128,7 +128,7 @@ class _Finder:
         return Match(self.root / name if is_folder else None)
 
     def resembling(self, name: str, taken: set[str]) -> tuple[str, ...]:
-        """Audio files with similar names in the same folder. taken: real paths of files that other names stand for."""
+        """Audio files with similar names in the same folder. taken: real paths of files that other names refer to."""
         start, parts = self._start((_spellings(name) or ["."])[-1])
         if not parts or ".." in parts:
             return ()
@@ -151,12 +151,12 @@ class _Finder:
         return self.root, [part for part in path.parts if part != "."]
 
     def _walk(self, start: Path, parts: list[str], folder_key: Callable, file_key: Callable) -> list[Path]:
-        """All paths below `start` whose parts have the keys of these parts."""
-        places = [start]
+        """All paths below `start` whose parts have the same keys as these parts."""
+        paths = [start]
         for at, part in enumerate(parts):
             key = file_key if at == len(parts) - 1 else folder_key
-            places = [place / name for place in places for name in self._with_key(place, part, key)]
-        return places
+            paths = [path / name for path in paths for name in self._with_key(path, part, key)]
+        return paths
 
     def _with_key(self, folder: Path, part: str, key: Callable) -> list[str]:
         if key in (composed, _any_case) and os.path.lexists(folder / part):
@@ -169,7 +169,7 @@ class _Finder:
         names = by_key.get(key(part), [])
         if key in (composed, _any_case):
             return names
-        # another suffix has to be one of audio
+        # a different suffix must still be an audio suffix
         return [name for name in names if os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES]
 
     def _listing(self, folder: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """What the corpora made by lhotse's recipes share: running a recipe quietly, naming what is missing, choosing splits.
 
-lhotse's recipes log what they skip and stop with a traceback at a broken line. So what goes into a recipe is looked through
-first, the recipe gets only what is sound, and what comes out is compared with it.
+lhotse's recipes log what they skip and stop with a traceback at a broken line. So we check the input first, give the recipe
+only what is sound, and compare its output with that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from asr.data.corpora.preparing.recordings import Conversion
 
 RATE = 16000  # Hz, of all these corpora
-# What lies at the top of other corpora, by the names that folders there have in lower case.
+# Names at the top of each corpus, in lower case, by which we recognize it.
 MARKS = (
     ("librispeech", {"train-clean-100", "train-clean-360", "train-other-500", "dev-clean", "test-clean", "test-other"}),
     ("mini_librispeech", {"train-clean-5", "dev-clean-2"}),
@@ -43,10 +43,10 @@ MARKS = (
 
 @dataclasses.dataclass
 class Findings:
-    """What keeps a corpus from being whole.
+    """What a corpus lacks.
 
-    dropped, dropped_in, left_out: as in `Corpus`, by part where that has splits. sentences: about parts that are smaller than
-    they were published, whole files and folders that nothing names.
+    dropped, dropped_in, left_out: as in `Corpus`, by part where that has splits. sentences: about parts that are smaller
+    than published, and about entire files and folders that nothing names.
     """
 
     dropped: list[tuple[str, str]] = dataclasses.field(default_factory=list)
@@ -55,30 +55,30 @@ class Findings:
     sentences: list[str] = dataclasses.field(default_factory=list)
 
     def drop(self, utterance: str, reason: str, part: str) -> None:
-        """reason: what is counted, then after a colon what differs from utterance to utterance."""
+        """Notes an unusable utterance. reason: its kind, which is counted, a colon, and the details."""
         self.dropped.append((utterance, reason))
         self.dropped_in.setdefault(part, []).append(utterance)
 
     def leave_out(self, utterance: str, reason: str) -> None:
-        """Notes what is not part of the corpus."""
+        """Notes something that is not part of the corpus."""
         self.left_out.append((utterance, reason))
 
     def named_in(self, part: str) -> int:
-        """How many utterances of a part are named but cannot be used."""
+        """The number of unusable utterances in a part."""
         return len(self.dropped_in.get(part, ()))
 
     def refuse_empty(self, root: Path, part: str) -> None:
-        """Raises UserError, which says why nothing of a part can be used."""
+        """Raises UserError, saying why nothing in a part can be used."""
         ids = set(self.dropped_in.get(part, ()))
         dropped = [row for row in self.dropped if row[0] in ids]
         raise UserError(nothing_usable(f"{root}: the {part} set has", dropped))
 
     def compare_size(self, part: str, there: int, published: int, explained: Sequence[str] = ()) -> None:
-        """Notes a part that has not the size it was published with. explained: what is known to be missing, in words."""
+        """Notes a part whose size is not the published one. explained: what is known to be missing, in words."""
         if there == published:
             return
         if there > published:
-            why = f"{there - published:,} too many: this is not the part as it was published"
+            why = f"{there - published:,} too many: this is not the published part"
         else:
             why = f"{published - there:,} missing"
             if explained:
@@ -88,7 +88,7 @@ class Findings:
     def settle(self, root: Path, allow_missing: bool, advice: str) -> list[str]:
         """The sentences about parts. Raises UserError if there are any, unless `allow_missing` accepts them.
 
-        Single utterances that cannot be used refuse nothing here: `data.max_dropped` decides over them.
+        Single unusable utterances are not refused here: `data.max_dropped` limits them.
         """
         reasons: dict[str, list[str]] = collections.defaultdict(list)
         for utterance, reason in [*self.dropped, *(row for row in self.left_out if row[1] == NO_TRANSCRIPT)]:
@@ -100,14 +100,14 @@ class Findings:
         ]
         if self.sentences and not allow_missing:
             raise UserError(
-                "\n  ".join([f"{root} is not whole:", *utterances, *self.sentences])
-                + f"\n{advice} Or go on with what is there: allow_missing=true records what is not."
+                "\n  ".join([f"{root} is not complete:", *utterances, *self.sentences])
+                + f"\n{advice} Or continue without: allow_missing=true records what is missing."
             )
         return self.sentences
 
 
 def looks_like(root: Path, corpus: str) -> str | None:
-    """A clause naming the other corpus that `root` holds, by its top-level names; None if it is none that we know."""
+    """A clause naming the other corpus that `root` holds, by its top-level names; None if we do not recognize it."""
     names = {path.name.lower() for path in root.iterdir()}
     return next(
         (f"it looks like {other} (corpus={other})" for other, marks in MARKS if other != corpus and marks & names), None
@@ -115,13 +115,13 @@ def looks_like(root: Path, corpus: str) -> str | None:
 
 
 def resembling(root: Path, corpus: str) -> str:
-    """A clause about what `root` holds, for when it is not the corpus that it should be."""
+    """A clause about what `root` holds, for a root that is not the expected corpus."""
     names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
     return looks_like(root, corpus) or (f"it holds {listed(names)}" if names else "it is empty")
 
 
 def by_recipe(recipe: Callable, *arguments: Any, **settings: Any) -> Any:
-    """What one of lhotse's recipes returns. Its progress bars are shown on a terminal only, what it prints and logs not.
+    """The result of one of lhotse's recipes. Shows its progress bars on a terminal, but hides what it prints and logs.
 
     Raises UserError for whatever goes wrong inside it.
     """
@@ -135,7 +135,7 @@ def by_recipe(recipe: Callable, *arguments: Any, **settings: Any) -> Any:
         raise
     except Exception as error:
         raise UserError(
-            f"lhotse's {recipe.__name__} stopped at {arguments[0]} ({type(error).__name__}: {error})."
+            f"lhotse's {recipe.__name__} stopped at {arguments[0]} ({type(error).__name__}: {error}): repair the files there."
         ) from error
     finally:
         root.removeFilter(silent)
@@ -146,7 +146,7 @@ def silent(record: logging.LogRecord) -> bool:
 
 
 def in_parallel(function: Callable, items: Sequence, workers: int, description: str) -> list:
-    """function of each item, by threads, with a progress bar on a terminal."""
+    """The results of `function` for each item, in `workers` threads, with a progress bar on a terminal."""
     from rich.console import Console
     from rich.progress import track
 
@@ -164,7 +164,7 @@ def in_parallel(function: Callable, items: Sequence, workers: int, description: 
 
 
 def unusable_flac(path: Path) -> str | None:
-    """Why a FLAC file is not one whole channel at RATE Hz, as a reason to drop it; None if it is. All of it is decoded."""
+    """Why a FLAC file is not intact mono audio at RATE Hz, as a reason to drop it; None if it is. Decodes all of it."""
     from asr.audio.reading import read_channels
     from asr.data.corpora.preparing.recordings import flac_samples
 
@@ -175,7 +175,7 @@ def unusable_flac(path: Path) -> str | None:
     except UserError as error:
         return unusable_audio(path, path.name, str(error))
     if flac_samples(path, RATE) is None:
-        return unusable_audio(path, path.name, f"{path.name} is no mono FLAC of 16 bits at {RATE} Hz")
+        return unusable_audio(path, path.name, f"{path.name} is not mono 16-bit FLAC at {RATE} Hz")
     return None
 
 
@@ -189,10 +189,9 @@ def converted(
     findings: Findings,
     **settings: Any,
 ) -> dict[str, int]:
-    """Samples at RATE Hz of what was converted to FLAC. conversions, and what is returned: by utterance.
+    """Converts recordings to FLAC at RATE Hz; returns the number of samples of each. Both are by utterance.
 
-    Recordings that are broken go to the findings, where they are called as they are below `root`. part_of: the part that each
-    utterance belongs to.
+    Broken recordings go to the findings, under their names below `root`. part_of: the part of each utterance.
     """
     from asr.data.corpora.preparing.recordings import convert_sound_recordings
 
@@ -216,7 +215,7 @@ def converted(
 def paired(
     manifests: Mapping[str, Any], expected: Mapping[str, str], findings: Findings
 ) -> list[tuple[Recording, SupervisionSegment]]:
-    """What a recipe made of each utterance, sorted by id; those that it silently left out go to the findings.
+    """What a recipe made of each utterance, sorted by id; utterances that it skipped silently go to the findings.
 
     expected: the part of each utterance.
     """
@@ -233,7 +232,7 @@ def recipe_cut(
 ) -> MonoCut:
     """A cut of a whole recording as a recipe describes it. audio: its path, absolute or from the corpus folder.
 
-    tiers: our name of each tier of the recipe's alignment that is kept.
+    tiers: the recipe's alignment tiers to keep → our names for them.
     """
     cut = utterance_cut(
         supervision.id,
@@ -251,12 +250,12 @@ def recipe_cut(
 
 
 def part_names(value: str | Sequence[str], setting: str, known: Iterable[str]) -> list[str]:
-    """The parts that a setting names: one, several with commas between, or a list. Raises UserError for an unknown one."""
+    """The parts that a setting names: one, several separated by commas, or a list. Raises UserError for an unknown one."""
     names = value.split(",") if isinstance(value, str) else list(value)
     names = [str(name).strip() for name in names if str(name).strip()]
     known = list(known)
     if not names:
-        raise UserError(f"{setting} is empty: {', '.join(known)} are the parts there are.")
+        raise UserError(f"{setting} is empty: choose among the parts {', '.join(known)}.")
     for name in names:
         if name not in known:
             raise UserError(f"There is no part {name!r} ({setting}={value}): {nearest(name, known)}.")
@@ -264,10 +263,10 @@ def part_names(value: str | Sequence[str], setting: str, known: Iterable[str]) -
 
 
 def chosen_splits(corpus: Corpus, parts: Mapping[str, Sequence[str]], allow_missing: bool = False) -> Corpus:
-    """The prepared corpus with train, dev and test put together from its parts; other parts stay under their own names.
+    """The prepared corpus with train, dev and test composed of its parts; other parts keep their own names.
 
-    A part that is a split all by itself is found under its own name too. Raises UserError for a part that has not been
-    prepared, unless `allow_missing` and others of the split are there.
+    A part that is a split by itself is found under its own name too. Raises UserError for a part that has not been
+    prepared, unless `allow_missing` is set and other parts of the split are there.
     """
     from lhotse import CutSet
 
@@ -279,7 +278,7 @@ def chosen_splits(corpus: Corpus, parts: Mapping[str, Sequence[str]], allow_miss
         if absent and not (allow_missing and there):
             raise UserError(
                 f"The corpus {corpus.name} was prepared without {listed(absent)} ({split}={','.join(parts[split])}); it has "
-                f"{listed(corpus.splits)}. Choose among them, or unpack what is missing, remove the prepared folder and "
+                f"{listed(corpus.splits)}. Choose among these, or unpack what is missing, remove the prepared folder and "
                 "prepare it again."
             )
         splits[split] = CutSet.from_cuts(cut for name in there for cut in corpus.splits[name])
@@ -299,7 +298,7 @@ def refuse_shared(parts: Mapping[str, Sequence[str]]) -> None:
     for split, names in parts.items():
         for name in names:
             if name in split_of:
-                raise UserError(f"The part {name} is chosen for {split_of[name]} and for {split}: take it out of one.")
+                raise UserError(f"The part {name} is chosen for {split_of[name]} and for {split}: remove it from one.")
             split_of[name] = split
 
 

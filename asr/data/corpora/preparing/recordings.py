@@ -1,4 +1,4 @@
-"""Recordings of any format as mono FLAC files of one sample rate: in parallel, each whole or not there."""
+"""Converts recordings of any format to mono FLAC at one sample rate, in parallel; each file is complete or absent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -25,21 +25,19 @@ if TYPE_CHECKING:
 
     import numpy
 
-# As many broken recordings are printed by name; the others are counted.
+# This many broken recordings are printed by name; the others are counted.
 MOST_NAMED = 50
 LARGEST_BATCH = 16  # recordings that a process takes at a time
-# In a process of the pool: set when it is to stop after the recording that it is at.
+# In a process of the pool: set to make it stop after its current recording.
 _stop: Event
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """One channel of a recording that becomes one FLAC file.
+    """One channel of a recording, to become one FLAC file.
 
     source: an audio file of any format that `asr.audio.reading` reads. channel: counted from 0 (side A of a conversation);
-    None for the
-    mean of all.
-    target: the path of the FLAC file, from the folder that it lies in.
+    None for the mean of all. target: the path of the FLAC file, relative to the folder that is being prepared.
     """
 
     source: Path
@@ -48,7 +46,7 @@ class Conversion:
 
 
 class BrokenRecordings(UserError):
-    """Recordings that cannot be converted; `reasons` says why, by source. All others have been converted."""
+    """Recordings that cannot be converted; `reasons` gives the reasons by source. All others have been converted."""
 
     def __init__(self, reasons: dict[Path, str], of: int):
         named = [f"  {reason}" for reason in list(reasons.values())[:MOST_NAMED]]
@@ -59,15 +57,15 @@ class BrokenRecordings(UserError):
 
 
 class _NotWritten(Exception):
-    """A file could not be written, which will be so for all the others too."""
+    """A file could not be written; neither will the others be."""
 
 
 def convert_sound_recordings(
     conversions: Sequence[Conversion], *arguments: Any, may_be_broken: Callable[[Conversion], bool], **settings: Any
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """`convert_recordings` that leaves out broken recordings: (samples, reasons of those left out), both by target.
+    """`convert_recordings` without the broken ones: (samples, reasons of those left out), both by target.
 
-    Raises BrokenRecordings where one is broken that must not be by `may_be_broken`, and what `convert_recordings` raises.
+    Raises BrokenRecordings if a recording is broken for which `may_be_broken` is false, and as `convert_recordings` does.
     """
     try:
         return convert_recordings(conversions, *arguments, **settings), {}
@@ -87,17 +85,17 @@ def convert_recordings(
     description: str,
     resample: bool = False,
 ) -> dict[str, int]:
-    """Writes every target below `folder` as 16-bit mono FLAC at `sample_rate` Hz; gives the samples of each target.
+    """Writes every target below `folder` as 16-bit mono FLAC at `sample_rate` Hz; returns the samples of each target.
 
-    Every source is decoded once, however many of its channels are wanted, by `workers` processes (1: in this one); sources of
-    16 bits come out bit for bit. A target is written beside its place and renamed into it, so it is whole or not there.
-    One that is there already is kept if it is a FLAC file of this rate, as long as its source says, and its end can be
-    decoded: after Ctrl-C, a kill or a full disk, calling this again goes on.
+    Every source is decoded once, however many of its channels are wanted, in `workers` processes (1: in this one); 16-bit
+    sources are converted without loss. A target is written under a temporary name and renamed, so it is complete or absent.
+    An existing target is kept if it is FLAC of this rate, has the length of its source, and its end can be decoded: after
+    Ctrl-C, a kill or a full disk, another call continues the work.
 
-    description: stands beside the progress bar, which is shown where stderr is a terminal.
-    resample: whether sources at another rate are resampled; else they are among the broken ones.
+    description: shown beside the progress bar, which appears if stderr is a terminal.
+    resample: whether to resample sources at other rates; otherwise they count as broken.
 
-    Raises BrokenRecordings, which lists all broken sources, after converting the others; and UserError at once where `folder`
+    Raises BrokenRecordings, listing all broken sources, after converting the others; and UserError at once if `folder`
     cannot be written or is full, or a process dies. Raises ValueError if two conversions have the same target.
     """
     from rich.console import Console
@@ -124,8 +122,8 @@ def convert_recordings(
                 progress.advance(task)
         except _NotWritten as error:
             raise UserError(
-                f"{error} What was converted so far is kept: make room, or choose another place with cache=FOLDER, and run the "
-                "same command again; it goes on."
+                f"{error} Finished conversions are kept: make room, or choose another folder with cache=FOLDER, and run the "
+                "same command again to continue."
             ) from None
         finally:
             results.close()
@@ -135,31 +133,31 @@ def convert_recordings(
 
 
 def _converted(
-    groups: list[list[Conversion]], workers: int, *arguments: Path | int | bool
-) -> Iterator[dict[str, int] | str]:
-    """The result of each source, in order: the samples by target, or in a sentence why it is broken."""
+    groups: list[list[Conversion]], workers: int, folder: Path, sample_rate: int, resample: bool
+) -> Generator[dict[str, int] | str, None, None]:
+    """The result of each source, in order: the samples by target, or a sentence that says why it is broken."""
     if workers <= 1 or len(groups) < 2:
-        yield from _convert_sources(groups, *arguments)
+        yield from _convert_sources(groups, folder, sample_rate, resample)
         return
-    # Processes, because FFmpeg gives shorten in blocks of 256 samples, for which threads wait for each other: two of them
-    # take longer than one. Spawned, because forking a process in which torch has threads can hang.
+    # Processes, because FFmpeg decodes shorten in blocks of 256 samples, for which threads wait for each other: two take
+    # longer than one. Spawned, because forking a process in which torch has threads can hang.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_process, initargs=(stop,))
     size = max(1, min(LARGEST_BATCH, len(groups) // (4 * workers)))
     try:
-        # a bounded window: after Ctrl-C or a full disk there is little left to wait for
+        # a bounded window leaves little to wait for after Ctrl-C or a full disk
         batches, waiting = iter(groups), []
         while batch := list(itertools.islice(batches, size)):
-            waiting.append(pool.submit(_convert_batch, batch, *arguments))
+            waiting.append(pool.submit(_convert_batch, batch, folder, sample_rate, resample))
             if len(waiting) > 2 * workers:
                 yield from waiting.pop(0).result()
         for future in waiting:
             yield from future.result()
     except BrokenProcessPool:
         raise UserError(
-            "A process that converts recordings died, of too little memory perhaps. What was converted so far is kept: run the "
-            "same command again, with workers=1 if this is repeated."
+            "A process died while converting recordings, perhaps out of memory. Finished conversions are kept: run the same "
+            "command again, with workers=1 if this happens again."
         ) from None
     finally:
         stop.set()
@@ -167,7 +165,7 @@ def _converted(
 
 
 def _prepare_process(stop: Event) -> None:
-    """stop: set when nobody waits for the results any more."""
+    """stop: set once nobody waits for the results."""
     global _stop
     _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all processes; the parent answers it
@@ -175,9 +173,10 @@ def _prepare_process(stop: Event) -> None:
 
 
 def _end_with_the_parent() -> None:
-    # a pool whose parent was killed waits for work for ever
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    # a pool whose parent was killed would wait for work forever
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _convert_batch(
@@ -204,13 +203,14 @@ def _convert_source(wanted: list[Conversion], folder: Path, sample_rate: int, re
 
     source = wanted[0].source
     header = read_header(source)
-    if header.sample_rate is not None and header.sample_rate != sample_rate and not resample:
-        raise UserError(f"{source} has a sample rate of {header.sample_rate} Hz; {sample_rate} Hz was expected.")
+    if header.sample_rate != sample_rate and not resample:
+        raise UserError(f"{source} has a sample rate of {header.sample_rate} Hz; expected {sample_rate} Hz.")
     expected = header.samples
     if expected is not None and header.sample_rate != sample_rate:
         expected = -(-expected * sample_rate // header.sample_rate)
-    samples = {conversion.target: flac_samples(folder / conversion.target, sample_rate) for conversion in wanted}
-    missing = [c for c in wanted if samples[c.target] is None or expected not in (None, samples[c.target])]
+    there = {conversion.target: flac_samples(folder / conversion.target, sample_rate) for conversion in wanted}
+    samples = {target: count for target, count in there.items() if count is not None and expected in (None, count)}
+    missing = [conversion for conversion in wanted if conversion.target not in samples]
     if not missing:
         return samples
     channels, rate = _read(source)
@@ -224,7 +224,7 @@ def _convert_source(wanted: list[Conversion], folder: Path, sample_rate: int, re
 
 
 def _read(source: Path) -> tuple[numpy.ndarray, int]:
-    """(samples, channels) int16 of SPHERE, float32 of others, and the sample rate."""
+    """(samples, channels), int16 from SPHERE and float32 from other formats, and the sample rate in Hz."""
     from asr.audio.reading import read_channels
     from asr.audio.sphere import is_sphere, read_sphere
 
@@ -242,7 +242,7 @@ def _channel(channels: numpy.ndarray, conversion: Conversion) -> numpy.ndarray:
         return channels[:, 0] if count == 1 else _as_float(channels).mean(axis=1)
     if not 0 <= conversion.channel < count:
         raise UserError(
-            f"{conversion.source} has {count} channel{'s' * (count > 1)}, where {conversion.channel + 1} were expected."
+            f"{conversion.source} has {count} channel{'s' * (count > 1)}; expected at least {conversion.channel + 1}."
         )
     return channels[:, conversion.channel]
 
@@ -254,7 +254,7 @@ def _as_float(samples: numpy.ndarray) -> numpy.ndarray:
 
 
 def flac_samples(path: Path, sample_rate: int) -> int | None:
-    """How many samples a mono 16-bit FLAC file at `sample_rate` Hz has; None if it is not there, not such a file, or cut."""
+    """The number of samples of a mono 16-bit FLAC file at `sample_rate` Hz; None if missing, of another kind, or cut short."""
     import soundfile
 
     if not path.is_file() or path.stat().st_size == 0:
@@ -271,7 +271,7 @@ def flac_samples(path: Path, sample_rate: int) -> int | None:
 
 
 def _write(path: Path, samples: numpy.ndarray, sample_rate: int) -> None:
-    """Writes samples, int16 or float32, as FLAC that is whole or not there. Raises _NotWritten."""
+    """Writes samples, int16 or float32, as FLAC, completely or not at all. Raises _NotWritten."""
     import numpy
     import soundfile
 

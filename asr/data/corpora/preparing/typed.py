@@ -10,14 +10,14 @@ from asr.errors import UserError, nearest
 
 
 def settings_of(name: str) -> dict[str, tuple[Any, Any]]:
-    """The settings of a corpus: (type, default) by name; the default is dataclasses.MISSING where one must be given."""
+    """The settings of a corpus: (type, default) by name; the default of a required one is dataclasses.MISSING."""
     part = corpora.get(name)
     types = get_type_hints(part)
     return {field.name: (types[field.name], field.default) for field in dataclasses.fields(part)}
 
 
 def parse(text: str, kind: Any, key: str) -> Any:
-    """The value of type `kind` that `text` spells. Raises UserError if it spells none."""
+    """`text` as a value of type `kind`. Raises UserError if it is not one."""
     options = getattr(kind, "__args__", (kind,))
     if text.lower() in ("null", "none") and type(None) in options:
         return None
@@ -35,9 +35,9 @@ def parse(text: str, kind: Any, key: str) -> Any:
 
 
 def parse_corpus(name: str | None, texts: dict[str, str]) -> dict[str, Any]:
-    """The settings of the corpus `name`, its name among them, from the `corpus.KEY=…` that were typed; none without a name.
+    """The settings of the corpus `name`, including its name, from the typed `corpus.KEY=…`; {} without a name.
 
-    Raises UserError for settings that the corpus does not have, or for settings without a corpus.
+    Raises UserError for unknown settings, or for settings without a corpus.
     """
     if name is None:
         if texts:

@@ -13,10 +13,10 @@ NO_TRANSCRIPT = "audio without transcript"
 
 
 def unusable_audio(path: Path | None, name: str, detail: str) -> str:
-    """The reason for a file that cannot be used: a kind ("missing", "empty" or "unreadable audio"), a colon, what is wrong.
+    """The reason why a file cannot be used: a kind ("missing", "empty" or "unreadable audio"), a colon, and what is wrong.
 
-    path: where it should be; None if it was not found. name: what the corpus's own table calls it, which replaces the path in
-    `detail`, a sentence.
+    path: where it should be; None if it was not found. name: what the corpus's own table calls it, which replaces the path
+    in `detail`, a sentence.
     """
     detail = detail.rstrip(".")
     if path is None or not os.path.lexists(path):
@@ -31,7 +31,7 @@ def kind_of(reason: str) -> str:
 
 
 def kinds_of(dropped: Iterable[tuple[str, str]]) -> Counter[str]:
-    """How many utterances were dropped for each kind of reason."""
+    """The number of dropped utterances by kind of reason."""
     return Counter(kind_of(reason) for _, reason in dropped)
 
 
@@ -41,7 +41,7 @@ def reasons_of(dropped: Iterable[tuple[str, str]]) -> str:
 
 
 def first_ones(dropped: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines that name the first few with their reasons, and count the rest."""
+    """Lines that name the first few with their reasons and count the rest."""
     named = [f"  {utterance}: {reason}" for utterance, reason in dropped[:MOST_NAMED]]
     return named + ([f"  and {len(dropped) - MOST_NAMED} more"] if len(dropped) > MOST_NAMED else [])
 
@@ -49,4 +49,4 @@ def first_ones(dropped: Sequence[tuple[str, str]]) -> list[str]:
 def nothing_usable(what: str, dropped: Sequence[tuple[str, str]]) -> str:
     """A message for when no utterance is left. what: such as "transcripts.tsv names". dropped: (utterance, reason)."""
     count = f"{what} {len(dropped)} audio files, and none of them can be used"
-    return "\n".join([f"{count} ({reasons_of(dropped)}):", *first_ones(dropped)])
+    return "\n".join([f"{count} ({reasons_of(dropped)}):", *first_ones(dropped), "Repair or replace them."])

@@ -1,7 +1,7 @@
-"""The built-in corpus: spoken English made on the spot by eSpeak NG, with the true times of its phonemes.
+"""The built-in corpus: English synthesized on the spot by eSpeak NG, with the true times of its phonemes.
 
-Sentences come from `asr.data.corpora.spoken.sentences`, voices from `asr.data.corpora.spoken.voices`. Made once, below the
-cache folder.
+Sentences come from `asr.data.corpora.spoken.sentences`, voices from `asr.data.corpora.spoken.voices`. It is made once, below
+the cache folder.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from asr.data.corpora import Corpus, CorpusSource
 from asr.data.corpora.spoken.plan import SHAPES, Shape, Utterance, plan_utterances
 from asr.errors import UserError, nearest
 
-# Part of the cache folder's name: raised whenever the same settings give other bytes.
+# Part of the cache folder's name: raised whenever the same settings give different bytes.
 _FORMAT = 1
 _SPLITS = ("train", "dev", "test")
 
 
 @dataclasses.dataclass
 class SpokenCorpus(CorpusSource):
-    """hours: of training speech; shape: `short`, `wsj` or `switchboard` (`asr.data.corpora.spoken.plan.SHAPES`: durations, sample
-    rate, band); seed: another seed, other sentences; dev_minutes, test_minutes: None is 8 and 16, or a quarter and a half of
-    the training speech if that is less. Raises UserError for a setting that cannot be.
+    """hours: of training speech. shape: `short`, `wsj` or `switchboard` (`asr.data.corpora.spoken.plan.SHAPES`: durations,
+    sample rate, band). seed: decides the sentences and voices. dev_minutes, test_minutes: None for 8 and 16, or a quarter and
+    a half of the training speech if that is less. Raises UserError for an impossible setting.
     """
 
     name = "spoken"
@@ -57,22 +57,24 @@ class SpokenCorpus(CorpusSource):
             raise UserError(f"corpus.seed={self.seed!r} must be a whole number.")
 
     def load(self, cache: Path, workers: int = 2) -> Corpus:
-        """The corpus, made first if it is not in `cache` yet. Raises UserError when eSpeak NG is missing or `cache` is
-        not writable; leaves nothing half-made behind."""
+        """The corpus, made first if it is not in `cache` yet.
+
+        Raises UserError if eSpeak NG is missing or `cache` is not writable; leaves nothing half-made behind.
+        """
         folder = self.folder(Path(cache))
         if not folder.exists():
             self._make(folder, workers)
         return Corpus(self.name, {split: _read(folder, split) for split in _SPLITS}, SHAPES[self.shape].sample_rate)
 
     def folder(self, cache: Path) -> Path:
-        """Where below `cache` the corpus with these settings lies once it is made."""
-        # By what comes out: minutes that are left to the default and the same ones written down are one corpus.
+        """The folder below `cache` for the corpus with these settings."""
+        # By the result: default minutes and the same minutes given explicitly make the same corpus.
         settings = json.dumps([_FORMAT, self.shape, self.hours, self.seed, sorted(self.counts().items())])
         code = hashlib.sha256(settings.encode()).hexdigest()[:8]
         return cache.expanduser().absolute() / "spoken" / f"{self.shape}-{self.hours:g}h-seed{self.seed}-{code}"
 
     def counts(self) -> dict[str, int]:
-        """Utterances by split; those that must not meet train's sentences come first."""
+        """The number of utterances by split; splits that must avoid train's sentences come first."""
         minutes = {
             "test": self.test_minutes or min(16, self.hours * 30),
             "dev": self.dev_minutes or min(8, self.hours * 15),
@@ -84,7 +86,7 @@ class SpokenCorpus(CorpusSource):
     def _make(self, folder: Path, workers: int) -> None:
         from asr.text import espeak
 
-        espeak.voices()  # says so now if eSpeak NG is not installed
+        espeak.voices()  # fails now if eSpeak NG is not installed
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -112,7 +114,9 @@ class SpokenCorpus(CorpusSource):
                     raise
                 # Another process has made the same corpus meanwhile.
         except OSError as error:
-            raise UserError(f"The corpus could not be written to {unfinished}: {error.strerror}.") from None
+            raise UserError(
+                f"The corpus could not be written to {unfinished}: {error.strerror}. Choose another cache=FOLDER."
+            ) from None
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -127,7 +131,7 @@ def _speak(folder: Path, expected_seconds: float, sample_rate: int, workers: int
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, (packages, os.environ.get("PYTHONPATH")))),
-        # One thread each: the processes are what runs side by side, and forking is quicker.
+        # One thread each: there is a process per worker already, and forking is quicker.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
@@ -139,7 +143,7 @@ def _speak(folder: Path, expected_seconds: float, sample_rate: int, workers: int
     columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
 
     def follow(process: subprocess.Popen) -> None:
-        for line in process.stdout:
+        for line in process.stdout or ():
             result = json.loads(line)
             if "error" in result:
                 raise UserError(f"The corpus could not be made: {result['error']}")
@@ -147,7 +151,7 @@ def _speak(folder: Path, expected_seconds: float, sample_rate: int, workers: int
             progress.advance(task, result["samples"] / sample_rate)
         if process.wait() != 0:
             if process.returncode == -signal.SIGINT:
-                # a terminal's Ctrl-C reaches both, and may be seen here first
+                # a terminal's Ctrl-C reaches both processes and may show here first
                 raise KeyboardInterrupt
             raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
 
@@ -162,13 +166,14 @@ def _speak(folder: Path, expected_seconds: float, sample_rate: int, workers: int
                 for follower in wait(followers, return_when=FIRST_EXCEPTION).done:
                     follower.result()
             finally:
-                # Before the threads are waited for: they end when their processes do.
+                # Before waiting for the threads, which end when their processes do.
                 for process in processes:
                     process.kill()
     finally:
         for process in processes:
             process.wait()
-            process.stdout.close()
+            if process.stdout is not None:
+                process.stdout.close()
     return results
 
 
@@ -210,7 +215,5 @@ def _read(folder: Path, split: str):
     try:
         cuts = CutSet.from_file(file).to_eager()
     except (OSError, EOFError, ValueError) as error:
-        raise UserError(
-            f"{file} cannot be read ({error}): delete the folder {folder}, it will be made again."
-        ) from None
+        raise UserError(f"{file} cannot be read ({error}): delete the folder {folder} to have it made again.") from None
     return cuts.with_recording_path_prefix(folder)

@@ -1,6 +1,6 @@
-"""What is said in the built-in corpus, by whom and how fast: the plan of every utterance, before any sound is made.
+"""The plan of the built-in corpus: what each utterance says, who speaks it and how fast, before any sound is made.
 
-The plan is a pure function of the settings, so that any number of processes can carry it out and give the same bytes.
+The plan is a pure function of the settings, so any number of processes can carry it out and produce the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from asr.data.corpora.spoken.voices import draw_voice
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """How long utterances are (seconds), and the channel. Durations are log-normal, cut off at both ends."""
+    """Durations of utterances (seconds), and the channel. Durations are log-normal, cut off at both ends."""
 
     average: float
     longest: float
@@ -32,15 +32,16 @@ SHAPES = {
     "switchboard": Shape(average=5.3, longest=38.0, spread=0.8, sample_rate=8000, telephone=True),
 }
 
-# Seconds that eSpeak takes at 175 words per minute for a phoneme and a word, and at any rate for a comma, between two
-# sentences, and at the end: a fit to all voices, 4 % off on average.
+# Seconds that eSpeak takes for a phoneme and for a word at 175 words per minute, and, at any rate, for a comma, between two
+# sentences, and at the end: fitted to all voices, 4 % off on average.
 _PHONEME_SECONDS, _WORD_SECONDS = 0.0574, 0.0653
 _COMMA_SECONDS, _SENTENCE_SECONDS, _END_SECONDS = 0.24, 0.37, 0.065
 
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
-    """One utterance to be made. text: with punctuation, as eSpeak reads it; before, after: silence in seconds."""
+    """An utterance to synthesize. text: with punctuation, as eSpeak reads it. rate: words per minute. before, after: silence
+    in seconds."""
 
     id: str
     split: str
@@ -56,7 +57,7 @@ class Utterance:
 
 
 def durations(count: int, shape: Shape, generator: random.Random) -> list[float]:
-    """`count` durations in seconds in random order: evenly spaced quantiles, so that any count has the shape's average."""
+    """`count` durations in seconds, in random order: evenly spaced quantiles, so any count has the shape's average."""
     normal = NormalDist()
 
     def quantiles(median: float) -> list[float]:
@@ -75,7 +76,7 @@ def durations(count: int, shape: Shape, generator: random.Random) -> list[float]
 
 
 def expected_seconds(phrase: str, rate: int) -> float:
-    """How long `phrase` will take at `rate` words per minute, pauses at its commas included."""
+    """The expected seconds of `phrase` at `rate` words per minute, including the pauses at its commas."""
     spoken = words(phrase).split()
     phonemes = sum(lexis().phonemes[word] for word in spoken)
     slowness = 175 / rate
@@ -83,7 +84,7 @@ def expected_seconds(phrase: str, rate: int) -> float:
 
 
 def _compose(grammar: Grammar, seconds: float, rate: int) -> tuple[list[str], float]:
-    """Sentences, the last one cut after a phrase, that take about `seconds`; and how long they should take."""
+    """Sentences that take about `seconds`, the last one cut after a phrase; and the seconds they should take."""
     best: tuple[list[str], float] = ([], 0.0)
     finished: list[str] = []
     total = _END_SECONDS
@@ -106,8 +107,8 @@ def _punctuated(sentences: list[str]) -> str:
 
 
 def plan_utterances(shape: Shape, counts: dict[str, int], seed: int) -> list[Utterance]:
-    """All utterances of all splits (`counts`: utterances by split). No sentence is in two splits, no utterance is twice."""
-    owner: dict[str, str] = {}  # sentence or utterance -> the split that has it
+    """All utterances of all splits (`counts`: utterances by split). No two splits share a sentence; no utterance repeats."""
+    owner: dict[str, str] = {}  # sentence → the split that has it
     utterances = []
     for split, count in counts.items():
         targets = durations(count, shape, random.Random(f"{seed} {split} durations"))

@@ -1,8 +1,8 @@
 """The process that speaks planned utterances: `python -m asr.data.corpora.spoken.speaker FOLDER FIRST STEP`.
 
-It reads `FOLDER/plan.json`, makes every STEP-th utterance from FIRST on, writes `FOLDER/<split>/<id>.flac`, and prints one JSON
-object a line: the utterance's id, samples, phonemes and words, or {"error": …} as the last line. A process of its own, because
-eSpeak NG is forked for every utterance and that is quick and safe only without torch and its threads.
+It reads `FOLDER/plan.json`, synthesizes every STEP-th utterance starting with FIRST, writes `FOLDER/<split>/<id>.flac`, and
+prints one JSON object per line: the utterance's id, samples, phonemes and words, or {"error": …} as the last line. It is a
+separate process because eSpeak NG forks for every utterance, which is quick and safe only without torch and its threads.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _edge(frequencies: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _smooth(number: int) -> int:
-    """The next number without prime factors above 5: lengths that a Fourier transform is quick at."""
+    """The next number without prime factors above 5: a length for which the Fourier transform is fast."""
     while True:
         rest = number
         for prime in (2, 3, 5):
@@ -114,7 +114,7 @@ def main(folder: Path, first: int, step: int) -> None:
             try:
                 soundfile.write(file, samples, shape.sample_rate, subtype="PCM_16")
             except soundfile.SoundFileError as error:
-                # of a full disk libsndfile says no more than "System error"
+                # for a full disk, libsndfile says no more than "System error"
                 free = shutil.disk_usage(folder).free / 2**20
                 raise UserError(f"{file} could not be written, {free:.0f} MiB are free there: {error}") from None
             result = {"id": utterance.id, "samples": len(samples), "phonemes": phonemes, "words": spoken_words}

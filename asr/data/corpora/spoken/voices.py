@@ -1,7 +1,7 @@
-"""Who speaks in the built-in corpus: eSpeak NG's variants that sound like people, and who of them is held out.
+"""The voices of the built-in corpus: eSpeak NG's variants that sound like people, and which of them are held out.
 
-Left out are whispers, creaks, robots, echoes and children, and voices whose spectra lie far from everybody else's.
-No variant is in two splits; those held out are ordinary men and women, of whom train has similar ones.
+Whispers, creaks, robots, echoes and children are left out, as are voices whose spectra lie far from all others.
+No variant is in two splits; the held-out ones are ordinary men and women, similar to some in train.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ VARIANTS = {
     "test": "Gene2 Mike aunty f5 m4 pedro robert steph2".split(),
 }
 
-# The accent of most speech, and the others; ones that merge or drop consonants (Caribbean, West Midlands, New York) are
-# left out. A person has one of the others.
+# The accent of most speech, and the others, one per person; accents that merge or drop consonants (Caribbean, West Midlands,
+# New York) are left out.
 MAIN_ACCENT, MAIN_SHARE = "en-us", 0.75
 OTHER_ACCENTS = ("en", "en-gb-x-rp", "en-gb-scotland")
 
 
 def draw_voice(split: str, index: int, generator: random.Random) -> str:
-    """The voice of utterance `index`: variants in turn, so that everybody speaks about as much; the accent at random."""
+    """The voice of utterance `index`: variants take turns, so all speak about equally much; the accent is random."""
     turn = index % len(VARIANTS[split])
     accent = MAIN_ACCENT if generator.random() < MAIN_SHARE else OTHER_ACCENTS[turn % len(OTHER_ACCENTS)]
     return f"{accent}+{VARIANTS[split][turn]}"

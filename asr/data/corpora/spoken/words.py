@@ -1,5 +1,4 @@
-"""The words that `asr.data.corpora.spoken.sentences` puts into its sentences, by what they can do in one. Base forms;
-inflected there."""
+"""The vocabulary of `asr.data.corpora.spoken.sentences` by role in a sentence, in base forms that are inflected there."""
 
 PEOPLE = """
 accountant actor adviser agent aide ally ambassador analyst architect artist assistant athlete author baker banker barber

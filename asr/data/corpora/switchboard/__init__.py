@@ -1,4 +1,4 @@
-"""Switchboard: telephone conversations between strangers at 8 kHz (LDC97S62, ms98 transcripts), and eval2000 to test on."""
+"""Switchboard: telephone conversations between strangers at 8 kHz (LDC97S62, ms98 transcripts), with eval2000 as a test set."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from asr.data.corpora.preparing.folders import MadeMeanwhile, check_fractions, r
 from asr.data.corpora.switchboard.text import POLICIES
 from asr.errors import UserError, nearest
 
-# The ways to divide it.
+# The ways to divide it into splits.
 WAYS = ("conversations", "kaldi")
 
 
 @dataclasses.dataclass
 class SwitchboardCorpus(CorpusSource):
-    """swb1: the folder with the discs of LDC97S62. transcripts: with the Mississippi State transcripts.
-    eval2000: with LDC2002S09; references: with the STM and GLM files of LDC2002T43. The two come together, or not at all.
-    words: of a mispronounced word, what was `said` ("it'n") or what was `intended` ("isn't").
-    split: `conversations` holds out whole conversations, by a stable hash of (seed, conversation); `kaldi` is that of Kaldi's
-        recipe: the first utterances by their ids are dev, and train has at most so many copies of a text. Its border falls within
-        a conversation: a leak, which a training on it has to allow (data.allow_leaks=true).
+    """swb1: the folder with the discs of LDC97S62. transcripts: the folder with the Mississippi State transcripts.
+    eval2000: the folder with LDC2002S09. references: the folder with the STM and GLM files of LDC2002T43; give both or neither.
+    words: how to write a mispronounced word: as `said` ("it'n") or as `intended` ("isn't").
+    split: `conversations` holds out entire conversations, by a stable hash of (seed, conversation). `kaldi` follows Kaldi's
+        recipe: the first utterances by id are dev, and train has at most `most_copies` of a text. The border falls within a
+        conversation, a leak that training has to allow (data.allow_leaks=true).
     dev_fraction, test_fraction, seed: of the conversations, for split=conversations.
     dev_utterances, most_copies: for split=kaldi.
-    allow_missing: prepares what is there of discs and transcripts that lack parts, and records what is not. Single recordings
-        that are missing or broken are in `Corpus.dropped` in any case.
+    allow_missing: prepares incomplete discs and transcripts, and records what is missing. Single missing or broken recordings
+        go to `Corpus.dropped` in any case.
 
-    With eval2000, the split `test` is eval2000 (its other name), of which `eval2000_swbd` and `eval2000_callhm` are the
-    halves; the conversations held out for testing are `held_out` then, so that train is the same with and without it.
-    Without it they are `test`, and for split=kaldi as many utterances as dev, those after it.
-    One preparation serves all words and splits, and is loaded without the discs.
+    With eval2000, the split `test` is eval2000 (also its alias), and `eval2000_swbd` and `eval2000_callhm` are its halves. The
+    conversations held out for testing are then `held_out`, so that train is the same with and without eval2000; otherwise they
+    are `test`, or, for split=kaldi, the utterances after dev, as many as dev has.
+    One preparation serves all words and splits, and loads without the discs.
     """
 
     name = "switchboard"
@@ -54,8 +54,8 @@ class SwitchboardCorpus(CorpusSource):
     def load(self, cache: Path, workers: int = 2) -> Corpus:
         """Prepares the corpus below `cache` once and returns it, from then on within seconds and without the discs.
 
-        Raises UserError for a wrong setting, for discs that are missing, incomplete, damaged or another corpus's, for lines
-        of transcripts that cannot be used, and where the cache cannot be written. What was converted until then is kept.
+        Raises UserError for a wrong setting, for discs that are missing, incomplete, damaged or another corpus's, for unusable
+        lines of transcripts, and if the cache cannot be written. Finished conversions are kept.
         """
         self._check()
         sources = {"swb1": self.swb1, "transcripts": self.transcripts}
@@ -65,8 +65,9 @@ class SwitchboardCorpus(CorpusSource):
 
         folder, is_there = prepared_place(cache, self.name, sources, FORMAT)
         if not is_there:
+            places = {key: path for key, path in recorded_sources(sources).items() if path is not None}
             with contextlib.suppress(MadeMeanwhile):
-                prepare(folder, recorded_sources(sources), self.allow_missing, workers)
+                prepare(folder, places, self.allow_missing, workers)
         elif any(sources.values()) and not self.allow_missing:
             self._check_complete(folder)
         return self._load(folder)
@@ -84,14 +85,15 @@ class SwitchboardCorpus(CorpusSource):
         if (self.eval2000 is None) != (self.references is None):
             lacking = "references" if self.references is None else "eval2000"
             raise UserError(
-                f"eval2000 (LDC2002S09, the audio) and references (LDC2002T43) belong together: {lacking}=FOLDER is not given."
+                f"{lacking} is not given, but eval2000 (LDC2002S09, the audio) and references (LDC2002T43) belong together: "
+                f"add {lacking}=FOLDER."
             )
 
     def _check_complete(self, folder: Path) -> None:
         allowed = read_facts(folder).get("allowed")
         if allowed:
             raise UserError(
-                f"{folder} was prepared with --allow-missing, and not all was there: {allowed[0]}\nRemove that folder to "
+                f"{folder} was prepared with --allow-missing and is incomplete: {allowed[0]}\nRemove that folder to "
                 "prepare the corpus again, or add allow_missing=true."
             )
 
@@ -115,7 +117,7 @@ class SwitchboardCorpus(CorpusSource):
             splits = as_kaldi(cuts, said, self.dev_utterances, self.most_copies, test=not evaluated)
         else:
             splits = by_conversations(cuts, self.dev_fraction, self.test_fraction, self.seed)
-        # of swb1, what is dropped is of no split: these are made of what can be used
+        # the splits of swb1 hold usable utterances only, so dropped ones belong to none
         dropped_in: dict[str, list[str]] = {}
         rules = dict(facts["rules"][self.words])
         if evaluated:

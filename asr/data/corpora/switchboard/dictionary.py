@@ -1,4 +1,4 @@
-"""The dictionary that comes with the ms98 transcripts (sw-ms98-dict.text): which words are spelled, and how fragments are said.
+"""The dictionary of the ms98 transcripts (sw-ms98-dict.text): which words are spelled out, and how fragments are pronounced.
 
 Its lines are `IBM ay b iy eh m`, `-[an]y iy`, `them_1 eh m`; its phonemes are those of cmudict and the schwas ax, el and en.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from asr.runtime.text_files import read_lines
 
-# How letters are called, in the phonemes of cmudict; a word whose pronunciation is that of its letters is spelled.
+# The names of the letters, in the phonemes of cmudict; a word pronounced like its letters is spelled out.
 _LETTERS = (
     "A EY; B B IY; C S IY; D D IY; E IY; F EH F; G JH IY; H EY CH; I AY; J JH EY; K K EY; L EH L; M EH M; N EH N; O OW; "
     "P P IY; Q K Y UW; R AA R; S EH S; T T IY; U Y UW; V V IY; W D AH B AH L Y UW; X EH K S; Y W AY; Z Z IY"
@@ -21,12 +21,12 @@ SCHWAS = {"AX": "AH", "EL": "AH L", "EN": "AH N"}
 
 
 def by_letters(capitals: str) -> tuple[str, ...]:
-    """The phonemes of a word that is spelled."""
+    """The phonemes of a word that is spelled out."""
     return tuple(phoneme for letter in capitals for phoneme in LETTERS[letter])
 
 
 class Dictionary:
-    """entries: (word as it is transcribed, its phonemes as in cmudict), in the order of the lines."""
+    """entries: (word as transcribed, its phonemes as in cmudict), in the order of the lines."""
 
     def __init__(self, lines: Iterable[str] = ()):
         from asr.text.lexicon.dictionary import ARPABET
@@ -44,12 +44,12 @@ class Dictionary:
 
     @classmethod
     def read(cls, path: Path) -> Dictionary:
-        """Raises UserError if the file cannot be read."""
+        """The dictionary in a file. Raises UserError if it cannot be read."""
         return cls(read_lines(path, otherwise="latin1"))
 
     def spells(self, capitals: str) -> bool:
-        """Whether a word in capitals is said letter by letter: its pronunciation here is that of its letters (as in Kaldi's
-        format_acronyms_dict.py). A word that is not here is asked of cmudict; one that is not there either is spelled."""
+        """Whether a word in capitals is read letter by letter: it is pronounced like its letters (as in Kaldi's
+        format_acronyms_dict.py), here or else in cmudict. A word in neither is spelled out."""
         if capitals in self._spelled:
             return self._spelled[capitals]
         from asr.text.lexicon.dictionary import cmudict_lexicon
@@ -58,9 +58,9 @@ class Dictionary:
         return capitals.lower() not in lexicon or lexicon[capitals.lower()] == by_letters(capitals)
 
     def pronunciations(self, words: Iterable[str], said: Callable[[str], str]) -> dict[str, str]:
-        """The phonemes of those of the words that cmudict does not have, fragments above all; of several the first.
+        """The phonemes of the words that cmudict lacks, mostly fragments; the first pronunciation if there are several.
 
-        said: makes the words of a transcript from the way in which they are transcribed.
+        said: turns a transcribed word into the word of our transcripts.
         """
         from asr.text.lexicon.dictionary import cmudict_lexicon
 

@@ -1,6 +1,6 @@
-"""What is on the discs of Switchboard (LDC97S62) and in the Mississippi State transcripts, and what is missing.
+"""The files on the discs of Switchboard (LDC97S62) and of the Mississippi State transcripts, and what is missing.
 
-Files are found by their names, anywhere below the folder and in any case: copies of the discs come with and without
+Files are found by name, anywhere below the folder and in any case: copies of the discs come with and without
 `swb1_d1/data/`, and in capitals.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from asr.errors import UserError
 from asr.runtime.text_files import read_lines
 
-# Conversations on the discs: the whole release, and the copies that lack three.
+# Conversations on the discs: the full release, and the copies that lack three.
 CONVERSATIONS = (2438, 2435)
 DISCS = ("swb1_d1", "swb1_d2", "swb1_d3", "swb1_d4")
 # Beside the audio: lines `swb1_d1 sw02001.sph`
@@ -29,7 +29,7 @@ MOST_LOST = 0.2
 _AUDIO = re.compile(r"sw0?(\d{4})\.sph", re.IGNORECASE)
 _TRANSCRIPT = re.compile(r"sw0?(\d{4})([AB])-ms98-a-trans\.text", re.IGNORECASE)
 _DISC = re.compile(r"(?:swb1[-_]?)?d(?:is[ck])?[-_]?([1-9])", re.IGNORECASE)
-# What files are called in the corpora that may be mistaken for this one, the first that fits.
+# Names of files in corpora that may be mistaken for this one; the first match counts.
 OTHERS = (
     (r"fe_03_\d+\.(sph|txt)", "Fisher English (LDC2004S13, LDC2005S13; transcripts LDC2004T19, LDC2005T19)"),
     (r"(en|sw)_\d{4}\.(sph|txt)", "the Hub5 2000 evaluation (eval2000=, LDC2002S09; references=, LDC2002T43)"),
@@ -37,7 +37,7 @@ OTHERS = (
     (r"\w+\.(wv1|wv2)|\w+\.(dot|ndx)", "WSJ (LDC93S6, LDC94S13: scripts/prepare.py wsj)"),
     (r"sw0?\d{4}\.sph", "the audio of Switchboard (swb1=, LDC97S62)"),
     (r"sw0?\d{4}[AB]-ms98-a-(trans|word)\.text", "the Mississippi State transcripts of Switchboard (transcripts=)"),
-    (r"sw_\d+_\d{4}\.utt", "the Switchboard dialogue acts, which are no transcripts with times"),
+    (r"sw_\d+_\d{4}\.utt", "the Switchboard dialogue acts, which are not transcripts with times"),
     (r"s[ix]\d+\.(wav|phn|wrd|txt)|sa[12]\.(wav|phn|wrd|txt)", "TIMIT (LDC93S1)"),
     (r"\d+-\d+-\d{4}\.flac|\d+-\d+\.trans\.txt", "LibriSpeech"),
     (r"common_voice_\w+\.mp3", "Common Voice"),
@@ -51,7 +51,7 @@ def files_below(folder: Path) -> Iterator[Path]:
     """
 
     def refuse_unlisted(error: OSError) -> None:
-        raise UserError(f"The folder {error.filename} cannot be listed: {error.strerror}.") from None
+        raise UserError(f"The folder {error.filename} cannot be listed: {error.strerror}. Make it readable.") from None
 
     seen = set()
     for place, below, files in os.walk(folder, onerror=refuse_unlisted, followlinks=True):
@@ -65,7 +65,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def looks_like(files: Iterable[Path]) -> str:
-    """What a folder holds, in words, going by the names of its files."""
+    """A clause about what a folder holds, judged by the names of its files."""
     names = [file.name for file in files]
     for pattern, corpus in OTHERS:
         if any(re.fullmatch(pattern, name, re.IGNORECASE) for name in names):
@@ -95,11 +95,11 @@ class Audio:
 
     @property
     def listed(self) -> set[str]:
-        """The conversations that the discs' own table names; none where it is not there."""
+        """The conversations in the discs' own table; none if it is missing."""
         return set(self._listed)
 
     def disc(self, conversation: str) -> str:
-        """The disc that a conversation is on, or those it may be on by its neighbours; "" where that cannot be told."""
+        """The disc of a conversation, or the discs that it may be on given its neighbours; "" if unknown."""
         if conversation in self._listed:
             return self._listed[conversation]
         if conversation in self.paths:
@@ -112,7 +112,7 @@ class Audio:
         return " or ".join(between) if first and last else ""
 
     def absent(self) -> list[str]:
-        """The discs of which nothing is there, where folders are called as discs are."""
+        """The discs of which nothing was found, if folders are named after discs."""
         there = {self._disc_of_path(path) for path in self.paths.values()}
         return [disc for disc in DISCS if disc not in there] if there & set(DISCS) else []
 
@@ -132,7 +132,7 @@ class Audio:
 
 
 def find_transcripts(folder: str | Path) -> tuple[dict[str, Path], Path | None]:
-    """(the transcripts below `folder` by side, "sw02001-A"; the transcripts' dictionary if it is there).
+    """(the transcripts below `folder` by side, "sw02001-A"; their dictionary, if there is one).
 
     Raises UserError if there are none.
     """
@@ -152,10 +152,10 @@ def find_transcripts(folder: str | Path) -> tuple[dict[str, Path], Path | None]:
 
 
 def check_conversations(audio: Audio, transcripts: Mapping[str, Path]) -> list[tuple[str, str]]:
-    """What is on only one side of audio and transcripts, as (conversation or its side, reason).
+    """Audio without transcript and transcripts without audio, as (conversation or its side, reason).
 
-    Raises UserError, naming them and the discs, unless all is there: 2,438 conversations, or the 2,435 of the copies that
-    lack three, whose transcripts then may be left over. `lost_conversations` may lack.
+    Raises UserError, naming them and the discs, unless everything is there: 2,438 conversations, or the 2,435 of the copies
+    that lack three, whose transcripts may then be left over. `lost_conversations` may be missing.
     """
     missing = missing_parts(audio.paths, transcripts)
     told = {side.partition("-")[0] for side in transcripts}
@@ -172,7 +172,7 @@ def check_conversations(audio: Audio, transcripts: Mapping[str, Path]) -> list[t
         if unheard:
             problem += f" There is no audio of {audio.where(unheard)}: looked for files like {unheard[0]}.sph."
         if audio.absent():
-            problem += f" Nothing of {' and '.join(audio.absent())} is there."
+            problem += f" Nothing of {' and '.join(audio.absent())} was found."
         problems.append(problem)
     if untold:
         problems.append(
@@ -181,14 +181,14 @@ def check_conversations(audio: Audio, transcripts: Mapping[str, Path]) -> list[t
         )
     if problems:
         raise UserError(
-            "\n".join([*problems, "Copy what is missing; --allow-missing goes on without it and records it."])
+            "\n".join([*problems, "Copy what is missing; --allow-missing continues without it and records it."])
         )
     return missing
 
 
 @contextlib.contextmanager
 def refused_or_noted(allow_missing: bool, problems: list[str]) -> Iterator[None]:
-    """With allow_missing, a UserError raised inside is added to `problems` and goes no further."""
+    """With allow_missing, a UserError raised inside is added to `problems` instead of propagating."""
     try:
         yield
     except UserError as error:
@@ -198,10 +198,10 @@ def refused_or_noted(allow_missing: bool, problems: list[str]) -> Iterator[None]
 
 
 def lost_conversations(audio: Audio, transcripts: Mapping[str, Path]) -> list[str]:
-    """The conversations that are told and not heard, where that is because single files are missing.
+    """The conversations with transcripts but no audio, if single files are missing.
 
-    None of them where so much lacks that it is a disc, where the conversations that are left do not make up the release
-    with them, and where they are the three that some copies lack.
+    Empty if so many are missing that it must be a disc, if the rest together with them is not the release, and if they are
+    the three that some copies lack.
     """
     unheard = sorted(({side.partition("-")[0] for side in transcripts} | audio.listed) - audio.paths.keys())
     there, whole = len(audio.paths), CONVERSATIONS[0]
@@ -211,7 +211,7 @@ def lost_conversations(audio: Audio, transcripts: Mapping[str, Path]) -> list[st
 
 
 def missing_parts(conversations: Iterable[str], transcripts: Iterable[str]) -> list[tuple[str, str]]:
-    """(side, reason) of every side with audio and no transcript, or the other way round."""
+    """(side, reason) of every side with audio but no transcript, or the other way round."""
     heard = {f"{conversation}-{side}" for conversation in conversations for side in "AB"}
     told = set(transcripts)
     missing = [(side, "audio without transcript") for side in heard - told]
@@ -219,14 +219,14 @@ def missing_parts(conversations: Iterable[str], transcripts: Iterable[str]) -> l
 
 
 def add_once(paths: dict[str, Path], key: str, file: Path) -> None:
-    """Raises UserError for a second file of the same key."""
+    """Adds a file under a key. Raises UserError for a second file of the same key."""
     if key in paths and not os.path.samefile(paths[key], file):
-        raise UserError(f"{key} is there twice: {paths[key]} and {file}. Give a folder that holds one of them.")
+        raise UserError(f"{key} exists twice: {paths[key]} and {file}. Give a folder that holds one of them.")
     paths.setdefault(key, file)
 
 
 def _disc_table(file: Path | None) -> dict[str, str]:
-    """The disc of each conversation by the discs' own table; lines that are not understood are passed over."""
+    """The disc of each conversation by the discs' own table; skips lines of another form."""
     if file is None:
         return {}
     discs = {}

@@ -1,6 +1,6 @@
-"""The Hub5 2000 evaluation (eval2000): the audio of LDC2002S09, and the STM and GLM files of LDC2002T43 that it is scored by.
+"""The Hub5 2000 evaluation (eval2000): the audio of LDC2002S09, scored with the STM and GLM files of LDC2002T43.
 
-It has 40 telephone conversations, 20 of CallHome (en_4156.sph) and 20 of Switchboard (sw_4390.sph): 8 kHz, a side a channel.
+It has 40 telephone conversations, 20 of CallHome (en_4156.sph) and 20 of Switchboard (sw_4390.sph): 8 kHz, one channel per side.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lhotse import MonoCut
 
 CONVERSATIONS = 40
-# What sclite counts: segments that are scored, and their words after the GLM's rules (Kaldi's egs/swbd/s5c/RESULTS).
+# sclite's counts: scored segments, and their words after the GLM's rules (Kaldi's egs/swbd/s5c/RESULTS).
 COUNTS = {
     "eval2000": {"segments": 4459, "words": 42989},
     "eval2000_swbd": {"segments": 1831, "words": 21395},
@@ -50,7 +50,7 @@ def find_eval2000(folder: str | Path) -> dict[str, Path]:
 
 
 def find_references(folder: str | Path) -> tuple[Path, Path]:
-    """(the STM file, the GLM file) below `folder`. Raises UserError if one is not there, or several are."""
+    """(the STM file, the GLM file) below `folder`. Raises UserError if one is missing, or if there are several."""
     folder = Path(folder).expanduser()
     files = list(files_below(folder))
     found = []
@@ -67,14 +67,14 @@ def find_references(folder: str | Path) -> tuple[Path, Path]:
 
 
 def part_of(conversation: str) -> str:
-    """The half of the evaluation that a conversation belongs to, as a split is called."""
+    """The half of the evaluation that a conversation belongs to, as the name of a split."""
     return "eval2000_swbd" if conversation.startswith("sw") else "eval2000_callhm"
 
 
 class Eval2000:
-    """The evaluation in two folders: looked through and checked when it is made, and then made into cuts.
+    """The evaluation in two folders: found and checked by the constructor, then made into cuts.
 
-    Raises UserError where it is not all there; with allow_missing, where nothing is.
+    Raises UserError unless it is complete; with allow_missing, only if nothing is there.
     """
 
     def __init__(self, audio: str | Path, references: str | Path, allow_missing: bool):
@@ -84,14 +84,14 @@ class Eval2000:
         told = {conversation_of(segment) for segment in scored}
         heard = told & self.audio.keys()
         if not heard:
-            raise UserError(f"None of the conversations in eval2000={audio} is in {self.stm}.")
-        # single files that are missing; where nothing of a half is there, the half is
+            raise UserError(f"None of the conversations in eval2000={audio} is in {self.stm}: give matching folders.")
+        # conversations that count as single missing files; if all of a half is missing, the half is
         halves = {part_of(conversation) for conversation in heard}
         lost = {conversation for conversation in told - heard if part_of(conversation) in halves}
         self.missing = missing_conversations(self.audio, told - lost)
         self.dropped: list[tuple[str, str]] = []
         used = sorted(heard | lost)
-        # by split: all of it, and the halves that there are
+        # by split: all of it, and the existing halves
         self.used = {"eval2000": used}
         for conversation in used:
             self.used.setdefault(part_of(conversation), []).append(conversation)
@@ -118,13 +118,13 @@ class Eval2000:
                     problems.append(f"{self.stm} has {counts[what]} {what} of {split} to score, not {count}")
         if problems:
             raise UserError(
-                "\n  ".join(["The Hub5 2000 evaluation is not all there:", *problems])
-                + "\nCopy what is missing; --allow-missing goes on without it and records it."
+                "\n  ".join(["The Hub5 2000 evaluation is not complete:", *problems])
+                + "\nCopy what is missing; --allow-missing continues without it and records it."
             )
 
     @property
     def conversions(self) -> list[Conversion]:
-        """Every side that has references as a file of its own: audio/en_4156-A.flac."""
+        """Every side that has references, each a file of its own: audio/en_4156-A.flac."""
         return [
             Conversion(self.audio[side[:-2]], "AB".index(side[-1]), f"audio/{side}.flac")
             for side in sorted({side_of(segment) for segment in self.segments})
@@ -139,10 +139,10 @@ class Eval2000:
         language: str,
         left_out: list[tuple[str, str]],
     ) -> tuple[list[MonoCut], dict[str, int]]:
-        """(a cut of every segment, called as in asr.scoring.nist.stm and sorted; how often each rule changed its words).
+        """(a cut of every segment, named as in asr.scoring.nist.stm and sorted; how often each rule changed the words).
 
-        samples, broken: of each file of `conversions`, how long it is, or why it could not be made. Segments without audio go to
-        `dropped`, and are scored as silence; one that begins after its audio goes to `left_out`. Raises UserError where no
+        samples, broken: for each file of `conversions`, its length, or why it could not be made. Segments without audio go to
+        `dropped` and are scored as silence; one that begins after its audio goes to `left_out`. Raises UserError if no
         segment has audio.
         """
         words, cuts = ReferenceText(), []
@@ -173,11 +173,11 @@ class Eval2000:
                 )
             )
         if not cuts and self.dropped:
-            raise UserError(nothing_usable(f"{self.stm} tells of", self.dropped))
+            raise UserError(nothing_usable(f"{self.stm} names", self.dropped))
         return sorted(cuts, key=lambda cut: cut.id), dict(words.changed)
 
     def write(self, folder: Path) -> dict[str, str]:
-        """Writes what each split is scored by below `folder`; gives the places by split, for Corpus.scoring."""
+        """Writes the references and rules of each split below `folder`; returns the folders by split, for Corpus.scoring."""
         places = {}
         for split, conversations in self.used.items():
             places["test" if split == "eval2000" else split] = f"scoring/{split}"
@@ -186,7 +186,7 @@ class Eval2000:
 
     @property
     def incomplete(self) -> list[str]:
-        """A sentence about each part that has not as many segments or words as the evaluation."""
+        """A sentence about each part with fewer or more segments or words than the evaluation."""
         return [
             f"{split}: {there[what]:,} of {count:,} {what}"
             for split, expected in COUNTS.items()
@@ -217,20 +217,20 @@ def side_of(segment: Segment) -> str:
     channel = {"a": "A", "b": "B", "1": "A", "2": "B"}.get(segment.channel.lower())
     if channel is None:
         raise UserError(
-            f"Line {segment.line} of the references has a channel {segment.channel!r} that is neither A nor B."
+            f"Line {segment.line} of the references has the channel {segment.channel!r}, which is neither A nor B: correct it."
         )
     return f"{conversation_of(segment)}-{channel}"
 
 
 def missing_conversations(audio: Iterable[str], told: Iterable[str]) -> list[tuple[str, str]]:
-    """What is on only one side of audio and references, as (conversation, reason)."""
+    """Conversations with audio but no references, or the other way round, as (conversation, reason)."""
     heard, told = set(audio), set(told)
     missing = [(name, "transcript without audio") for name in told - heard]
     return sorted(missing + [(name, "audio without transcript") for name in heard - told])
 
 
 def parts(cuts: list[MonoCut]) -> dict[str, list[MonoCut]]:
-    """The splits of the evaluation: `test`, all of it, and the halves that there are."""
+    """The splits of the evaluation: `test`, which is all of it, and the existing halves."""
     splits: dict[str, list[MonoCut]] = {"test": cuts}
     for cut in cuts:
         splits.setdefault(part_of(cut.supervisions[0].speaker), []).append(cut)

@@ -1,4 +1,4 @@
-"""The references of the Hub5 2000 evaluation: which words a model may write for them, and the files that they are scored by."""
+"""The references of the Hub5 2000 evaluation: the words that a model should write for them, and the files for scoring."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asr.runtime.text_files import read_lines
 from asr.scoring.nist.glm import OTHERWISE, GlobalMapping
 from asr.scoring.nist.stm import Stm, read_stm
 
-# What makes of a reference the words that a model may write, in order; the score itself comes from the STM file.
+# The rules that turn a reference into the words that a model should write, in order; the score comes from the STM file.
 REFERENCE_RULES = {
     "asides": "<B_ASIDE>, <E_ASIDE> → nothing",
     "alternatives": "{ A / B } → the first that is not @",
@@ -27,15 +27,15 @@ _ASIDES = re.compile(r"<[be]_aside>", re.IGNORECASE)
 
 
 def corrected(line: str) -> str:
-    """A line or text of the STM file with its errors put right, which csrfilt.sh refuses, as in Kaldi's eval2000_data_prep.sh:
-    the first `((` is `(`, and asides are not marked."""
+    """A line or text of the STM file without the errors that csrfilt.sh refuses, as in Kaldi's eval2000_data_prep.sh: the
+    first `((` becomes `(`, and the marks of asides are removed."""
     return _ASIDES.sub("", line.replace("((", "(", 1))
 
 
 def count_words(stm: Path, glm: Path, conversations: Iterable[str]) -> int:
-    """How many words sclite counts in the references of these conversations after the GLM's rules, optional ones included.
+    """The number of words that sclite counts in the references of these conversations after the GLM's rules.
 
-    Raises UserError naming file and line where one of the files is not of its form.
+    Optional words count. Raises UserError, naming file and line, if one of the files is malformed.
     """
     from asr.scoring.nist.rules import ScoringRules
 
@@ -51,7 +51,7 @@ def count_words(stm: Path, glm: Path, conversations: Iterable[str]) -> int:
 
 
 class ReferenceText:
-    """Turns the references of an STM file into words that a model may write. changed: how often each rule changed a token."""
+    """Turns references of an STM file into the words that a model should write. changed: tokens changed by each rule."""
 
     def __init__(self) -> None:
         self.changed = collections.Counter({rule: 0 for rule in REFERENCE_RULES})
@@ -81,8 +81,11 @@ def _first_alternative(found: re.Match) -> str:
 
 
 def copy_references(stm: Path, glm: Path, folder: Path, conversations: set[str]) -> None:
-    """Writes `reference.stm` and `rules.glm` into `folder`, making it: of the STM file the lines of these conversations,
-    `corrected`, and its comments, which name the labels; the GLM file byte for byte."""
+    """Writes `reference.stm` and `rules.glm` into `folder`, which it makes.
+
+    The STM file keeps the lines of these conversations, `corrected`, and its comments, which name the labels; the GLM file is
+    copied byte for byte.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(glm, folder / "rules.glm")
     lines = []

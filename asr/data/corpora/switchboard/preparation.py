@@ -1,8 +1,9 @@
-"""From the discs of Switchboard to a prepared folder: one FLAC file a side, cuts of its utterances, lexicon and references."""
+"""From the discs of Switchboard to a prepared folder: one FLAC file per side, cuts of its utterances, lexicon, references."""
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,19 +33,19 @@ SAMPLE_RATE = 8000  # Hz
 LANGUAGE = "en-us"
 # Raised whenever the same discs would be prepared differently.
 FORMAT = 1
-# Where more of the segments end after their audio, the transcripts are not those of the audio.
+# If a larger share of the segments ends after the audio, the transcripts do not belong to it.
 MOST_BEYOND = 0.01
 
 
-def prepare(folder: Path, sources: dict[str, str | None], allow_missing: bool, workers: int) -> None:
-    """Makes `folder` from the sources (swb1, transcripts and, if there, eval2000 and references: absolute paths).
+def prepare(folder: Path, sources: Mapping[str, str], allow_missing: bool, workers: int) -> None:
+    """Makes `folder` from the sources (absolute paths of swb1, transcripts and, if given, eval2000 and references).
 
-    All is looked through and checked before the audio is converted. Raises UserError as SwitchboardCorpus.load does; what
-    was converted until then is found by the next run.
+    Everything is checked before the audio is converted. Raises UserError as SwitchboardCorpus.load does; the next run
+    continues from the finished conversions.
     """
     conversations = Conversations(sources["swb1"], sources["transcripts"], allow_missing)
     evaluation = None
-    if sources.get("eval2000"):
+    if "eval2000" in sources:
         evaluation = Eval2000(sources["eval2000"], sources["references"], allow_missing)
     conversions = conversations.conversions + (evaluation.conversions if evaluation else [])
     problems = conversations.problems + (evaluation.problems if evaluation else [])
@@ -85,16 +86,16 @@ def prepare(folder: Path, sources: dict[str, str | None], allow_missing: bool, w
 
 
 def texts_of(cut: MonoCut) -> list[str]:
-    """What was intended, and what was said where it differs."""
+    """The intended words, and what was said if that differs."""
     return [cut.supervisions[0].text, *(cut.supervisions[0].custom or {}).values()]
 
 
 class Conversations:
-    """The discs and transcripts in two folders: looked through and checked when it is made, and then made into cuts.
+    """The discs and transcripts in two folders: found and checked by the constructor, then made into cuts.
 
-    dropped: (utterance, reason) of those whose audio is missing; `drop` adds those whose audio is broken. left_out: (side,
-    utterance or line, reason) of what is no part of the corpus; `cuts` adds to it.
-    Raises UserError where something is missing or cannot be used; with allow_missing, where nothing is there.
+    dropped: (utterance, reason) of utterances without audio; `drop` adds those whose audio is broken. left_out: (side,
+    utterance or line, reason) of what is not part of the corpus; `cuts` adds to it.
+    Raises UserError if something is missing or unusable; with allow_missing, only if nothing is there.
     """
 
     def __init__(self, swb1: str, transcripts: str, allow_missing: bool):
@@ -117,7 +118,9 @@ class Conversations:
         with refused_or_noted(allow_missing, self.problems):
             refuse(wrong)
         if not any(self.segments.values()):
-            raise UserError(f"Nothing in transcripts={transcripts} is said in the conversations in swb1={swb1}.")
+            raise UserError(
+                f"No transcript in transcripts={transcripts} belongs to a conversation in swb1={swb1}: give matching folders."
+            )
         self.left_out = self.missing + wrong
         self.dropped: list[tuple[str, str]] = []
         for side in sorted(side for side in self.segments if side[:-2] in lost):
@@ -128,28 +131,28 @@ class Conversations:
 
     @property
     def conversions(self) -> list[Conversion]:
-        """Every side as a file of its own: audio/sw02001-A.flac, from the first channel."""
+        """Every side, each a file of its own: audio/sw02001-A.flac, from the first channel."""
         return [
             Conversion(self.audio.paths[side[:-2]], "AB".index(side[-1]), f"audio/{side}.flac")
             for side in self.segments
         ]
 
     def drop(self, broken: dict[str, str]) -> None:
-        """Drops the sides whose files, as in `conversions`, could not be made. broken: the reason of each."""
+        """Drops the sides whose files, as in `conversions`, could not be made. broken: the reasons by file."""
         for side in [side for side in self.segments if f"audio/{side}.flac" in broken]:
             path = self.audio.paths[side[:-2]]
             self._drop(side, unusable_audio(path, str(path), broken[f"audio/{side}.flac"]))
 
     def _drop(self, side: str, reason: str) -> None:
         """Drops all utterances of a side: its segments with words."""
-        words = SwitchboardText("said")  # whose rules count for nothing: these texts are not used
+        words = SwitchboardText("said")  # a separate one: these texts are not used, so its rules must not be counted
         spoken = [segment.utterance for segment in self.segments.pop(side) if words(segment.transcript)]
         self.dropped += [(utterance, reason) for utterance in dict.fromkeys(spoken)]
 
     def cuts(self, samples: dict[str, int]) -> list[MonoCut]:
-        """The cut of every utterance, sorted by its id. samples: of each file of `conversions`.
+        """The cut of every utterance, sorted by id. samples: of each file of `conversions`.
 
-        Raises UserError where so many segments end after their audio that the transcripts must be others.
+        Raises UserError if so many segments end after their audio that the transcripts must belong to other audio.
         """
         cuts = []
         for side, segments in self.segments.items():
@@ -162,17 +165,19 @@ class Conversations:
             first = next(name for name, reason in self.left_out if reason.startswith(BEYOND))
             raise UserError(
                 f"{beyond} of {len(cuts) + beyond} utterances end after their audio ends, such as {first}: the transcripts in "
-                f"{self.folder} are not those of the audio in {self.audio.folder}."
+                f"{self.folder} do not belong to the audio in {self.audio.folder}. Give matching folders."
             )
         if not cuts and self.dropped:
-            raise UserError(nothing_usable(f"The transcripts in {self.folder} tell of", self.dropped))
+            raise UserError(nothing_usable(f"The transcripts in {self.folder} name", self.dropped))
         if not cuts:
-            raise UserError(f"The transcripts in {self.folder} hold no words.")
+            raise UserError(f"The transcripts in {self.folder} hold no words: copy them again.")
         return sorted(cuts, key=lambda cut: cut.id)
 
     def _cut(self, segment: Segment, total: int) -> MonoCut | None:
-        """The cut of a segment of a recording of `total` samples, with the intended words as its text and what was said beside
-        it where it differs; None for one that is left out."""
+        """The cut of a segment of a recording of `total` samples; None if it is left out.
+
+        Its text is the intended words; what was said is kept beside it if it differs.
+        """
         self.counts["segments"] += 1
         said, intended = (self.texts[policy](segment.transcript) for policy in POLICIES)
         if segment.transcript and not said:
@@ -205,7 +210,7 @@ class Conversations:
 
     @property
     def incomplete(self) -> list[str]:
-        """A sentence where there are not as many conversations as were published, with speech and transcripts of both sides."""
+        """A sentence if fewer or more conversations than published have speech and transcripts of both sides."""
         whole = {side[:-2] for side in self.segments if side.endswith("A")} & {
             side[:-2] for side in self.segments if side.endswith("B")
         }
@@ -215,7 +220,7 @@ class Conversations:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For corpus.json: counts, what is missing, and how often each rule changed a token."""
+        """For corpus.json: counts, what is missing, and the number of tokens that each rule changed."""
         return {
             "counts": {
                 "conversations": len({side[:-2] for side in self.segments}),

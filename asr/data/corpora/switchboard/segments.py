@@ -1,6 +1,6 @@
-"""The utterances of Switchboard: the lines of the ms98 transcripts, checked against one another and the audio.
+"""The utterances of Switchboard: the lines of the ms98 transcripts, checked against each other and against the audio.
 
-A line is `sw2001A-ms98-a-0002 0.977625 11.561375 hi um yeah`, times in seconds from the beginning of the conversation.
+A line is `sw2001A-ms98-a-0002 0.977625 11.561375 hi um yeah`, with times in seconds from the start of the conversation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from asr.errors import UserError
 from asr.runtime.text_files import read_lines
 
-# Kaldi's extract-segments cuts what ends this little (seconds) behind the audio and leaves out what is shorter than that.
+# As in Kaldi's extract-segments (seconds): a segment may end this much after the audio, and must be this long.
 OVERSHOOT = 0.5
 SHORTEST = 0.1
 SAMPLE = 1 / 8000
@@ -41,9 +41,9 @@ class Segment:
 
 
 def read_side(path: Path, side: str) -> tuple[list[Segment], list[tuple[str, str]]]:
-    """(the segments of one side of a conversation as they stand there, (place, what is wrong with it) of all other lines).
+    """(the segments of one side of a conversation in file order, (place, what is wrong) of all other lines).
 
-    Wrong are lines of another form or side, or that end before they begin. Raises UserError if the file cannot be read.
+    Lines of another form or side, or that end before they begin, are wrong. Raises UserError if the file cannot be read.
     """
     segments: list[Segment] = []
     wrong = []
@@ -71,14 +71,14 @@ def _segment(line: str, side: str, place: str) -> Segment | str:
     try:
         start, end = float(fields[1]), float(fields[2])
     except ValueError:
-        return f"has times that are no numbers: {fields[1]} {fields[2]}"
+        return f"has times that are not numbers: {fields[1]} {fields[2]}"
     if not (0 <= start < end < math.inf):
-        return f"has times that cannot be: {fields[1]} to {fields[2]}"
+        return f"has impossible times: {fields[1]} to {fields[2]}"
     return Segment(side, start, end, fields[3].strip() if len(fields) > 3 else "", place)
 
 
 def overlapping(segments: Sequence[Segment]) -> list[str]:
-    """The places of segments that begin before the one before them has ended, with the times. They are used all the same."""
+    """The places and times of segments that begin before the previous one has ended. They are used nonetheless."""
     return [
         f"{segment.place} begins at {segment.start:g} s, the line before it ends at {before.end:g} s"
         for before, segment in zip(segments, segments[1:])
@@ -87,14 +87,14 @@ def overlapping(segments: Sequence[Segment]) -> list[str]:
 
 
 def unusable(segment: Segment, seconds: float) -> str | None:
-    """Why a segment of audio of that many seconds is left out, as Kaldi's extract-segments does; None where it is used."""
+    """Why a segment is left out of `seconds` of audio, as by Kaldi's extract-segments; None if it is used."""
     if segment.end > seconds + OVERSHOOT or segment.start >= seconds:
         return BEYOND
     return TOO_SHORT if min(segment.end, seconds) - segment.start < SHORTEST else None
 
 
 def refuse(wrong: Iterable[tuple[str, str]]) -> None:
-    """Raises UserError that lists lines that cannot be used, if there are any."""
+    """Raises UserError, listing the unusable lines, if there are any."""
     wrong = list(wrong)
     if wrong:
         shown = [f"  {place} {reason}" for place, reason in wrong[:20]]
@@ -102,6 +102,6 @@ def refuse(wrong: Iterable[tuple[str, str]]) -> None:
         raise UserError(
             "\n".join(
                 [f"{len(wrong)} lines of the transcripts cannot be used:", *shown, *more]
-                + ["Copy the transcripts again; --allow-missing goes on without these lines and records them."]
+                + ["Copy the transcripts again; --allow-missing continues without these lines and records them."]
             )
         )

