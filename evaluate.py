@@ -13,14 +13,14 @@ def evaluate(config) -> None:
     python evaluate.py checkpoint=runs/spoken/full/2026-01-31_12-00-00 plot_attention=UTTERANCE clusters=25
     """
     from asr.cli.command import asked_of_checkpoint, typed_settings
-    from asr.config.settings import plain
+    from asr.config.settings import plain, where_settings_lie
     from asr.evaluation.evaluate import evaluate
     from asr.evaluation.request import Request
     from asr.runtime.processes import current_world, joined, launch
     from asr.scoring.show import show_scores
 
     if config.devices > 1 and current_world().size == 1:
-        return launch(config.devices, typed_settings())
+        return launch(config.devices, [*where_settings_lie(), *typed_settings()])
     request = Request(
         **asked_of_checkpoint(config),
         split=config.split,

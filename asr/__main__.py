@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def help_text(command: str) -> str:
-    """Every subcommand with the first sentence of its file, which is read but not imported."""
+    """Every subcommand with the first sentence of its file, read without importing it."""
     lines = [f"usage: {command} COMMAND [SETTING=VALUE …]", ""]
     for name in programs():
         about = ast.get_docstring(ast.parse((PROGRAMS / f"{name}.py").read_text(encoding="utf8"))) or ""
@@ -49,7 +49,7 @@ def version() -> str:
     try:
         return importlib.metadata.version("asr")
     except importlib.metadata.PackageNotFoundError:
-        return "asr of a checkout, which is not installed"
+        return "asr, from a checkout that is not installed"
 
 
 if __name__ == "__main__":

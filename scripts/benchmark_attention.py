@@ -13,7 +13,9 @@ implementation's own. Peak memory is that of forward + backward beyond the input
 
 Implementations: sdpa (PyTorch's choice), sdpa-flash, sdpa-cudnn, sdpa-efficient, full-math (softmax by matrix products), the
 labels of asr.model.attention (i_clustered-100), and module:callable for any other: called as callable(queries, keys, values) with
-(batch, heads, time, dim) tensors, it returns what each query attends to. What does not run stands as – with the reason.
+(batch, heads, time, dim) tensors, it returns what each query attends to. What does not run is shown as –, with the reason.
+
+Long because inputs, clocks and tables belong to one measurement, whose command results/ quotes.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@
 
 All speeds are in seconds of speech per second: filter banks alone (waveforms in memory; also kaldi-native-fbank and torchaudio,
 if installed), reading and decoding audio alone, forward, forward + backward, a whole optimizer step (these on the same few
-batches in memory), and the whole training loop with data loader, logs and a checkpoint: train.py for us, Brain.fit for SpeechBrain. Each
-contestant is a process; they take turns, after a warm-up round in which their memory is measured. Medians count; ratios are
-medians of each round's ratio, as all run under the same conditions within a round.
+batches in memory), and the whole training loop with data loader, logs and a checkpoint: train.py for us, Brain.fit for
+SpeechBrain. Each contestant is a process; they take turns, after a warm-up round in which their memory is measured. Medians
+count; ratios are medians of each round's ratio, as all run under the same conditions within a round.
 
 SpeechBrain runs in three ways: `same`, our layers, sizes and batches built from its own parts; `rope`, the same with the
 attention of its newest recipes; `recipe`, the convolutional front end and the dynamic batches of its recipe
@@ -37,8 +37,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).
 from contestant import Contestant  # noqa: E402
 
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
+from asr.config.checks import check_overrides  # noqa: E402
 from asr.config.overrides import as_hydra_takes  # noqa: E402
-from asr.config.settings import check_overrides  # noqa: E402
 from asr.errors import UserError  # noqa: E402
 
 HERE = Path(__file__).resolve().parent

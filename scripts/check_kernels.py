@@ -9,6 +9,8 @@ Compiling tells the registers, the stack and the shared memory of every kernel, 
 registers were spilled to slow memory, too much shared memory that the kernel would not start: either one fails.
 
 On a machine with a GPU, --run starts each kernel once on a small case instead (for compute-sanitizer).
+
+Long because interpreting, compiling and starting share their cases and their limits, which mean nothing apart from each other.
 """
 
 from __future__ import annotations

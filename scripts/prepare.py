@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ if __name__ == "__main__":  # a file of the checkout, which need not be installe
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
+from asr.config.comments import opening  # noqa: E402
+from asr.config.comments import settings_of as comments_of  # noqa: E402
 from asr.config.overrides import parted  # noqa: E402
 from asr.config.settings import CONF  # noqa: E402
 from asr.data.corpora import Corpus, corpora  # noqa: E402
@@ -58,13 +59,13 @@ def show_help(only: str | None = None) -> None:
     lines = [f"{__doc__}\n\nThe corpora and their settings, with defaults:"]
     for name in [only] if only else corpora.names():
         text = (CONF / "corpus" / f"{name}.yaml").read_text(encoding="utf8")
-        about = [line.removeprefix("#").removeprefix(" ") for line in text.split("\nname:")[0].splitlines()]
+        about = [line.removeprefix("#").removeprefix(" ") for line in opening(text)]
+        described = {one.key: one.described for one in comments_of(text)}
         lines += [f"\n  {name}", *(f"    {line}" for line in about)]
         for key, (_, default) in settings_of(name).items():
             value = "(needed)" if default is dataclasses.MISSING else "null" if default is None else default
             shown = f"{key}={str(value).lower() if isinstance(value, bool) else value}"
-            comment = re.search(rf"^{key}:[^#\n]*# (.+)$", text, re.MULTILINE)
-            lines.append(f"      {shown:<26} {comment[1] if comment else ''}".rstrip())
+            lines.append(f"      {shown:<26} {described.get(key, '')}".rstrip())
     lines.append("\nA true-or-false setting can also be a flag: --allow-missing is allow_missing=true.")
     lines.append(f"For every corpus: cache={OWN['cache'][1]} (where prepared corpora go), workers={OWN['workers'][1]}")
     print(as_called("\n".join(lines)), flush=True)

@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from asr.config.comments import Setting, opening, settings_of  # noqa: E402
 from asr.config.settings import CONF, default_choices, groups  # noqa: E402
 
 PROGRAMS = {
@@ -24,8 +22,6 @@ PROGRAMS = {
     "align": "scripts/align.py",
     "check_data": "scripts/check_data.py",
 }
-SETTING = re.compile(r"^( *)([\w/]+):(?: +([^#]*?))?(?: *# (.*))?$")
-NOT_OURS = ("defaults", "hydra")  # Hydra's own blocks
 
 INTRODUCTION = """# Every setting
 
@@ -33,64 +29,14 @@ This page is generated from the files in `conf/` and their comments each time th
 
 A **group** is a folder of choices: `decoder=wfst` picks `conf/decoder/wfst.yaml`. A **setting** of a choice is reached through
 its group: `decoder.beam=24`. The settings of a program and the knobs of attention stand alone: `clusters=200`. `???` marks a
-setting that you must give. `python train.py --cfg job` prints the whole configuration that a command line composes.
+setting that you must give. Where the column "may be" is empty, a setting takes any value of its default's kind, or any text if
+its default is `null`. `python train.py --cfg job` prints the whole configuration that a command line composes.
 """
-
-
-class Setting(NamedTuple):
-    """One setting of a YAML file. key: dotted, from the top of its file; default: as it is written there."""
-
-    key: str
-    default: str
-    comment: str
-
-
-def settings_of(text: str) -> list[Setting]:
-    """The settings of a YAML file with their comments: those behind them, and those in lines of their own around them.
-
-    Lines of comment right above a setting belong to it, unless they open the file; lines that are indented further than
-    any setting continue the comment before them.
-    """
-    found: list[Setting] = []
-    parents: list[tuple[int, str]] = []
-    above: list[str] = []
-    in_block_of = None
-    for line in body_of(text):
-        if line.lstrip().startswith("#"):
-            words = line.lstrip("# ").rstrip()
-            if found and len(line) - len(line.lstrip()) > 10:
-                found[-1] = found[-1]._replace(comment=f"{found[-1].comment} {words}")
-            else:
-                above.append(words)
-            continue
-        matched = SETTING.match(line)
-        if matched is None:
-            continue
-        indent, key, value, comment = len(matched[1]), matched[2], (matched[3] or "").strip(), matched[4] or ""
-        in_block_of = key if indent == 0 else in_block_of
-        if in_block_of in NOT_OURS:
-            above.clear()
-            continue
-        parents = [(deep, name) for deep, name in parents if deep < indent]
-        dotted = ".".join([*(name for _, name in parents), key])
-        found.append(Setting(dotted, value, " ".join([*above, comment]).strip()))
-        above.clear()
-        parents.append((indent, key))
-    return found
-
-
-def body_of(text: str) -> Iterator[str]:
-    """The lines of a YAML file behind the comment that opens it."""
-    lines = text.splitlines()
-    opening = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    return iter(lines[opening:])
 
 
 def about(text: str) -> str:
     """The comment that opens a YAML file, as Markdown: its lines that are indented are commands."""
-    lines = text.splitlines()
-    opening = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
-    words, result = [line[1:] for line in lines[:opening] if not line.startswith("# @package")], []
+    words, result = [line[1:] for line in opening(text)], []
     for line in words:
         command = line.startswith("   ")
         if command != (bool(result) and result[-1].startswith("    ")):
@@ -103,8 +49,11 @@ def table(settings: list[Setting], prefix: str = "") -> str:
     """Settings as a Markdown table; prefix: how the command line reaches them, such as `decoder.`."""
     if not settings:
         return ""
-    rows = [f"| {code(prefix + one.key)} | {code(one.default)} | {cell(one.comment)} |" for one in settings]
-    return "\n".join(["| setting | default | |", "|---|---|---|", *rows, ""])
+    rows = [
+        f"| {code(prefix + one.key)} | {code(one.default)} | {cell(one.limit)} | {cell(one.comment)} |"
+        for one in settings
+    ]
+    return "\n".join(["| setting | default | may be | |", "|---|---|---|---|", *rows, ""])
 
 
 def code(text: str) -> str:
@@ -124,7 +73,7 @@ def reference() -> str:
         defaults = ", ".join(f"[{group}](#{group})" + f" (`{choice}`)" for group, choice in chosen if group in groups())
         parts += [f"## `{program}`", about(text), f"Groups, with their defaults: {defaults}.", table(settings_of(text))]
     knobs = (CONF / "knobs.yaml").read_text(encoding="utf8")
-    parts += ["## Knobs of attention", "Each is read by the attentions in brackets.", table(settings_of(knobs))]
+    parts += ["## Knobs of attention", "Each is read by the attentions in parentheses.", table(settings_of(knobs))]
     for group, choices in groups().items():
         parts.append(f"## {group}")
         if group == "experiment":

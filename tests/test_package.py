@@ -18,6 +18,8 @@ import pytest
 from asr.runtime import called
 from tests.support.tiny_corpus import tiny_corpus
 
+pytestmark = pytest.mark.run
+
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = [folder for folder in sys.path if Path(folder).name in ("site-packages", "dist-packages")]
 
@@ -54,7 +56,7 @@ def python(paths, *arguments, cwd, code=0, **environment):
     ended = subprocess.run(
         [sys.executable, "-S", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, paths), *LIBRARIES]), **environment},
-        cwd=cwd, capture_output=True, text=True, timeout=120,
+        cwd=cwd, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert ended.returncode == code, ended.stdout + ended.stderr
     return ended

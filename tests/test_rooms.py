@@ -1,6 +1,7 @@
 """The rooms of the house: imports run one way, and there is no circle. Read off the import statements themselves."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ ROOMS = (
     "evaluation", "training", "programs",
 )  # fmt: skip
 LOOSE = {"__init__.py", "__main__.py", "errors.py", "registry.py"}
+LONGEST = 400  # lines; a longer file says "Long because …" in its docstring
 
 
 def modules() -> dict[str, Path]:
@@ -87,3 +89,19 @@ def test_no_import_comes_round_to_where_it_began():
 
     for module in MODULES:
         follow(module, [])
+
+
+def too_long(source: str) -> bool:
+    """Whether a file is longer than it may be and its docstring does not say why."""
+    if len(source.splitlines()) <= LONGEST:
+        return False
+    return not re.search(r"\bLong because\s+\w+", ast.get_docstring(ast.parse(source)) or "")
+
+
+def test_no_file_is_long_without_a_reason():
+    files = [file for folder in ("asr", "kernels", "scripts") for file in (ROOT / folder).rglob("*.py")]
+    files += ROOT.glob("*.py")
+    long = sorted(str(file.relative_to(ROOT)) for file in files if too_long(file.read_text(encoding="utf8")))
+    assert not long, f"over {LONGEST} lines, with no docstring that says 'Long because …'"
+    assert too_long("\n" * (LONGEST + 1)) and not too_long("\n" * LONGEST)
+    assert not too_long('"""One idea.\n\nLong because\nit is one."""' + "\n" * LONGEST)

@@ -1,7 +1,7 @@
-"""Command lines in Hydra's grammar: a path is taken as it was typed, whatever characters it holds.
+"""Command lines in Hydra's grammar: a path means what was typed, whatever characters it holds.
 
 Hydra parses `key=value` by a grammar of its own, in which `=`, `~`, `#`, quotes, brackets and commas are special and letters such
-as ü are errors (hydra.cc/docs/advanced/override_grammar). Here the values of settings that take text are kept as typed, and so is
+as ü are errors (hydra.cc/docs/advanced/override_grammar). Here the value of a setting that takes text stays as typed, and so does
 any other value that the grammar refuses. Hydra's own parser decides, and its own quotes protect the text.
 """
 
@@ -12,57 +12,51 @@ import os
 import re
 from typing import Any
 
-from asr.config.settings import (
-    LISTS,
-    compose,
-    default_of,
-    first_choices,
-    is_text,
-    keys_of,
-    may_be_null,
-    of_own_corpus,
-)
+from asr.config.limits import Limit
+from asr.config.schema import Schema, schema_of
+from asr.config.settings import first_choices
+from asr.config.values import of_own_corpus
 from asr.errors import UserError
 
 
 def as_hydra_takes(config_name: str, arguments: list[str]) -> list[str]:
-    """The arguments of a program, each value written so that Hydra gives it back as it was typed.
+    """The arguments of a program, each value written so that Hydra reads what was typed.
 
     A leading `~` is the home folder. Hydra's meaning is kept for values that are quoted as a whole (`path="/data/a,b"`), valid
-    interpolations (`${cache}/x`), `null` for settings that may be null, sweeps by commas with --multirun, and every value of a
-    setting that is not text. Settings of the corpus of a run or a checkpoint, which conf/ does not know, are added
+    interpolations (`${cache}/x`), `null` for settings that may be null, sweeps by commas with --multirun, and all values of
+    settings that take no text. Settings of the corpus of a run or a checkpoint, which `conf/` cannot know, are added
     (`++corpus.path=…`).
     """
     several = any(argument in ("-m", "--multirun") for argument in arguments)
     typed = {key_of(argument) for argument in arguments}
-    config = compose(config_name, first_choices(config_name, dict(map(split_setting, arguments))))
+    schema = schema_of(config_name, first_choices(config_name, dict(map(halves, arguments))))
     result = []
     for argument in arguments:
-        key, value = split_setting(argument)
-        if argument.startswith(("-", "~")) or value is None:
+        key, value = halves(argument)
+        if argument.startswith(("-", "~")) or "=" not in argument:
             result.append(argument)
             continue
         own = of_own_corpus(config_name, key_of(argument), typed)
         prefix = "++" if own and not key.startswith("+") else ""
-        result.append(f"{prefix}{key}={Setting(key, config, own, several).as_hydra_takes(value)}")
+        result.append(f"{prefix}{key}={TypedSetting(key, schema, own, several).as_hydra_takes(value)}")
     return result
 
 
-def split_setting(argument: str) -> tuple[str, str | None]:
-    """(key, value) of `key=value`; the value is None where there is no `=`."""
-    key, equals, value = argument.partition("=")
-    return key, value if equals else None
+def halves(setting: str) -> tuple[str, str]:
+    """(key, value) of `key=value`; the value of `~key` is empty."""
+    key, _, value = setting.partition("=")
+    return key, value
 
 
 def parted(argument: str) -> tuple[str, str, str]:
-    """`key=value` for programs without Hydra: (key, "=" or "", the value as typed but for a leading `~`)."""
+    """`key=value` for programs without Hydra: (key, "=" or "", the value); a leading `~` of the value is the home folder."""
     key, equals, value = argument.partition("=")
     return key, equals, at_home(value)
 
 
 def shown(setting: str) -> tuple[str, str]:
     """(key, value) of a setting in Hydra's form, made readable: without `+` and quotes."""
-    key, value = split_setting(setting)
+    key, value = halves(setting)
     return key.lstrip("+"), getattr(parsed(key, value), "text", value)
 
 
@@ -111,12 +105,12 @@ def parser():
 
 
 REFUSED = object()
-# what stands between commas; a comma in quotes around the whole of a part is its own
+# the parts between commas; a part that is quoted as a whole may hold commas
 PARTS = re.compile(r"""(?:^|,)(\s*(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')\s*(?=,|$)|[^,]*)""")
 
 
 def parsed(key: str, value: str) -> Any:
-    """What Hydra's grammar makes of `key=value`, in its own types for quoted text and sweeps; REFUSED if it refuses it."""
+    """How Hydra's grammar reads `key=value`, in its own types for quoted text and sweeps; REFUSED if it cannot."""
     from hydra.errors import HydraException
 
     try:
@@ -127,7 +121,7 @@ def parsed(key: str, value: str) -> Any:
 
 
 def quoted(key: str, text: str) -> str:
-    """`text` in Hydra's quotes, to stand after `key=`. Raises UserError for a key that Hydra cannot take."""
+    """`text` in Hydra's quotes, to follow `key=`. Raises UserError for a key that Hydra cannot read."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     value = QuotedString(text, Quote.double).with_quotes()
@@ -138,15 +132,16 @@ def quoted(key: str, text: str) -> str:
     return value
 
 
-class Setting:
+class TypedSetting:
     """A setting on the command line. own: of the corpus that comes with a run. several: whether commas separate values."""
 
-    def __init__(self, key: str, config, own: bool, several: bool):
+    def __init__(self, key: str, schema: Schema, own: bool, several: bool):
         name = key.lstrip("+")
-        self.key, self.config, self.several = key, config, several
-        self.text = own or is_text(config, name)
-        self.list = name in LISTS or is_list_of_text(config, name)
-        self.nullable = own or may_be_null(config, name)
+        limit = schema.limit(name) if name in schema.keys else Limit()
+        self.key, self.config, self.several = key, schema.config, several
+        self.text = own or limit.free_text
+        self.list = limit.list_of_text
+        self.nullable = own or limit.nullable
 
     def as_hydra_takes(self, value: str) -> str:
         taken = parsed(self.key, value)
@@ -159,7 +154,7 @@ class Setting:
         return self.one(value, taken)
 
     def each(self, values: str, taken: Any) -> str:
-        """Values separated by commas, one by one. taken: Hydra's list; what Hydra splits differently stays as it is."""
+        """Values separated by commas, one by one. taken: Hydra's list; values that Hydra splits differently stay as they are."""
         parts = [part.strip() for part in PARTS.findall(values)]
         if taken is not REFUSED and not (isinstance(taken, list) and len(taken) == len(parts)):
             return values
@@ -188,22 +183,14 @@ class Setting:
         if "${" not in text or r"\${" in text:
             return False
         try:
-            probe = OmegaConf.create(OmegaConf.to_container(self.config) | {"": text})
-            return probe[""] is not None
+            whole: Any = OmegaConf.to_container(self.config)
+            return OmegaConf.create({**whole, "": text})[""] is not None
         except OmegaConfBaseException:
             return False
 
 
 def is_sweep(taken: Any) -> bool:
-    """Whether Hydra takes a value for several."""
+    """Whether Hydra reads a value as several."""
     from hydra.core.override_parser.types import Sweep
 
     return isinstance(taken, Sweep)
-
-
-def is_list_of_text(config, key: str) -> bool:
-    """Whether a setting is a list by default, and not one of numbers."""
-    from omegaconf import ListConfig
-
-    default = default_of(config, key) if key in keys_of(config) else None
-    return isinstance(default, ListConfig) and all(isinstance(value, str) for value in default)

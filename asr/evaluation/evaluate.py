@@ -154,10 +154,10 @@ def score_checkpoint(
 def official_scores(
     utterances: list[UtteranceScore], corpus: Corpus, request: Request, metric: Metric, rank: int
 ) -> tuple[list[UtteranceScore], dict[str, Any]]:
-    """(the utterances scored as their corpus wants it, in their own tokens, further keys for `scores.json`, in the metric).
+    """(the utterances scored by their corpus's rules, in their own tokens; further keys for `scores.json`, in the metric).
 
-    Words of a split that comes with an STM are scored by it and its GLM; its segments that could not be recognized count as
-    silence. Where NIST's sclite is installed, its count of the same stands beside ours.
+    Words of a split with an STM are scored by it and its GLM; its unusable segments count as silence. If NIST's sclite is
+    installed, its counts are added to ours.
     """
     from asr.scoring.nist.cross_check import cross_check, cross_check_segments
 

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from asr.audio.arrays import sound_of
-from asr.config.settings import CONF, all_knobs, check_value, plain
+from asr.config.schema import Schema, stated_by
+from asr.config.settings import CONF, all_knobs, plain
+from asr.config.values import check_value
 from asr.errors import UserError
 from asr.inference.decoders import decoders
 from asr.inference.transcription import Transcript
@@ -186,8 +188,9 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     assert isinstance(default, DictConfig)  # both files are ours
     for key in NO_SETTINGS:
         default.pop(key, None)
+    schema = Schema("transcribe", default, stated=stated_by(["transcribe"]))
     for key, value in settings.items():
-        check_value("transcribe", default, key, value)
+        check_value(schema, key, value)
 
 
 def attention_settings(chosen: str | Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@
 3. `mark` goes over all keys again and stores a bit for every key whose score reaches the threshold: all of the highest are
    among them, and few others unless many scores are equal.
 4. `collect` scores the marked keys in float32 and keeps the highest.
+
+Long because the four share one layout of groups, marks and parts, and each is only right beside the others.
 """
 
 from __future__ import annotations

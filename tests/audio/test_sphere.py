@@ -456,6 +456,7 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path):
         read_sphere(tmp_path / "a.sph")
 
 
+@pytest.mark.run
 def test_a_header_is_read_without_numpy_or_ffmpeg(tmp_path):
     import subprocess
 

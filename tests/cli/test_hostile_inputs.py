@@ -9,6 +9,8 @@ from tests.support import hostile_inputs
 from tests.support.hostile_inputs import MOST_MEMORY, meet
 from tests.support.hostile_place import DROPPED, REFUSED, SKIPPED, STOPPED, USED
 
+pytestmark = pytest.mark.run
+
 CASES = hostile_inputs.cases()
 
 

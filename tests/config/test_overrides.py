@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from asr.config.overrides import Setting, as_hydra_takes, escaped, parsed, parted, shown, typed_text
-from asr.config.settings import compose, is_text, keys_of, may_be_null
+from asr.config.overrides import TypedSetting, as_hydra_takes, escaped, parsed, parted, shown, typed_text
+from asr.config.schema import schema_of
+from asr.config.settings import compose
 from asr.errors import UserError
 
 HOME = os.path.expanduser("~")
@@ -24,14 +25,14 @@ def arrived(config_name, *arguments):
     return OmegaConf.to_container(compose(config_name, taken), resolve=True)
 
 
-FOLDER = compose("train", ["corpus=folder"])
+FOLDER = schema_of("train", ["corpus=folder"])
 
 
 def path_of(typed):
     """What `corpus.path` is of a value that was typed, by Hydra's grammar and OmegaConf's interpolation."""
-    taken = Setting("corpus.path", FOLDER, own=False, several=False).as_hydra_takes(typed)
+    taken = TypedSetting("corpus.path", FOLDER, own=False, several=False).as_hydra_takes(typed)
     config = OmegaConf.merge(
-        FOLDER, {"corpus": {"path": getattr(parsed("corpus.path", taken), "text", parsed("", taken))}}
+        FOLDER.config, {"corpus": {"path": getattr(parsed("corpus.path", taken), "text", parsed("", taken))}}
     )
     return config.corpus.path
 
@@ -120,8 +121,8 @@ def test_a_name_of_something_that_is_there_is_that_name(name, tmp_path, monkeypa
 
 
 def test_every_setting_that_takes_text_takes_any():
-    config = compose("train", ["corpus=wsj", "decoder=wfst", "logger=wandb"])
-    keys = [key for key in keys_of(config) if is_text(config, key) and not key.endswith(("name", "_target_"))]
+    schema = schema_of("train", ["corpus=wsj", "decoder=wfst", "logger=wandb"])
+    keys = [key for key in schema.keys if schema.limit(key).free_text and not key.endswith(("name", "_target_"))]
     assert {"cache", "init_from", "corpus.wsj0", "decoder.lm", "units.lexicon", "logger.wandb.project"} <= set(keys)
     typed = [f"{key}=7" for key in keys if key != "run"]
     given = compose("train", as_hydra_takes("train", ["corpus=wsj", "decoder=wfst", "logger=wandb", *typed]))
@@ -131,7 +132,7 @@ def test_every_setting_that_takes_text_takes_any():
 def test_null_is_nothing_where_a_setting_may_be_null_and_a_name_where_it_may_not():
     config = arrived("train", "corpus=wsj", "init_from=null", "corpus.wsj0=null", "cache=null")
     assert config["init_from"] is None and config["corpus"]["wsj0"] is None and config["cache"] == "null"
-    assert not may_be_null(compose("train", ["corpus=folder"]), "corpus.path")
+    assert not FOLDER.limit("corpus.path").nullable
 
 
 def test_a_list_of_paths_holds_them_as_they_were_typed():

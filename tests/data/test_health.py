@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -25,6 +24,7 @@ from asr.data.health.check import check_corpus
 from asr.data.health.text import Lengths
 from asr.errors import UserError
 from asr.evaluation.report.health import markdown, write_reports
+from tests.support import programs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november oscar papa".split()
@@ -481,12 +481,15 @@ def test_exit_codes_tell_good_from_faulty_from_mistaken(tmp_path, monkeypatch, c
     assert code == 2 and "encoder.subsampling" in err and not (tmp_path / "no").exists()
 
 
+@pytest.mark.run
 def test_the_program_runs_from_the_command_line(tmp_path):
     settings = manifests(tmp_path, clean_splits(tmp_path))
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / "scripts/check_data.py", "corpus=cuts", "units=characters", "workers=2",
-         *(f"corpus.{key}={value}" for key, value in settings.items())],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    chosen = [
+        "corpus=cuts",
+        "units=characters",
+        "workers=2",
+        *(f"corpus.{key}={value}" for key, value in settings.items()),
+    ]
+    done = programs.run("scripts/check_data.py", *chosen, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert "The corpus cuts is good." in done.stdout

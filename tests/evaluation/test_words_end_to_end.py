@@ -16,6 +16,8 @@ from asr.errors import UserError
 from asr.text.ngrams import estimate, write_arpa
 from tests.support.tones import GAP, LETTERS, RATE, built, tones
 
+pytestmark = pytest.mark.run
+
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["bad cafe", "bad head", "bad cafe", "a bag", "cafe bag", "head a bag", "a bad cafe", "cafe", "head", "fade"]
 # what is meant, and what is heard at the same time

@@ -177,6 +177,7 @@ def test_an_attention_takes_its_knobs_and_refuses_others():
             asr.attention("i_clustered", **knobs)
 
 
+@pytest.mark.run
 def test_importing_asr_is_light_and_what_it_offers_is_listed():
     code = (
         "import sys; before = set(sys.modules); import asr\n"

@@ -362,6 +362,7 @@ def test_the_triton_version_of_a_step_takes_its_place_where_it_covers_the_argume
         double(torch.ones(3))
 
 
+@pytest.mark.run
 def test_kernels_import_nothing_but_torch():
     code = (
         "import sys, asr.kernels.clustered, asr.kernels.lsh, asr.kernels.topk\n"
@@ -371,6 +372,7 @@ def test_kernels_import_nothing_but_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.run
 def test_compiled_kernels_are_kept_for_the_process_where_the_home_folder_cannot_be_written(monkeypatch):
     pytest.importorskip("triton")
     for name in ("TRITON_CACHE_DIR", "TRITON_HOME"):
@@ -384,6 +386,7 @@ def test_compiled_kernels_are_kept_for_the_process_where_the_home_folder_cannot_
     assert "asr-triton-" in kept and not os.path.exists(kept)
 
 
+@pytest.mark.run
 def test_listing_attentions_imports_no_torch():
     code = (
         "import sys; from asr.model.attention import attentions; attentions.names(); assert 'torch' not in sys.modules"

@@ -7,6 +7,7 @@ import inspect
 import pytest
 import torch
 
+from asr.config.settings import compose
 from asr.errors import UserError
 from asr.model.attention import Place, attention_at, attentions
 from asr.model.encoders import Encoder, encoders
@@ -15,6 +16,7 @@ from asr.model.heads import Head, heads
 from asr.model.losses import losses
 from asr.model.network import Model
 from asr.text.units import units
+from asr.training.job import describe
 
 SMALL = {
     "layers": 2,
@@ -182,6 +184,14 @@ def test_a_head_without_emissions_refuses_those_who_want_them():
         Silent().emissions(torch.zeros(1, 2, 3))
 
 
+def test_training_refuses_a_head_without_emissions_before_it_prepares_a_corpus(monkeypatch):
+    monkeypatch.setattr(heads.get("ctc"), "emissions", Head.emissions)
+    with pytest.raises(
+        UserError, match="head=ctc gives no emissions, which scoring dev in training.* use a head that does"
+    ):
+        describe(compose("train", []))
+
+
 def model_of(encoder="transformer", head="ctc", attention="full"):
     built = units.get("phonemes").build([])
     torch.manual_seed(0)
@@ -238,6 +248,14 @@ def test_a_loss_with_weights_is_trained_and_belongs_to_the_model():
     model.head(hidden, lengths, torch.tensor([[1, 2]]), torch.tensor([2])).sum().backward()
     assert model.head.loss.scale.grad > 0
     assert "head.loss.scale" in model.state_dict() and "head.loss.scale" in dict(model.named_parameters())
+
+
+@pytest.mark.parametrize("attention", attentions.names())
+def test_a_model_scored_under_the_attention_that_it_was_trained_with_is_itself_to_the_bit(attention):
+    model, _ = model_of(attention=attention)
+    waveforms, samples = torch.randn(2, 8000), torch.tensor([8000, 5000])
+    again = model.with_attention({"name": attention})
+    assert again is not model and torch.equal(again(waveforms, samples)[0], model(waveforms, samples)[0])
 
 
 def test_weights_that_another_attention_lacks_or_leaves_unused_are_said(monkeypatch, caplog):

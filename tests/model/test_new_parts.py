@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.tiny_corpus import tiny_corpus
+
+pytestmark = pytest.mark.run
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = re.compile(r"^`((?:asr|conf)/\S+)`\n\n```(?:python|yaml)\n(.*?)^```$", re.M | re.S)

@@ -34,6 +34,7 @@ def said_by(folder, *arguments):
     return ended.stderr.strip()
 
 
+@pytest.mark.run
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -51,6 +52,7 @@ def test_a_torchaudio_that_does_not_load_is_named_with_its_version_and_torchs_be
     assert said.endswith(f"-m pip install -c {ROOT}/constraints.txt -e {ROOT}")
 
 
+@pytest.mark.run
 @pytest.mark.parametrize(
     "body", ["raise ImportError('numpy.core.multiarray failed to import')", "import numpy.nowhere"]
 )

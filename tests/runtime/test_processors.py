@@ -138,6 +138,7 @@ asr.cli.command.command("evaluate")(run)()
 """
 
 
+@pytest.mark.run
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -158,6 +159,7 @@ def test_a_program_configures_openmp_before_torch_is_imported_unless_its_user_di
     assert json.loads(ended.stdout) == expected
 
 
+@pytest.mark.run
 def test_a_real_control_group_bounds_a_real_process(tmp_path):
     parents = [folder for folder in control_groups("cpu") if (folder / "cgroup.procs").exists()]
     group = parents[0] / f"asr-test-{os.getpid()}" if parents else tmp_path / "none"

@@ -215,6 +215,7 @@ def test_byte_order_marks_inside_concatenated_files_vanish_and_a_lone_cr_within_
     assert text_files.read_lines(tmp_path / "x.txt") == ["one", "two\rthree", "", "four"]
 
 
+@pytest.mark.run
 @pytest.mark.parametrize("way", ["by gzip", "in every way at once"])
 def test_standard_input_is_read_like_a_file(way):
     program = "from asr.text.ngrams import TextFile; print(list(TextFile('-')))"

@@ -307,6 +307,7 @@ def test_the_program_prints_writes_only_when_asked_and_refuses_in_a_sentence(tmp
     assert "do not belong together" in capsys.readouterr().err
 
 
+@pytest.mark.run
 def test_the_program_needs_no_torch(monkeypatch, tmp_path):
     import subprocess
 

@@ -379,6 +379,7 @@ def sclite_counts(folder) -> dict[str, tuple[int, int, int, int]]:
     return {name: tuple(map(int, counts)) for name, *counts in found}
 
 
+@pytest.mark.run
 @needs_sclite
 def test_sclite_reads_the_trn_files_and_counts_the_same_errors(tmp_path):
     score = summarize(random_utterances(40, vocabulary=" ".join(f"word{n}" for n in range(300))))
@@ -392,6 +393,7 @@ def test_sclite_reads_the_trn_files_and_counts_the_same_errors(tmp_path):
     assert sum(sum(c[1:]) for c in counts.values()) == sum(u.alignment.errors for u in score.utterances)
 
 
+@pytest.mark.run
 @needs_sclite
 def test_sclite_takes_every_odd_token_and_name_for_one_word_of_one_utterance(tmp_path):
     odd = [*"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", "", "a b", "(u-1)", ";;", "{a / b}", "{x", "é", "<x>", "x{", "--"]

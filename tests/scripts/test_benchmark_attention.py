@@ -280,6 +280,7 @@ def test_options_that_make_no_sense_are_refused_in_a_sentence(monkeypatch):
             benchmark.parse_arguments([*SMALL, *options])
 
 
+@pytest.mark.run
 def test_on_the_command_line_a_mistake_is_a_sentence():
     command = [sys.executable, str(SCRIPTS / "benchmark_attention.py"), *SMALL, "--implementations", "fool"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -224,6 +224,7 @@ def test_options_that_make_no_sense_are_refused_in_a_sentence():
     assert benchmark.parse_arguments(["--stages", "loop", "corpus=asterisk"]).settings == ["corpus=asterisk"]
 
 
+@pytest.mark.run
 def test_on_the_command_line_a_mistake_is_a_sentence():
     command = [sys.executable, str(SCRIPTS / "benchmark_training.py"), "corpus=speken"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -267,7 +267,7 @@ def test_a_push_that_fails_says_why_and_leaves_no_repository(folder, hub, monkey
         (["push", "a", "tiny"], "not of the form owner/name"),
         (["push", "a", REPO, "privat=true"], "did you mean private"),
         (["push", "a", REPO, "private=yes"], "private is true or false"),
-        (["push", "a", REPO, "license=My License"], "license=My License is not an identifier"),
+        (["push", "a", REPO, "license=My License"], "license=My License is not a license identifier"),
         (["push", "nowhere", REPO], "There is no checkpoint at nowhere"),
     ],
 )

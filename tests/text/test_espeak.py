@@ -26,6 +26,7 @@ def test_the_same_arguments_give_the_same_bytes_whatever_was_spoken_before():
         assert (first.phonemes, first.words) == (again.phonemes, again.words)
 
 
+@pytest.mark.run
 def test_another_process_gives_the_same_bytes():
     code = (
         "import hashlib; from asr.text import espeak; espeak.synthesize('Before.', 'en+f5');"
@@ -142,6 +143,7 @@ def test_unknown_voices_are_refused_with_the_nearest_names():
     assert "en-us+m3" in espeak.voices() and "en" in espeak.voices()
 
 
+@pytest.mark.run
 def test_a_missing_wheel_is_answered_with_the_command_that_installs_it():
     code = (
         "import sys; sys.modules['espeakng_loader'] = None\n"

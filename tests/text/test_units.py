@@ -46,6 +46,7 @@ def test_the_registry_lists_every_kind():
     assert units.names() == ["bpe", "characters", "phonemes", "timit"]
 
 
+@pytest.mark.run
 def test_listing_units_imports_nothing_heavy():
     code = (
         "import sys; from asr.text.units import units; units.names(); "

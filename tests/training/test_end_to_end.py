@@ -1,4 +1,4 @@
-"""train → evaluate → cross-evaluate → transcribe, as typed, in real processes, on a corpus of under a minute of speech."""
+"""train → evaluate → cross-evaluate → transcribe, as typed, each in a process of its own, on under a minute of speech."""
 
 import csv
 import json
@@ -13,6 +13,10 @@ from pathlib import Path
 import numpy
 import pytest
 import soundfile
+
+from tests.support import programs
+
+pytestmark = pytest.mark.run
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -37,8 +41,7 @@ SCORES = {
 
 
 def run(folder, *arguments, expect=0):
-    program = [sys.executable, str(ROOT / arguments[0]), *map(str, arguments[1:])]
-    ended = subprocess.run(program, cwd=folder, capture_output=True, text=True, timeout=300)
+    ended = programs.run(*arguments, cwd=folder)
     assert ended.returncode == expect, ended.stdout + ended.stderr
     assert "Traceback" not in ended.stderr
     return ended
@@ -90,11 +93,16 @@ def test_a_knob_alone_changes_the_checkpoints_own_attention(place):
 def test_run_checkpoint_file_and_exported_model_score_alike_whatever_the_batch_size(place, tmp_path):
     shutil.copytree(place / "full/model", tmp_path / "shipped")
     hypotheses = set()
-    for path in ("full", "full/checkpoints/best.ckpt", "full/model", tmp_path / "shipped"):
-        for batch_frames in (1, 20000):
-            output = tmp_path / f"scores-{batch_frames}"
-            run(place, "evaluate.py", f"checkpoint={path}", f"batch_frames={batch_frames}", f"output={output}")
-            hypotheses.add((output / "hyp.trn").read_bytes())
+    paths = ("full", "full/checkpoints/best.ckpt", "full/model", tmp_path / "shipped")
+    for path, batch_frames in (*((path, 20000) for path in paths), ("full", 1)):
+        arguments = [
+            f"checkpoint={path}",
+            f"batch_frames={batch_frames}",
+            "report=false",
+            f"output={tmp_path / 'scores'}",
+        ]
+        run(place, "evaluate.py", *arguments)
+        hypotheses.add((tmp_path / "scores/hyp.trn").read_bytes())
     assert len(hypotheses) == 1
 
 

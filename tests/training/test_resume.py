@@ -10,7 +10,10 @@ import torch
 import yaml
 
 from asr.model.checkpoint import read_tensors
-from scripts.soak_resume import SMALL, differences, finish, logged, soak, start, wait_for_a_validation
+from scripts.soak_resume import SMALL, differences, logged, soak, start, wait_for_a_validation
+from tests.support import programs
+
+pytestmark = pytest.mark.run
 
 SETTINGS = [
     *SMALL,
@@ -25,15 +28,16 @@ SETTINGS = [
 def place(tmp_path_factory):
     """A working folder with an undisturbed training."""
     folder = tmp_path_factory.mktemp("work")
-    finish(start(folder, *SETTINGS, "run=undisturbed"))
+    ended = programs.run("train.py", *SETTINGS, "run=undisturbed", cwd=folder)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
     return folder
 
 
 def resume(folder, *arguments):
-    process = start(folder, *arguments)
-    said, _ = process.communicate(timeout=300)
+    ended = programs.run("train.py", *arguments, cwd=folder)
+    said = ended.stdout + ended.stderr
     assert "Traceback" not in said
-    return process.returncode, said
+    return ended.returncode, said
 
 
 def test_a_training_killed_three_times_at_random_steps_ends_with_the_same_losses_and_weights(place):

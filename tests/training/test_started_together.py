@@ -9,9 +9,11 @@ import numpy
 import pytest
 import soundfile
 
-from asr.config.settings import check_folder
+from asr.config.checks import check_folder
 from asr.errors import UserError
 from asr.runtime.files import folder_of_its_own, make_folder, remove_if_empty
+
+pytestmark = pytest.mark.run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,7 +49,7 @@ def test_each_gets_a_folder_of_its_own_while_others_make_and_remove_theirs(tmp_p
     program = f"""
 from pathlib import Path
 from asr.runtime.files import folder_of_its_own, remove_if_empty
-from asr.config.settings import check_folder
+from asr.config.checks import check_folder
 {READY}
 for number in range(100):
     wanted = Path("runs/folder/full") / str(number)

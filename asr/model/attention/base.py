@@ -11,6 +11,7 @@ from torch import Tensor
 
 from asr.errors import ArgumentError
 from asr.kernels.dispatch import check_environment
+from asr.kernels.padding import zero_padded
 
 
 class Attention(torch.nn.Module, abc.ABC):
@@ -70,8 +71,9 @@ class Attention(torch.nn.Module, abc.ABC):
         key_lengths: (batch,) int64, for attention to another sequence.
 
         Returns (batch, heads, queries' time, value dim) in the dtype of `values`; under autocast in autocast's dtype, but
-        computed in float32 on a CPU. It is zero at padded queries and for sequences without keys. Padding never matters, not
-        even NaN. Raises ValueError, naming the argument, for shapes, dtypes and lengths that do not fit.
+        computed in float32 on a CPU. It is zero at padded queries and for sequences without keys. Padding never matters to the
+        output or to a gradient, not even NaN. Raises ValueError, naming the argument, for shapes, dtypes and lengths that do
+        not fit.
         """
         device = queries.device.type
         if torch.is_autocast_enabled(device):
@@ -86,6 +88,10 @@ class Attention(torch.nn.Module, abc.ABC):
         lengths, key_lengths = self._check(queries, keys, values, lengths, key_lengths)
         with torch.autocast(device, enabled=False):
             lengths, key_lengths = (_on_device(x, queries.device) for x in (lengths, key_lengths))
+            if not self.finite_padding and next(self.parameters(), None) is not None:
+                # NaN in padding times its gradient, zero, would reach the gradients of weights
+                queries, values = zero_padded(queries, lengths), zero_padded(values, key_lengths)
+                keys = queries if self.shared_qk else zero_padded(keys, key_lengths)
             return self.attend(queries, keys, values, lengths, key_lengths).to(outside)
 
     @classmethod

@@ -1,7 +1,7 @@
 """Front ends that subsample time by 1, 2, 3 or 4, with exact output lengths.
 
 Stacking concatenates `factor` frames without overlap: each output sees only its own frames, and relating them is left to
-the attention. The convolution sees neighbouring frames too; behind it, approximations of the attention are hard to tell
+the attention. The convolution sees neighbouring frames too; after it, approximations of the attention are hard to tell
 apart.
 """
 

@@ -42,9 +42,10 @@ class Head(nn.Module, abc.ABC):
     def emissions(self, hidden: Tensor) -> Tensor:
         """Log-probabilities of the units for each hidden state: (batch, time, dim) → (batch, time, units), float32 or more.
 
-        Raises UserError if the head has none; decoders, alignment and confidences all read emissions.
+        Raises UserError if the head has none; scoring dev in training, decoders, alignment and confidences all need
+        emissions.
         """
         raise UserError(
-            f"head={self.name} gives no emissions, which decoders, alignment and confidences read: use a head that does, "
-            "such as head=ctc."
+            f"head={self.name} gives no emissions, which scoring dev in training, decoders, alignment and confidences need: "
+            "use a head that does, such as head=ctc."
         )

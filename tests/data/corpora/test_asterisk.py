@@ -4,7 +4,6 @@ import gzip
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -17,6 +16,7 @@ from asr.data.corpora.asterisk import AsteriskCorpus
 from asr.data.corpora.asterisk.packages import unpack, unpack_with_python
 from asr.data.corpora.asterisk.text import LANGUAGES, number_in_words, read_transcripts, spoken_words
 from asr.errors import UserError
+from tests.support import programs
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november oscar papa".split()
@@ -201,6 +201,7 @@ def test_keys_keep_their_split_when_prompts_are_added(tree, tmp_path):
     assert home(after).items() > home(before).items() and "absent" in home(after)
 
 
+@pytest.mark.run
 def test_packages_and_what_they_unpack_to_give_the_same_corpus(tree, debs, tmp_path):
     packed = AsteriskCorpus(packages=str(debs)).load(tmp_path / "a")
     unpacked = AsteriskCorpus(packages=str(tree.parent / "packages")).load(tmp_path / "b")
@@ -211,6 +212,7 @@ def test_packages_and_what_they_unpack_to_give_the_same_corpus(tree, debs, tmp_p
     assert packed.dropped == unpacked.dropped
 
 
+@pytest.mark.run
 def test_dpkg_and_python_unpack_the_same_files(debs, tmp_path):
     if not shutil.which("dpkg-deb"):
         pytest.skip("dpkg-deb is not installed here")
@@ -257,6 +259,7 @@ def test_an_interruption_leaves_nothing_behind(tree, tmp_path, monkeypatch):
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.run
 def test_packages_that_are_not_there_are_asked_for_in_a_sentence(tree, debs, tmp_path):
     (debs / "asterisk-core-sounds-en-g722_1.0_all.deb").unlink()
     (tmp_path / "empty").mkdir()
@@ -271,6 +274,7 @@ def test_packages_that_are_not_there_are_asked_for_in_a_sentence(tree, debs, tmp
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.run
 def test_a_package_cut_short_is_named_by_both_ways_of_unpacking(debs, tmp_path):
     deb = debs / "asterisk-core-sounds-en_1.0_all.deb"
     deb.write_bytes(deb.read_bytes()[:-200])
@@ -307,10 +311,10 @@ def test_settings_that_cannot_be_are_refused(tmp_path, settings, message):
 
 
 def prepare(*arguments):
-    command = [sys.executable, REPOSITORY / "scripts/prepare.py", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    return programs.run("scripts/prepare.py", *arguments, cwd=REPOSITORY)
 
 
+@pytest.mark.run
 def test_the_command_prepares_and_tells_what_was_dropped_and_where_things_lie(tree, tmp_path):
     done = prepare("asterisk", f"packages={tree}", f"cache={tmp_path / 'cache'}", "max_seconds=40")
     assert done.returncode == 0, done.stderr
@@ -321,6 +325,7 @@ def test_the_command_prepares_and_tells_what_was_dropped_and_where_things_lie(tr
     assert len(list((folder / "audio").rglob("*.flac"))) == len(WORDS) + 3
 
 
+@pytest.mark.run
 def test_the_command_answers_mistakes_with_a_sentence_and_status_two(tmp_path):
     for arguments, message in {
         ("asterix",): "no corpus called 'asterix': did you mean asterisk",
@@ -335,6 +340,7 @@ def test_the_command_answers_mistakes_with_a_sentence_and_status_two(tmp_path):
         assert message in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.run
 def test_the_command_lists_every_corpus_and_setting():
     done = prepare("--help")
     assert done.returncode == 0

@@ -1,18 +1,16 @@
 """Look-alikes of the licensed discs are prepared, checked, trained on with the paper's recipes and scored, as typed."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from asr.scoring.nist.sctk import find_sctk
+from tests.support import programs
 from tests.support.switchboard_tree import write_tree
 from tests.support.wsj_tree import write_wsj
 
-ROOT = Path(__file__).resolve().parents[3]
+pytestmark = pytest.mark.run
+
 # the recipe as it is, but for the size of the model and of the training
 TINY = [
     "encoder.layers=1", "encoder.heads=2", "encoder.head_dim=16", "encoder.feed_forward=64", "encoder.subsampling=3",
@@ -23,9 +21,7 @@ TINY = [
 @pytest.fixture
 def run(tmp_path):
     def run(*arguments, expect=0):
-        program = [sys.executable, str(ROOT / arguments[0]), *map(str, arguments[1:])]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        ended = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment)
+        ended = programs.run(*arguments, cwd=tmp_path)
         assert ended.returncode == expect, ended.stdout + ended.stderr
         assert "Traceback" not in ended.stderr
         return ended.stdout + ended.stderr

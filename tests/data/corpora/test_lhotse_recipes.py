@@ -7,7 +7,7 @@ import numpy
 import pytest
 import soundfile
 
-from asr.config.settings import check_overrides
+from asr.config.checks import check_overrides
 from asr.data.corpora import corpora, librispeech
 from asr.data.corpora.preparing.recipes import Findings, by_recipe, paired
 from asr.errors import UserError

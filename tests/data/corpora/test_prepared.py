@@ -71,6 +71,7 @@ def test_a_kill_or_an_error_at_the_very_end_loses_nothing(tmp_path, monkeypatch)
     assert [path.name for path in tmp_path.iterdir()] == ["prepared"]
 
 
+@pytest.mark.run
 def test_of_two_processes_that_prepare_the_same_folder_one_waits_for_the_other(tmp_path):
     program = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})

@@ -202,6 +202,7 @@ def test_what_a_kill_left_half_written_is_written_over(tmp_path):
     assert contents(tmp_path / "out") == ["audio/0.flac", "audio/1.flac"]
 
 
+@pytest.mark.run
 def test_ctrl_c_in_several_processes_ends_them_all_quietly_and_the_next_run_goes_on(tmp_path):
     source = write_sphere(tmp_path / "a.sph", sound(16000 * 30), 8000, SHORTEN_ULAW[2])
     for number in range(200):

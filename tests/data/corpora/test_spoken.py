@@ -24,6 +24,8 @@ from asr.data.corpora.spoken import speaker as spoken_speaker
 from asr.data.corpora.spoken import voices as spoken_voices
 from asr.errors import UserError
 
+pytestmark = pytest.mark.run
+
 pytest.importorskip("espeakng_loader", reason="eSpeak NG is an extra: pip install espeakng-loader")
 
 

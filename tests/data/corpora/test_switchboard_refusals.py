@@ -51,6 +51,7 @@ def transcript(tree, name):
     return next(tree.transcripts.rglob(f"{name}-ms98-a-trans.text"))
 
 
+@pytest.mark.run
 def test_missing_conversations_that_do_not_make_up_the_release_are_named_with_disc_and_file(
     copy, tmp_path, monkeypatch
 ):

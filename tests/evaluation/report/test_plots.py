@@ -97,6 +97,13 @@ def test_learning_curves_do_with_what_is_there(tmp_path, text):
     assert sorted(os.listdir(tmp_path)) == ["c.png", "metrics.csv"]
 
 
+def test_of_a_step_that_a_resumed_run_logged_twice_the_later_line_is_drawn(tmp_path):
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text("step,train/loss\n1,5.0\n2,9.0\n2,4.0\n3,3.0\n")
+    (line,) = draw_learning_curves(metrics).axes[0].get_lines()
+    assert list(line.get_xdata()) == [1, 2, 3] and list(line.get_ydata()) == [5.0, 4.0, 3.0]
+
+
 @pytest.mark.parametrize("text", ["", "step,lr\n1,0.1\n", "step,train/loss\n1,nan\n2,\n"])
 def test_metrics_without_a_curve_are_named_and_nothing_is_written(tmp_path, text):
     with pytest.raises(UserError, match="metrics.csv have no curve"):
@@ -165,6 +172,7 @@ def test_a_picture_that_cannot_be_written_is_named(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["file", "h.png"]
 
 
+@pytest.mark.run
 def test_drawing_leaves_the_global_state_of_matplotlib_alone(tmp_path):
     import subprocess
     import sys

@@ -166,6 +166,7 @@ def made_up(tmp_path_factory):
     return units, arpa, heard
 
 
+@pytest.mark.run
 @BOTH
 def test_wrong_words_have_lower_confidences_than_right_ones(name, made_up, tmp_path):
     units, arpa, heard = made_up
@@ -266,6 +267,7 @@ def test_words_that_are_all_right_cannot_be_told_from_wrong_ones():
     assert confidence_scores([])["words"] == 0
 
 
+@pytest.mark.run
 @pytest.mark.skipif(find_sctk() is None, reason="NIST SCTK is not installed (Debian: apt install sctk)")
 def test_the_normalized_cross_entropy_is_the_one_that_sclite_prints(tmp_path):
     generator = random.Random(1)

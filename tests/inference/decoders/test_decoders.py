@@ -106,6 +106,7 @@ def test_every_decoder_is_a_decoder_and_an_unknown_one_is_answered_with_the_near
         decoders.get("gredy")
 
 
+@pytest.mark.run
 def test_listing_decoders_losses_and_scoring_imports_nothing_heavy():
     program = (
         "import sys; from asr.inference.decoders import decoders; from asr.model.losses import losses;"

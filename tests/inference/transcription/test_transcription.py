@@ -8,7 +8,6 @@ import json
 import os
 import re
 import runpy
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -31,6 +30,7 @@ from asr.inference.transcription.joining import Joiner, choose_cut
 from asr.inference.transcription.segments import Segmenter, choose_pause
 from asr.inference.transcription.subtitles import LINE, LONGEST, subtitles
 from asr.inference.transcription.windows import Grid, emissions_of, windows
+from tests.support import programs
 from tests.support.tones import LETTERS, RATE, built, tone_model, tones
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -649,10 +649,10 @@ def test_many_short_files_share_batches_and_keep_their_order(place, model, capsy
 
 def through_a_pipe(place, model, content, *settings):
     """Ends of transcribe.py with this on standard input."""
-    program = [sys.executable, str(ROOT / "transcribe.py"), f"checkpoint={model}", *settings, "-"]
-    return subprocess.run(program, input=content, capture_output=True, timeout=120, cwd=place)
+    return programs.run("transcribe.py", f"checkpoint={model}", *settings, "-", cwd=place, input=content, text=False)
 
 
+@pytest.mark.run
 def test_a_recording_comes_through_a_pipe_and_the_command_line_passes_everything_on(place, model):
     file = io.BytesIO()
     soundfile.write(file, tones(TEXT, around=0.2), RATE, format="FLAC")

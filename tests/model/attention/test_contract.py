@@ -89,11 +89,13 @@ def test_what_stands_in_the_padding_never_matters(name):
     attention = create(name)
     queries, keys, values = inputs(name, batch=3)
     lengths = torch.tensor([11, 7, 2])
-    clean = call(attention, queries, keys, values, lengths)
-    padding = torch.arange(11) >= lengths[:, None]
-    for junk in (1e4, float("nan"), float("inf")):
+    weights, padding = list(attention.parameters()), torch.arange(11) >= lengths[:, None]
+    results = []
+    for junk in (0.0, 1e4, float("nan"), float("inf")):
         dirty = [x.masked_fill(padding[:, None, :, None], junk) for x in (queries, keys, values)]
-        assert torch.equal(call(attention, *dirty, lengths), clean)
+        output = call(attention, *dirty, lengths)
+        results.append([output, *(torch.autograd.grad(output.square().sum(), weights) if weights else ())])
+    assert all(torch.equal(one, other) for dirty in results[1:] for one, other in zip(dirty, results[0]))
 
 
 @every_attention

@@ -349,6 +349,7 @@ def test_a_users_mistake_is_a_sentence_and_exit_code_2(arguments, said, capsys):
     assert code == 2 and said in err
 
 
+@pytest.mark.run
 def test_the_script_needs_no_torch_and_runs_as_a_process(tmp_path):
     (tmp_path / "ref file.trn").write_text("a { b / c } (uh) (s-1)\n")
     (tmp_path / "hyp file.trn").write_text("a c (s-1)\n")

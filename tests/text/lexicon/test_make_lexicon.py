@@ -1,8 +1,6 @@
 """Lexicons for decoding: pronunciations as heard, by accents, from dictionaries; each with its probability and its source."""
 
 import collections
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from asr.errors import UserError
 from asr.inference.decoders.spellings import read_lexicon
 from asr.text.lexicon.estimation import from_dictionaries, heard_in, lexicon_lines, likely, said_in_accents, words_of
 from asr.text.ngrams.kenlm_model import BINARY_MAGIC
+from tests.support import programs
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -97,10 +96,10 @@ def test_words_come_from_a_list_or_a_language_model(tmp_path):
 
 
 def run(tmp_path, *arguments):
-    program = [sys.executable, str(ROOT / "scripts/make_lexicon.py"), *arguments]
-    return subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    return programs.run("scripts/make_lexicon.py", *arguments, cwd=tmp_path)
 
 
+@pytest.mark.run
 def test_the_command_writes_lexicon_and_sources(tmp_path):
     (tmp_path / "words.txt").write_text("read\nzorblax\n")
     ended = run(tmp_path, "words=words.txt", "output=lexiconp.txt")
@@ -109,6 +108,7 @@ def test_the_command_writes_lexicon_and_sources(tmp_path):
     assert (tmp_path / "lexiconp.sources.tsv").read_text() == "word\tsource\nread\tcmudict\nzorblax\tespeak\n"
 
 
+@pytest.mark.run
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
@@ -129,6 +129,7 @@ def test_a_mistake_is_answered_by_a_sentence(tmp_path, arguments, sentence):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.run
 def test_accents_are_announced_and_what_is_heard_in_a_corpus_is_counted_with_them(tmp_path):
     corpus = ["corpus=spoken", "corpus.hours=0.003", "corpus.shape=short", "cache=cache", "output=lexiconp.txt"]
     ended = run(tmp_path, *corpus, "accents=en-mars")

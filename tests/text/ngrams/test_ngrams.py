@@ -194,6 +194,7 @@ def test_the_model_is_the_one_that_kenlm_makes(cutoffs):
     assert found.with_unknown == found.without_unknown == pytest.approx(perplexity, rel=1e-6)
 
 
+@pytest.mark.run
 @lmplz_is_there
 @pytest.mark.parametrize("order, cutoffs", [(1, (0,)), (2, (0, 1)), (4, (0, 0, 1))])
 def test_every_ngram_is_the_one_that_the_installed_lmplz_makes(tmp_path, order, cutoffs):
