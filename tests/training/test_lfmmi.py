@@ -18,6 +18,8 @@ from asr.text.phones.model import uniform
 from asr.training.job import train
 from tests.support.tiny_corpus import tiny_corpus
 
+pytestmark = pytest.mark.run
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
