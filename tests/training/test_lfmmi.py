@@ -9,14 +9,18 @@ import pytest
 import torch
 
 from asr.config.settings import compose
+from asr.data.batches import Batch, halves
 from asr.errors import UserError
 from asr.evaluation.evaluate import evaluate
 from asr.evaluation.request import Request
 from asr.model.checkpoint import open_checkpoint
+from asr.model.graphs.tensors import pad_numerators
+from asr.model.heads import heads
 from asr.text.phones.files import digest_of, read_phone_lm, write_phone_lm
 from asr.text.phones.model import uniform
 from asr.training.job import train
 from tests.support.tiny_corpus import tiny_corpus
+from tests.support.tiny_phones import SENTENCES, UNITS, model
 
 pytestmark = pytest.mark.run
 
@@ -48,7 +52,8 @@ def run(settings, folder, *more):
 
 @pytest.fixture(scope="module")
 def trained(place, settings):
-    run(settings, place / "run")
+    # graphs are built in the processes that read data
+    run(settings, place / "run", "data.workers=1")
     return place / "run"
 
 
@@ -76,6 +81,22 @@ def test_a_model_folder_alone_is_scored_by_the_decoder_that_suits_it(place, trai
     assert scores["decoder"]["name"] == "phones" and 0 < scores["error_rate"] <= 2
     with pytest.raises(UserError, match="decoder=greedy needs the blank"):
         evaluate(Request(**{**vars(request), "decoder_typed": ["name"], "output": str(place / "refused")}))
+
+
+def test_a_batch_in_halves_has_the_losses_and_gradients_of_the_whole():
+    head, lm = heads.create({"name": "lfmmi"}, dim=6, units=UNITS), model()
+    head.prepare(lm)
+    lengths, one = torch.tensor([9, 7, 8, 5]), torch.ones(4, dtype=torch.int64)
+    graphs = pad_numerators([head.build(slots) for slots in SENTENCES[:4]])
+    batch = Batch(torch.randn(4, 9), lengths, torch.ones(4, 1, dtype=torch.int64), one, torch.arange(4), graphs)
+    hidden, found = torch.randn(4, 9, 6), []
+    for parts in ([batch], halves(batch)):
+        losses = [head(hidden[part.indices, : int(part.samples.max())], part.samples, *part.spoken) for part in parts]
+        head.zero_grad()
+        torch.cat(losses).sum().backward()
+        found.append((torch.cat(losses), head.weight.grad))
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other)
 
 
 def test_it_is_loaded_and_transcribes_as_any_model_does(place, trained):
