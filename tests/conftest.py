@@ -5,7 +5,7 @@ import pytest
 # one thread a process: the tests run in several processes side by side
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-POISONED = {"test_gpu_clustered", "test_gpu_selection", "test_gpu_topk", "test_gpu_lsh"}
+POISONED = {"test_gpu_clustered", "test_gpu_selection", "test_gpu_topk", "test_gpu_lsh", "test_gpu_program_order"}
 
 
 @pytest.fixture(autouse=True)

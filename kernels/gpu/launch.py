@@ -34,7 +34,7 @@ class Launch(NamedTuple):
 
 _recorder: Callable[[Launch], None] | None = None
 _capability: int | None = None
-HOPPER, BLACKWELL = 90, 100
+HOPPER = 90
 
 
 def launch(
@@ -86,6 +86,14 @@ def capability_of(device: torch.device) -> int:
     return 10 * major + minor
 
 
+def multiplies_in_warpgroups(capability: int) -> bool:
+    """Whether tensor cores take their operands from shared memory, as Hopper's and the data centre Blackwell's (sm_100) do.
+
+    The desktop Blackwell (sm_120) has the tensor cores of an A100, whose operands take registers, whatever its number says.
+    """
+    return 90 <= capability < 120
+
+
 def cdiv(a: int, b: int) -> int:
     """a / b, rounded up."""
     return -(-a // b)
@@ -94,6 +102,11 @@ def cdiv(a: int, b: int) -> int:
 def padded(size: int) -> int:
     """`size` as kernels hold it: a power of two of at least 16."""
     return max(SMALLEST_SIDE, triton.next_power_of_2(size))
+
+
+def dtype_of_sums(dtype: torch.dtype) -> torch.dtype:
+    """What sums over many steps are kept in between kernels: float16 ends at 65504, which a few hundred gradients reach."""
+    return torch.float32 if dtype == torch.float16 else dtype
 
 
 def precision(dtype: torch.dtype) -> str:
