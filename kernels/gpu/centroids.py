@@ -161,18 +161,15 @@ def backward_tiles(dtype: torch.dtype, dim: int, clusters: int, capability: int,
         if dim <= 32:
             return Tiles(min(held, 32), 32, 4 if dim <= 16 else 8, 1, "ieee")
         return Tiles(min(held, 32 if dim <= 64 else 16), 32, 8, 1, "tf32x3")
-    # Without an inner loop over entries, loads can run ahead.
-    stages = 1 if entries or dim <= 16 else 2
     if dim > 64:
+        # Without an inner loop over entries, loads can run ahead.
+        stages = 1 if entries else 2
         if multiplies_in_warpgroups(capability) and clusters <= 128:
             return Tiles(128, 32, 8, stages, "tf32")
         return Tiles(64, 32, 8, 2 if capability in (100, 103) else stages, "tf32")
-    if multiplies_in_warpgroups(capability):
-        held, keys = min(held, 128), 64 if clusters > 64 else 32
-    else:
-        # Here the next keys are on their way while entries are added: with 64 keys at a time there are no registers for it.
-        held, keys, stages = min(held, 128 if clusters <= 128 else 64), 32, 2 if dim > 16 else 1
-    return Tiles(held, keys, 4 if held <= 32 else 8, stages, "tf32")
+    held = min(held, 128 if multiplies_in_warpgroups(capability) or clusters <= 128 else 64)
+    # With no more keys than this at a time, the next ones are on their way while entries are added.
+    return Tiles(held, 32, 4 if held <= 32 else 8, 2 if dim > 16 else 1, "tf32")
 
 
 def key_parts(time: int, groups: int, tile_size: int) -> int:
