@@ -24,7 +24,7 @@ MOST_PLANS = 1024
 
 _EMPTY = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
 _ZERO = {"aten::zeros", "aten::zeros_like", "aten::new_zeros"}
-_COPY = {"aten::_to_copy", "aten::clone"}
+_COPY = {"aten::_to_copy", "aten::to", "aten::clone", "aten::contiguous"}
 
 
 class Pointer(NamedTuple):
@@ -96,6 +96,7 @@ class _Recording(TorchDispatchMode):
     def __init__(self, tensors: Sequence[Tensor | None]) -> None:
         super().__init__()
         self.tensors = tensors
+        self.storages = {_storage(x) for x in tensors if x is not None}
         self.made: dict[int, Tensor] = {}
         # (run, grid and arguments, times) of launches, (target, source) of copies.
         self.steps: list[tuple[Any, list[Any], int] | tuple[Tensor, Tensor | None]] = []
@@ -103,13 +104,16 @@ class _Recording(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
         result = function(*arguments, **(keywords or {}))
+        results = result if isinstance(result, tuple | list) else [result]
+        new = [x for x in results if isinstance(x, Tensor) and _storage(x) not in self.storages]
         name = function._schema.name
-        if name in _EMPTY | _ZERO | _COPY:
-            self.made[_storage(result)] = result
-            if name not in _EMPTY:
-                self.steps.append((result, arguments[0] if name in _COPY else None))
-        elif not function.is_view:
+        if function._schema.is_mutable or (new and name not in _EMPTY | _ZERO | _COPY):
             self.known = False
+        for x in new:
+            self.storages.add(_storage(x))
+            self.made[_storage(x)] = x
+            if name not in _EMPTY:
+                self.steps.append((x, arguments[0] if name in _COPY else None))
         return result
 
     def launched(self, run: Callable[..., object], arguments: list[Any], times: int) -> None:
