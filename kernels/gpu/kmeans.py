@@ -86,7 +86,7 @@ def assign_kernel(
     centroids += group.to(tl.int64) * ALL_CLUSTERS * WIDTH
     labels += group.to(tl.int64) * time
     length = group_length(lengths, group, heads, time)
-    found = tl.zeros([ALL_CLUSTERS], tl.int32)
+    found, counted = tl.zeros([ALL_CLUSTERS], tl.int32), 0
     if BLOCK == ALL_CLUSTERS:
         held = tl.load(centroids + inside[None, :] * WIDTH + bits[:, None])
     for row in range(chunk * CHUNK, tl.minimum(time, (chunk + 1) * CHUNK), ROWS):
@@ -104,7 +104,9 @@ def assign_kernel(
         tl.store(labels + rows, label, mask=rows < time)
         if counts is not None:
             found += tl.histogram(tl.maximum(label, 0), ALL_CLUSTERS, mask=label >= 0)
+            counted += tl.sum((label >= 0).to(tl.int32), 0)
     if counts is not None:
+        tl.device_assert(tl.sum(found, 0) == counted, "the counts of a chunk are not as many as its codes")
         place = tl.arange(0, ALL_CLUSTERS)
         row = group.to(tl.int64) * tl.num_programs(0) + chunk
         tl.store(counts + row * clusters + place, found, mask=place < clusters)
