@@ -50,7 +50,8 @@ class Contestant:
             line = ""
         if not line:
             said = self.log.read_text(encoding="utf8", errors="replace").strip().splitlines()
-            raise UserError(f"{self.name} ended unexpectedly: {said[-1] if said else 'it printed nothing'}.")
+            last = said[-1].rstrip(".") if said else "it printed nothing"
+            raise UserError(f"{self.name} ended unexpectedly: {last}. See {self.log}.")
         answer = json.loads(line)
         if "error" in answer:
             raise UserError(answer["error"])

@@ -35,7 +35,8 @@ def cross_evaluate(config) -> None:
     metrics = {checkpoint.units.metric for checkpoint in opened.values()}
     if len(metrics) > 1:
         raise UserError(
-            "One table cannot hold both phoneme and word error rates: name checkpoints with the same kind of units."
+            f"checkpoints={','.join(checkpoints)}: one table cannot hold both phoneme and word error rates. Name checkpoints "
+            "with the same kind of units."
         )
     columns = column_names(opened)
     table = Table(columns, Path(config.output))

@@ -93,7 +93,10 @@ def tested(python: Path, arguments: list[str]) -> str:
     ended = subprocess.run([str(python), "-m", "pytest", "-q", *arguments], cwd=ROOT, capture_output=True, text=True)
     last = (ended.stdout.strip().splitlines() or ["nothing"])[-1].strip("= ")
     if ended.returncode:
-        raise UserError(f"The tests fail with these versions ({last}):\n{ended.stdout[-5000:]}")
+        raise UserError(
+            f"The tests fail with these versions ({last}):\n{ended.stdout[-5000:]}\nMend them, or bound the versions in "
+            "pyproject.toml."
+        )
     return re.sub(r" in ([\d.]+)s.*", "", last)
 
 
@@ -102,7 +105,7 @@ def run(command: list[str]) -> str:
     print(f"+ {' '.join(command)}", file=sys.stderr, flush=True)
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
-        raise UserError(f"{' '.join(command)} failed:\n{ended.stderr[-3000:]}")
+        raise UserError(f"{' '.join(command)} failed:\n{ended.stderr[-3000:]}\nMend that, then run it again.")
     return ended.stdout
 
 

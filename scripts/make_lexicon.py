@@ -64,7 +64,7 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
     if settings["accents"] and settings["corpus"] is None:
         raise UserError(
             f"accents={','.join(settings['accents'])} only applies to words observed in a corpus, and none is named: add "
-            "corpus=NAME, or leave accents=... out."
+            "corpus=NAME, or leave accents out."
         )
     if not 0 < settings["least"] <= 1 or settings["most"] < 1:
         raise UserError(
@@ -137,7 +137,9 @@ def run(arguments: list[str]) -> None:
     lexicon |= others
     sources |= found
     if not lexicon:
-        raise UserError("No word has a pronunciation, so nothing was written: check words=... and its language.")
+        raise UserError(
+            f"No word has a pronunciation, so {output} was not written: check the file of words and its language."
+        )
     lines = [f"{word}\t{source}\n" for source, members in sources.items() for word in members]
     try:
         write_whole(output, lexicon_lines(lexicon).encode("utf8"))

@@ -125,7 +125,7 @@ def versions_in(constraints: Path, python: str) -> dict[str, str]:
         lines = constraints.read_text(encoding="utf8").splitlines()
     except OSError as error:
         raise UserError(
-            f"{constraints} cannot be read ({error.strerror}); scripts/lock_versions.py writes it."
+            f"{constraints} cannot be read ({error.strerror}). Write it with scripts/lock_versions.py."
         ) from error
     versions = {}
     for number, line in enumerate(lines, 1):

@@ -53,7 +53,10 @@ def load_waveform(cut: MonoCut) -> Tensor:
         waveform = load_audio(cut)
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"The audio of utterance {cut.id} cannot be read from {source}: {reason}") from None
+        raise UserError(
+            f"The audio of utterance {cut.id} cannot be read from {source}: {reason.rstrip('.')}. Put the file back, or prepare "
+            "the corpus again."
+        ) from None
     if waveform.shape[-1] != cut.num_samples:
         raise UserError(
             f"The audio of utterance {cut.id} in {source} has {waveform.shape[-1]} samples instead of {cut.num_samples}: "

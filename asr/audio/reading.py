@@ -372,4 +372,6 @@ def existing(path: str | Path) -> Path:
 
 
 def cannot_be_opened(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.")
+    return UserError(
+        f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}. Check its name and permissions."
+    )

@@ -114,7 +114,8 @@ def read_sphere_header(path: str | Path) -> SphereHeader:
     except FileNotFoundError:
         raise UserError(f"There is no audio file {path}: check its name.") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be opened: {getattr(error, 'strerror', None) or error}.") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path} cannot be opened: {reason}. Check its name and permissions.") from None
     if data_bytes < 0:
         raise UserError(
             f"{path} is cut short within its SPHERE header: {size + data_bytes} of {size} bytes are there. Copy it again."
@@ -143,7 +144,7 @@ def read_sphere(path: str | Path, longest_seconds: float | None = None) -> tuple
             file.seek(header.size)
             data = file.read()
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}. Copy it again, or make it readable.") from None
     if header.is_shortened:
         stored = _unshortened(path, header, data)
     else:
@@ -176,7 +177,7 @@ def expansion(coding: str) -> numpy.ndarray:
 
 def _header_size(path: Path, start: bytes) -> int:
     if not start.startswith(MAGIC):
-        raise UserError(f"{path} is not a NIST SPHERE file: it does not begin with NIST_1A.")
+        raise UserError(f"{path} is not a NIST SPHERE file: it does not begin with NIST_1A. Copy it again.")
     line = start[8:16]
     if start[7:8] != b"\n" or not re.fullmatch(rb" *\d+ *\n", line):
         raise UserError(

@@ -91,7 +91,10 @@ class Program:
         if asked.help:
             return self.show_help()
         if not file_of(config_name).is_file():
-            raise UserError(f"--config-name {config_name}: there is no {file_of(config_name)}.")
+            raise UserError(
+                f"--config-name {config_name}: there is no {file_of(config_name)}. Name a file of conf/, or give its folder with "
+                "--config-dir DIR."
+            )
         if not asked.multirun and is_multirun(config_name, asked.overrides):
             sys.argv.append("--multirun")
         sys.argv[1:] = self.arguments(flags_first(sys.argv[1:], asked.overrides))
@@ -123,7 +126,7 @@ def hydra_options(arguments: list[str]) -> Any:
     if asked.experimental_rerun is not None:
         raise UserError(
             "--experimental-rerun: a pickle runs whatever code is in it, so none is read. "
-            "A run's command.txt holds the command that repeats it."
+            "Run the command in the run's command.txt instead."
         )
     if asked.config_path is not None:
         raise UserError("--config-path: conf/ cannot be replaced; --config-dir DIR adds a folder of your own to it.")
@@ -260,7 +263,10 @@ def run_with_hydra(config_name: str, function: Callable[[Any], Any], name: str, 
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(guarded)()
     except HydraException as error:
-        raise UserError(f"The configuration does not compose: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(
+            f"The configuration does not compose: {reason}. Mend the setting or the file it names."
+        ) from None
     except ValueError as error:
         # Optuna's, if every training failed; each has said why
         if str(error) != "No trials are completed yet.":

@@ -149,12 +149,12 @@ def check_whole(config: Any, values: list[tuple[str, Any]]) -> None:
     try:
         OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
-        reason = f"{str(error).splitlines()[0]}."
+        reason = str(error).splitlines()[0].rstrip(".")
         typed = [f"{key}={value}" for key, value in values if isinstance(value, str) and "${" in value]
         if not typed:
-            raise UserError(f"The configuration does not resolve: {reason}") from None
+            raise UserError(f"The configuration does not resolve: {reason}. Mend the ${{…}} that it names.") from None
         raise UserError(
-            f"{', '.join(typed)}: ${{…}} leads nowhere: {reason} To mean these very characters, type \\${{ for ${{."
+            f"{', '.join(typed)}: ${{…}} leads nowhere: {reason}. To mean these very characters, type \\${{ for ${{."
         ) from None
     if "run" in config:
         if "${" in str(config.run):

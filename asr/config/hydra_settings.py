@@ -28,7 +28,10 @@ def parse_overrides(arguments: list[str]) -> list[Any]:
     try:
         return OverridesParser.create().parse_overrides(arguments)
     except HydraException as error:
-        raise UserError(f"The options cannot be read: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"The options cannot be read: {reason}. Write KEY=VALUE, in quotes if VALUE has special characters."
+        ) from None
 
 
 def is_hydras(key: str) -> bool:
@@ -122,7 +125,8 @@ def check_hydra(config_name: str, overrides: list[Any]) -> None:
                 raise UserError(
                     f"{one.input_line}: its plugin is not installed. Install it: pip install 'asr[{extra}]'"
                 ) from None
-        raise UserError(f"{' '.join(one.input_line for one in own)}: {' '.join(str(error).split())}") from None
+        typed, reason = " ".join(one.input_line for one in own), " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"{typed}: {reason}. Mend it, or leave it out.") from None
 
 
 def check_sweep(override: Any, sweeper: str) -> None:
@@ -135,11 +139,11 @@ def check_sweep(override: Any, sweeper: str) -> None:
         choices = groups().get(override.key_or_group)
         if choices is None:
             raise UserError(
-                f"{override.input_line}: glob(…) needs a group, not a setting. The groups: {', '.join(groups())}."
+                f"{override.input_line}: glob(…) needs a group, not a setting: choose one of {', '.join(groups())}."
             )
         if not override.value().filter(choices):
             raise UserError(
-                f"{override.input_line}: it matches no {override.key_or_group}. One of: {', '.join(choices)}."
+                f"{override.input_line}: it matches no {override.key_or_group}: choose among {', '.join(choices)}."
             )
 
 

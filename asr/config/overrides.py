@@ -85,7 +85,7 @@ def at_home(text: str) -> str:
         return os.path.abspath(text)
     user = text[1:].partition("/")[0]
     whose = f"there is no user {user!r}" if user else "you have no home folder"
-    raise UserError(f"{text}: {whose}. A file whose name begins with ~ is typed ./{text}")
+    raise UserError(f"{text}: {whose}. Type ./{text} for a file whose name begins with ~.")
 
 
 def escaped(plain: Any) -> Any:

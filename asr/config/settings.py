@@ -91,7 +91,7 @@ def defaults_list(name: str) -> list[Any]:
     try:
         content = yaml.load(text_of(name), yaml.CSafeLoader)
     except yaml.YAMLError as error:
-        raise UserError(f"{file_of(name)} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file_of(name)} is not valid YAML: {' '.join(str(error).split())}. Mend it.") from None
     return (content.get("defaults") or []) if isinstance(content, dict) else []
 
 
@@ -153,9 +153,12 @@ def compose(config_name: str, overrides: list[str], with_hydra: bool = False) ->
             search_own_conf()
             return hydra.compose(config_name, overrides=overrides, return_hydra_config=with_hydra)
         except HydraException as error:
-            raise UserError(f"The configuration does not compose: {error}") from None
+            reason = str(error).rstrip(".")
+            raise UserError(
+                f"The configuration does not compose: {reason}. Mend the setting or the file it names."
+            ) from None
         except yaml.YAMLError as error:
-            raise UserError(f"A configuration is not valid YAML. Mend it: {' '.join(str(error).split())}") from None
+            raise UserError(f"A configuration is not valid YAML: {' '.join(str(error).split())}. Mend it.") from None
         except UnicodeDecodeError:
             raise UserError(
                 f"A configuration in {' or '.join(map(str, searched()[1:]))} is not UTF-8. Save it so."

@@ -88,7 +88,7 @@ def plan_epoch(
     """
     frames = np.asarray(frames, dtype=np.int64)
     if len(frames) == 0:
-        raise UserError("There are no utterances to make batches of: choose a split that has some.")
+        raise UserError(f"Epoch {epoch} has no utterances to make batches of: choose a split that has some.")
     random = np.random.default_rng([seed, epoch])
     noise = random.uniform(-1, 1, len(frames))
     if number is None:

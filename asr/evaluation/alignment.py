@@ -35,6 +35,10 @@ from asr.text.units import Units, UnknownUnit
 from asr.text.units.phonemes import SILENCE
 
 
+class CannotAlign(UserError):
+    """Why a reference cannot be aligned, as not_aligned.tsv says it: "too short for its units: …"."""
+
+
 @dataclasses.dataclass
 class Tiers:
     """One utterance with its times. units: phonemes, characters or pieces. words: None if nothing defines them."""
@@ -107,7 +111,9 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
     try:
         write(folder, aligned, kinds, textgrids, result)
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror or error}.") from None
+        raise UserError(
+            f"{folder} cannot be written: {error.strerror or error}. Choose another output=FOLDER."
+        ) from None
     return {**result, "folder": folder}
 
 
@@ -144,13 +150,13 @@ def align_hypothesis(
 def align_reference(
     emissions: torch.Tensor, cut, units: Units, topology: Topology, timing: Timing, gold: bool
 ) -> Tiers:
-    """Raises UserError for an utterance whose reference cannot be aligned."""
+    """Raises CannotAlign for an utterance whose reference cannot be aligned."""
     try:
         ids, words = reference(units, cut.supervisions[0], gold)
     except UnknownUnit as error:
-        raise UserError(f"outside the units: {error}") from None
+        raise CannotAlign(f"outside the units: {error}") from None
     if len(emissions) < topology.required_frames(ids):
-        raise UserError(f"too short for its units: {len(emissions)} emissions for {len(ids)} units")
+        raise CannotAlign(f"too short for its units: {len(emissions)} emissions for {len(ids)} units")
     begins = {0} if words is None else {word.first for word in words}
     spans = align_units(emissions, ids, topology, units.ids.get(SILENCE), begins)
     found = timed(spans, timing, units.symbols, cut.duration)

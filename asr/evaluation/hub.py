@@ -143,7 +143,8 @@ def pull(repo: str, folder: Path, revision: str | None = None) -> tuple[str, lis
         for needed in (WEIGHTS, DESCRIPTION, UNITS_FILE):
             if needed not in taken:
                 raise UserError(
-                    f"{repo} is not a model of asr: it has no {needed}. Its files: {', '.join(names[:10]) or 'none'}."
+                    f"{repo} is not a model of asr: it has no {needed}. Its files: "
+                    f"{', '.join(names[:10]) or 'none'}. Name another repository."
                 )
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -201,14 +202,17 @@ def failures_as_sentences(repo: str) -> Iterator[None]:
     except UserError:
         raise
     except HFValidationError as error:
-        raise UserError(f"{repo!r} is not the name of a repository: {first_line(error)} Write owner/name.") from None
+        raise UserError(
+            f"{repo!r} is not the name of a repository ({first_line(error).rstrip('.')}). Write owner/name."
+        ) from None
     except OfflineModeIsEnabled:
         raise UserError("HF_HUB_OFFLINE is set, so the hub is not used. Unset it.") from None
     except HfHubHTTPError as error:
         raise UserError(refusal(repo, error)) from None
     except OSError as error:
         raise UserError(
-            f"{repo}: {error.filename or 'the transfer'} failed: {error.strerror or first_line(error)}"
+            f"{repo}: {error.filename or 'the transfer'} failed: {(error.strerror or first_line(error)).rstrip('.')}. Check the "
+            "disk and the network, then try again."
         ) from None
     except Exception as error:
         # the HTTP clients below huggingface_hub raise their own errors when a connection fails or breaks

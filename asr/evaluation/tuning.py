@@ -163,7 +163,9 @@ def write_tuned(file: Path, settings: dict[str, Any], points: Sequence[Point], f
         draw_surface(points, facts["reference_length"], settings["name"], file.with_suffix(".png"))
         write_whole(file, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode("utf8"))
     except OSError as error:
-        raise UserError(f"{file} cannot be written: {error.strerror or error}.") from None
+        raise UserError(
+            f"{file} cannot be written: {error.strerror or error}. Make its folder writable, or make room on its disk."
+        ) from None
     return [file, file.with_suffix(".csv"), file.with_suffix(".png")]
 
 

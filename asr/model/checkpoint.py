@@ -116,9 +116,11 @@ def read_tensors(file: Path) -> dict[str, Any]:
     except Exception as error:
         # given arbitrary bytes, torch's reader may raise anything
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{file} is not a checkpoint, or is cut short: {reason}") from None
+        raise UserError(
+            f"{file} is not a checkpoint, or is cut short ({reason}). Copy it again, or name another."
+        ) from None
     if not isinstance(content, dict):
-        raise UserError(f"{file} is not a checkpoint: it holds a {type(content).__name__}.")
+        raise UserError(f"{file} is not a checkpoint: it holds a {type(content).__name__}. Name another.")
     return content
 
 
@@ -130,10 +132,14 @@ def refuse_inflated(file: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             records = archive.infolist()
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise UserError(f"{file} is not a checkpoint, or is cut short: {error}") from None
+        raise UserError(
+            f"{file} is not a checkpoint, or is cut short ({error}). Copy it again, or name another."
+        ) from None
     stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
     if not stored or sum(record.file_size for record in records) > file.stat().st_size:
-        raise UserError(f"{file} is not a checkpoint: its records are compressed, or claim more than the file holds.")
+        raise UserError(
+            f"{file} is not a checkpoint: its records are compressed, or claim more than the file holds. Name another."
+        )
 
 
 def pack_units(units: Units) -> dict[str, torch.Tensor]:

@@ -76,7 +76,7 @@ def load_model(folder: Path) -> tuple[Model, Units, dict[str, Any]]:
         content = json.loads((folder / DESCRIPTION).read_text(encoding="utf8"))
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{folder / DESCRIPTION} is not JSON ({error}): the file is cut short or not a description."
+            f"{folder / DESCRIPTION} is not JSON ({error}): the file is cut short or not a description. Copy it again."
         ) from None
     description, trained_on = checked_description(content, str(folder / DESCRIPTION))
     units = load_units(folder)
@@ -84,7 +84,7 @@ def load_model(folder: Path) -> tuple[Model, Units, dict[str, Any]]:
         weights = load_file(str(folder / WEIGHTS))
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
-            f"{folder / WEIGHTS} holds no weights ({error}): the file is cut short or not a model."
+            f"{folder / WEIGHTS} holds no weights ({error}): the file is cut short or not a model. Copy it again."
         ) from None
     return rebuild(description, units, weights, str(folder)), units, trained_on
 
@@ -100,10 +100,12 @@ def checked_description(content: Any, source: str) -> tuple[dict[str, Any], dict
     content = {"head": FIRST_HEAD, **content}
     for part, kind in PARTS.items():
         if not isinstance(content.get(part), kind):
-            raise UserError(f"{source}: the field {part!r} is missing or not a {kind.__name__}.")
+            raise UserError(
+                f"{source}: the field {part!r} is missing or not a {kind.__name__}. Export the model again."
+            )
     for part in ("encoder", "attention", "head"):
         if not isinstance(content[part].get("name"), str):
-            raise UserError(f"{source}: the field {part + '.name'!r} is missing.")
+            raise UserError(f"{source}: the field {part + '.name'!r} is missing. Export the model again.")
     trained_on = content.get("trained_on")
     return {part: content[part] for part in PARTS}, trained_on if isinstance(trained_on, dict) else {}
 
@@ -112,7 +114,8 @@ def rebuild(description: dict[str, Any], units: Units, weights: dict[str, torch.
     """Builds the model of a description and loads its weights. Raises UserError if they do not fit each other."""
     if description["units"] != len(units.symbols):
         raise UserError(
-            f"{source}: the weights are for {description['units']} units but its units.json has {len(units.symbols)}."
+            f"{source}: the weights are for {description['units']} units but its units.json has {len(units.symbols)}. "
+            "Export the model again."
         )
     for name, tensor in weights.items():
         if not torch.is_tensor(tensor) or not bool(torch.isfinite(tensor).all()):
@@ -128,7 +131,10 @@ def rebuild(description: dict[str, Any], units: Units, weights: dict[str, torch.
         raise UserError(f"{source}: {error}") from None
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()
-        raise UserError(f"{source}: the weights do not fit the description: {' '.join(reason[:2])}") from None
+        reason = " ".join(reason[:2]).rstrip(".")
+        raise UserError(
+            f"{source}: the weights do not fit the description: {reason}. Export the model again."
+        ) from None
     return model.eval()
 
 

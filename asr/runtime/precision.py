@@ -42,7 +42,7 @@ def precision_of(name: str | int | None, accelerator: str) -> Precision:
     if name not in NAMES:
         raise UserError(f"trainer.precision={name} is unknown: use one of {', '.join([*NAMES, *SHORT])}.")
     if name == "16-mixed" and not on_gpu(accelerator):
-        raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use bf16-mixed or 32-true.")
+        raise UserError("trainer.precision=16-mixed needs a GPU: use bf16-mixed or 32-true on a CPU.")
     if name == "16-true":
         raise UserError(
             "trainer.precision=16-true does not learn: the squares of small gradients, which the optimizers divide by, vanish in "

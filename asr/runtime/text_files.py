@@ -59,7 +59,7 @@ def open_unpacked(path: Path | str) -> BinaryIO:
             opener = opener_of(file.read(8), path)
         return (opener or open)(path, "rb")
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise UserError(f"{path} cannot be read: {error.strerror or error}. Check its name and permissions.") from None
 
 
 def opener_of(first: bytes, path: Path | str):
@@ -90,9 +90,9 @@ def byte_lines(file: BinaryIO, path: Path | str) -> Iterator[bytes]:
             else:
                 yield line
     except DAMAGED as error:
-        raise UserError(f"{path} is damaged or cut short after line {number} ({error}). Copy it anew.") from None
+        raise UserError(f"{path} is damaged or cut short after line {number} ({error}). Copy it again.") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read after line {number} ({error}).") from None
+        raise UserError(f"{path} cannot be read after line {number} ({error}). Copy it again.") from None
 
 
 def utf8(line: bytes, path: Path | str, number: int) -> str:

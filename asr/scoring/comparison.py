@@ -65,7 +65,9 @@ def compare(
     names = sorted(a.utterances)
     pairs = [(a.utterances[name], b.utterances[name]) for name in names]
     if not all(sum(one.reference_length for one in side) for side in zip(*pairs)):
-        raise UserError(f"There is nothing to compare: all references in {a.folder} or {b.folder} are empty.")
+        raise UserError(
+            f"There is nothing to compare: all references in {a.folder} or {b.folder} are empty. Evaluate another split."
+        )
     unit, reason = choose_unit([first.speaker for first, _ in pairs], unit)
     groups: dict[str, list[int]] = {}
     for first, second in pairs:
@@ -157,7 +159,7 @@ def refuse_different(a: ReadEvaluation, b: ReadEvaluation) -> None:
         if missing:
             raise UserError(
                 f"{len(missing)} of the {len(one.utterances)} utterances in {one.folder} are not in {other.folder}, the first: "
-                f"{missing[0]}. Only evaluations of the same utterances can be compared."
+                f"{missing[0]}. Compare evaluations of the same utterances."
             )
     different = [name for name in sorted(a.utterances) if a.utterances[name].reference != b.utterances[name].reference]
     if different:

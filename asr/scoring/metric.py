@@ -88,14 +88,12 @@ def choose_metric(asked: str, own: str, references: Iterable[Sequence[str]]) -> 
     (the tokens, in any script). Raises UserError for phonemes scored as words or characters, or the other way round.
     """
     if asked not in ("auto", "own", own) and "per" in (asked, own):
-        raise UserError(
-            f"metric={asked} counts {METRICS[asked][1]}, but "
-            + (
-                "this model recognizes phonemes: use metric=per, or a decoder that finds words (decoder=wfst)."
-                if own == "per"
-                else "this model recognizes words, not phonemes: use metric=wer or metric=cer."
-            )
+        recognized, advice = (
+            ("phonemes", "use metric=per, or a decoder that finds words (decoder=wfst)")
+            if own == "per"
+            else ("words, not phonemes", "use metric=wer or metric=cer")
         )
+        raise UserError(f"metric={asked} counts {METRICS[asked][1]}, but this model recognizes {recognized}: {advice}.")
     if own == "per":
         return Metric("per")
     spaces = has_spaces(word for reference in references for word in reference)
@@ -170,15 +168,16 @@ def recounted(evaluation: ReadEvaluation, asked: str) -> ReadEvaluation:
         return evaluation
     if asked not in METRICS:
         raise UserError(f"metric={asked!r} is not one of auto, wer and cer.")
-    reason = None
+    reason, advice = None, "Score it with evaluate.py"
     if "per" in (own, asked):
         reason = f"it holds {METRICS[own][1]}" if own in METRICS else "it does not say what was counted"
+        advice = "Leave metric=… out"
     elif evaluation.scores.get("scored_by"):
-        reason = "its references have alternatives; score it with evaluate.py"
+        reason = "its references have alternatives"
     elif own == "cer" and not evaluation.scores.get("character_error_rate", {}).get("spaces_counted", True):
-        reason = "its texts have no spaces; score it with evaluate.py"
+        reason = "its texts have no spaces"
     if reason is not None:
-        raise UserError(f"{evaluation.folder} cannot be scored again with metric={asked}: {reason}.")
+        raise UserError(f"{evaluation.folder} cannot be scored again with metric={asked}: {reason}. {advice}.")
     metric = Metric(asked, has_spaces(one.reference for one in evaluation.utterances.values()))
     return dataclasses.replace(
         evaluation,

@@ -84,7 +84,9 @@ def read_evaluation(folder: Path | str) -> ReadEvaluation:
     path = folder / TABLE
     lines = read_lines(path)
     if not lines or tuple(lines[0].split("\t")) != COLUMNS:
-        raise UserError(f"{path} is not a table of hypotheses: its first line must name {', '.join(COLUMNS)}.")
+        raise UserError(
+            f"{path} is not a table of hypotheses: its first line does not name {', '.join(COLUMNS)}. Evaluate again."
+        )
     utterances: dict[str, ReadUtterance] = {}
     for number, line in enumerate(lines[1:], start=2):
         utterance = read_line(line, f"{path}, line {number}")
@@ -125,7 +127,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf8"))
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}. Name the folder of an evaluation.") from None
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): it is cut short or was changed. Evaluate again.") from None
     if not isinstance(content, dict):

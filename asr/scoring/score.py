@@ -96,7 +96,7 @@ def summarize(
     utterances = sorted(utterances, key=lambda utterance: utterance.utterance)
     for first, second in zip(utterances, utterances[1:]):
         if first.utterance == second.utterance:
-            raise UserError(f"Two scored utterances are called {first.utterance!r}: each needs an id of its own.")
+            raise UserError(f"Two scored utterances are called {first.utterance!r}: give each an id of its own.")
     substitutions, deletions, insertions, length = _counts(utterances)
     if length == 0:
         raise UserError(

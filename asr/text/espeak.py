@@ -107,7 +107,7 @@ def pronounce(word: str, language: str = "en-us") -> list[str]:
     _check_voice(language)
     phonemes = list(_pronounce(word, language))
     if not phonemes:
-        raise UserError(f"eSpeak NG finds nothing to pronounce in {word!r}: it needs letters or digits.")
+        raise UserError(f"eSpeak NG finds nothing to pronounce in {word!r}: write it with letters or digits.")
     return phonemes
 
 
@@ -124,7 +124,8 @@ def to_arpabet(symbols: list[str]) -> list[list[str]]:
             result.append(_ARPABET_OF_IPA[symbol])
         else:
             raise UserError(
-                f"eSpeak NG said {symbol!r}, a sound that has no English ARPAbet phoneme in asr/text/espeak.py."
+                f"eSpeak NG said {symbol!r}, a sound without an ARPAbet phoneme. Spell the word in English, or add the "
+                "sound to asr/text/espeak.py."
             )
     return result
 

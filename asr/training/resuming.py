@@ -42,7 +42,7 @@ def with_run(arguments: list[str]) -> list[str]:
     if any(argument in ("-m", "--multirun") for argument in arguments):
         raise UserError("--multirun does not work with resume=…, which resumes a single run: leave --multirun out.")
     if not folder.is_dir():
-        raise UserError(f"resume={folder}: there is no such folder. Name the folder of a run, such as runs/wsj/full/…")
+        raise UserError(f"resume={folder}: there is no such folder. Name the folder of a run, such as runs/wsj/full.")
     if not (folder / "config.yaml").is_file():
         raise UserError(
             f"resume={folder}: this folder holds no run, as it has no config.yaml. Name the folder of a run."
@@ -86,7 +86,8 @@ def read_config(file: Path) -> dict[str, Any]:
             )
         saved = yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())} Restore it from a copy.") from None
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"{file} cannot be read: {reason}. Restore it from a copy.") from None
     if not isinstance(saved, dict):
         raise UserError(f"{file} is not the configuration of a run: it holds no settings. Restore the original file.")
     name_schedule(saved)
@@ -271,7 +272,10 @@ def last_checkpoint(run: Path) -> ResumePoint:
             whole = isinstance(position, dict) and needed <= position.keys() <= fields
             whole = whole and isinstance(carried.get("plan"), dict)
             if not whole or "optimizer_states" not in content:
-                raise UserError(f"{file} does not tell where the training was: it is no checkpoint to resume from.")
+                raise UserError(
+                    f"{file} is not a checkpoint to resume from: it does not say where the training was. Restore it from a "
+                    "copy, or start a new run with init_from=FILE."
+                )
             return ResumePoint(file, content, remarks)
         except UserError as error:
             remarks.append(f"{error} Resuming from the checkpoint before it.")

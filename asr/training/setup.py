@@ -176,7 +176,9 @@ def describe(config) -> dict[str, Any]:
     except UserError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"This model cannot be built: {error}") from None
+        raise UserError(
+            f"This model cannot be built ({error}). Change the settings of its encoder, attention or head."
+        ) from None
     return description
 
 

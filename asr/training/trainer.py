@@ -113,14 +113,14 @@ def refuse_unshardable(config) -> None:
     if config.trainer.strategy != FSDP:
         return
     reasons = {
-        "moving_average: leave that out": config.moving_average,
-        "average_checkpoints: leave that out": config.average_checkpoints > 1,
-        "a single process: set trainer.devices": config.trainer.devices * config.trainer.num_nodes < 2,
-        "float16: use trainer.precision=bf16-mixed": str(config.trainer.precision).startswith("16"),
+        ("moving_average", "Leave that out."): config.moving_average,
+        ("average_checkpoints", "Leave that out."): config.average_checkpoints > 1,
+        ("a single process", "Set trainer.devices."): config.trainer.devices * config.trainer.num_nodes < 2,
+        ("float16", "Use trainer.precision=bf16-mixed."): str(config.trainer.precision).startswith("16"),
     }
-    for reason, holds in reasons.items():
+    for (reason, advice), holds in reasons.items():
         if holds:
-            raise UserError(f"trainer.strategy={FSDP} does not work with {reason}.")
+            raise UserError(f"trainer.strategy={FSDP} does not work with {reason}. {advice}")
 
 
 def sharding(recognizer, dev_loader, ranks: int):
@@ -168,8 +168,10 @@ def make_loggers(config, run: Path, purge_step: int | None) -> list:
             made.append(hydra.utils.instantiate(settings))
         except Exception as error:
             # Hydra's error wraps the library's
-            reason = " ".join(str(error.__cause__ or error).split())
-            raise UserError(f"logger={name} cannot be created: {reason} Use logger=none to train without it.") from None
+            reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+            raise UserError(
+                f"logger={name} cannot be created: {reason}. Use logger=none to train without it."
+            ) from None
     return made
 
 

@@ -115,8 +115,8 @@ class Watchdogs:
         )
         if self.silent >= self.silent_validations:
             raise UserError(
-                f"step {step}: every hypothesis on dev has been empty for {self.silent} validations: the model emits nothing "
-                f"but blanks. {advice} (watch.silent_validations={self.silent_validations})"
+                f"step {step}: every hypothesis on dev has been empty for {self.silent} validations "
+                f"(watch.silent_validations={self.silent_validations}): the model emits nothing but blanks. {advice}"
             )
         before = "It has spoken before" if self.spoke else "Half of the training is over"
         self.say(

@@ -268,6 +268,7 @@ def test_the_table_holds_every_job_wherever_it_ran_and_one_that_failed_is_not_lo
     assert not (tmp_path / "sweep/1").exists() and not (tmp_path / "sweep/.jobs").exists()
 
 
+@pytest.mark.run
 def test_an_experiment_of_ones_own_may_be_a_sweep_and_the_same_training_runs_once(tmp_path):
     (tmp_path / "own/experiment").mkdir(parents=True)
     text = "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params: {clusters: '100,200', optimizer.lr: '0.002'}\n"

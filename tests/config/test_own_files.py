@@ -106,6 +106,6 @@ def test_an_experiment_that_would_change_nothing_is_refused(text, own):
 def test_a_file_that_is_no_yaml_or_no_text_is_named(own):
     write(own, "experiment/mine", "# @package _global_\na: [1\n")
     said = refused("train", "experiment=mine")
-    assert said.startswith("A configuration is not valid YAML. Mend it: ") and f"{own / 'experiment/mine.yaml'}" in said
+    assert said.startswith("A configuration is not valid YAML: ") and f"{own / 'experiment/mine.yaml'}" in said
     (own / "experiment/mine.yaml").write_bytes(b"# @package _global_\nseed: 1 # \xff\n")
     assert refused("train", "experiment=mine") == f"A configuration in {own} is not UTF-8. Save it so."

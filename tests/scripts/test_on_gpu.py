@@ -86,7 +86,7 @@ def test_a_constraint_that_is_no_exact_version_is_named_with_its_line(line, tmp_
 
 
 def test_without_constraints_a_sentence_says_what_writes_them(tmp_path):
-    with pytest.raises(UserError, match="nowhere.txt cannot be read .*lock_versions.py writes it"):
+    with pytest.raises(UserError, match="nowhere.txt cannot be read .*Write it with scripts/lock_versions.py"):
         missing_wheels.versions_in(tmp_path / "nowhere.txt", "3.12")
 
 

@@ -1,15 +1,12 @@
 """The sentences that users see, read off the source: what `UserError(…)` is given in every file of `asr`, and their form.
 
-python -m tests.support.sentences            # every sentence that breaks a rule, with the rule
-python -m tests.support.sentences --write    # tests/sentences_to_mend.txt: how many there are in each file; it never grows
+python -m tests.support.sentences    # every sentence that breaks a rule, with the rule
 """
 
 from __future__ import annotations
 
 import ast
 import re
-import sys
-from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -18,32 +15,38 @@ from typing import NamedTuple
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-TO_MEND = ROOT / "tests" / "sentences_to_mend.txt"
 
 # A field of an f-string, in the text of a sentence: ⟨its source⟩
 FIELD = re.compile(r"⟨[^⟩]*⟩")
-# Fields that say what to do: "did you mean …?", all that there is to choose from, the comment of a setting
-ADVICE = re.compile(r"⟨(?:\w+\.)?(?:nearest|listed|such_as|unread_knob|by_hand|kaldi_hint|resembling|comment_of)\(.*")
+# Fields that say what to do: "did you mean …?", all that there is to choose from, the comment of a setting, and sentences of
+# ours that another one quotes
+ADVICE = re.compile(
+    r"⟨(?:\w+\.)?(?:(?:nearest|listed|such_as|unread_knob|by_hand|kaldi_hint|resembling|comment_of|comment)\(|"
+    r"(?:advice|ADVICE|hint|sentence|such_as|(?:str\()?OWN)\b).*"
+)
 NO_SUBJECT = re.compile(r"(?i)(?:error|please|invalid|illegal|bad|wrong|unknown|failed|cannot|could not|sorry|oops)\b")
-KEY = re.compile(r"--?[a-z⟨]|\w+(?:\.\w+)*=|\w+\.[\w⟨]|[A-Z][A-Z_0-9]+\b")
-NAMES = re.compile(r"eSpeak|lhotse|pyctcdecode|step ⟨")  # which begin a sentence small
+KEY = re.compile(r"--?[a-z⟨]|\+⟨|\w+(?:\.\w+)*=|\w+\.[\w⟨]|[A-Z][A-Z_0-9]+\b")
+NAMES = re.compile(r"eSpeak|huggingface_hub|lhotse|pyctcdecode|step ⟨")  # which begin a sentence small
 QUOTED = re.compile(r"'[^']+'|\"[^\"]+\"|`[^`]+`")
 # What a user can do, as the first word of a clause.
 ACTIONS = """
-add allow ask build check choose clear close compare compute convert copy correct cut delete describe download end
-enlarge evaluate export extend fetch fill find fix free give have install keep leave let list load log look lower make
-map measure mend merge mount move name omit open pass point prepare pull push put quote raise read rebuild record
-reduce remove rename repair repeat replace run save say see select separate set shorten shrink sort speak split start
-stop take train try turn unpack update upgrade use wait write
+add allow ask begin build change check choose clear close compare compute convert copy correct create cut delete
+describe download end enlarge evaluate export extend fetch fill find fix free give have install keep leave let list load
+log look lower make map measure mend merge mount move name omit open pass point prepare pull push put quote raise read
+rebuild record reduce reinstall remove rename repair repeat replace restore resume run save say score see select
+separate set shorten shrink sort speak split start stop take train transcribe try turn type unpack unset update upgrade
+use wait write
 """.split()
 ACTION = re.compile(rf"(?i)(?:^|\n|[.:;,(—–] |\b(?:or|and|then|so|else|first|instead|there) )(?:{'|'.join(ACTIONS)})\b")
-# "device is auto, cpu or cuda, not 'tpu'", "language=… is not a code, such as cy": the sentence says what to give
+# "device is auto, cpu or cuda, not 'tpu'", "language=… is not a code, such as cy", "expected one word, found 'a b'": the
+# sentence says what to give; "init_units=fresh makes new ones": it says what a setting is good for
 CHOICES = re.compile(
     r"\b(?:is|are|takes?|lies?|must be|needs?|wants?) .+, not (?:at )?⟨[^⟩]*⟩\.$|"
-    r"\b(?:such as|as in|one of|is written|are written) |--help lists "
+    r"\b(?:such as|as in|one of|is written|are written|must be|needs at least) |[:;] expected |\bneeds --|--help lists |"
+    r"(?:^|[.:;(] )(?:--[a-z-]+(?: [A-Z]+)?|[\w.]+=\w+(?: [\w.]+=\w+)*) (?:adds|keeps|makes|reads|records|works) "
 )
 COMMAND = re.compile(
-    r"(?:: |\n)(?:python|pip|iconv|gunzip|asr|git|⟨sys\.executable⟩|⟨command)[^:]*$|\w=(?:…|\.\.\.|⟨[^⟩]*⟩)$"
+    r"(?:: |\n)(?:python|pip|iconv|gunzip|asr|git|⟨sys\.executable⟩|⟨command)[^:]*$|[\w⟩]=(?:…|\.\.\.|⟨[^⟩]*⟩)$"
 )
 # What a translator writes, and nobody says.
 PHRASES = re.compile(
@@ -61,8 +64,17 @@ class Sentence(NamedTuple):
 
 
 def sentences_of(source: str, file: str) -> Iterator[Sentence]:
-    """The sentences of one file that are written where they are raised; those that other functions make are left out."""
-    for node in ast.walk(ast.parse(source)):
+    """The sentences of one file that are written where they are raised; those that other functions make are left out.
+
+    A UserError that is caught and quoted has a sentence of its own: its field is ⟨OWN⟩.
+    """
+    tree = ast.parse(source)
+    for handler in ast.walk(tree):
+        if isinstance(handler, ast.ExceptHandler) and handler.type and ast.unparse(handler.type).endswith("UserError"):
+            for node in ast.walk(handler):
+                if isinstance(node, ast.Name) and node.id == handler.name:
+                    node.id = "OWN"
+    for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "UserError":
             text = text_of(node.args[0]) if node.args else ""
             if text is not None and not re.fullmatch(FIELD, text):
@@ -107,7 +119,12 @@ def broken_rules(text: str) -> list[str]:
     starts_with_a_key = first.rstrip(":,") in settings() or bool(KEY.match(first))
     if NO_SUBJECT.match(text) or not (starts_with_a_key or NAMES.match(text) or re.match(r"⟨|['\"`~]|[A-Z0-9]", text)):
         broken.append("does not start with what is wrong: a name, a key, or a sentence with a capital")
-    if not (FIELD.search(text) or QUOTED.search(text) or starts_with_a_key or any(map(KEY.match, text.split()))):
+    if not (
+        FIELD.search(text)
+        or QUOTED.search(text)
+        or starts_with_a_key
+        or any(KEY.match(word.lstrip("(")) for word in text.split())
+    ):
         broken.append("names no file, key or value")
     advised = ADVICE.search(text)
     if not (text.endswith((".", "?")) or COMMAND.search(text) or (advised and advised[0].endswith("⟩"))):
@@ -133,33 +150,11 @@ def broken() -> list[tuple[Sentence, list[str]]]:
     return found
 
 
-def counts() -> dict[str, int]:
-    return dict(sorted(Counter(sentence.file for sentence, _ in broken()).items()))
-
-
-def to_mend() -> dict[str, int]:
-    """tests/sentences_to_mend.txt: how many sentences of each file are still to be mended."""
-    lines = TO_MEND.read_text(encoding="utf8").splitlines() if TO_MEND.exists() else []
-    return {name: int(number) for number, name in (line.split() for line in lines if not line.startswith("#"))}
-
-
 def main() -> None:
-    if sys.argv[1:] == ["--write"]:
-        now = counts()
-        if TO_MEND.exists() and sum(now.values()) > sum(to_mend().values()):
-            sys.exit(
-                f"{sum(now.values())} sentences break a rule, {sum(to_mend().values())} did before: mend the new ones."
-            )
-        lines = [
-            "# Sentences to mend in each file; only shrinks. Written by python -m tests.support.sentences --write."
-        ]
-        TO_MEND.write_text(
-            "\n".join([*lines, *(f"{number} {name}" for name, number in now.items())]) + "\n", encoding="utf8"
-        )
-        return
-    for sentence, rules in broken():
+    found = broken()
+    for sentence, rules in found:
         print(f"{sentence.file}:{sentence.line}: {'; '.join(rules)}\n    {sentence.text}")
-    print(sum(counts().values()), "sentences break a rule")
+    print(len(found), "sentences break a rule")
 
 
 if __name__ == "__main__":

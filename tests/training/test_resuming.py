@@ -80,7 +80,7 @@ def test_the_same_folder_may_be_named_twice_in_different_ways(run):
     [
         (
             ["resume=nowhere"],
-            "resume=nowhere: there is no such folder. Name the folder of a run, such as runs/wsj/full/…",
+            "resume=nowhere: there is no such folder. Name the folder of a run, such as runs/wsj/full.",
         ),
         (["resume=runs"], "resume=runs: this folder holds no run, as it has no config.yaml. Name the folder of a run."),
         (

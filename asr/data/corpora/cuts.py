@@ -116,10 +116,12 @@ def read_cuts(file: Path, split: str) -> Iterator[Cut]:
         try:
             cut = deserialize_item(data)
         except Exception as error:
-            raise UserError(f"{file}:{number}: this is not a lhotse cut ({type(error).__name__}: {error}).") from error
+            raise UserError(
+                f"{file}:{number}: this is not a lhotse cut ({type(error).__name__}: {error}). Make the file again."
+            ) from error
         if not isinstance(cut, (MonoCut, MultiCut)) or not cut.has_recording:
             raise UserError(
-                f"{file}:{number}: the cut {cut.id!r} has no recording; training reads audio, not features."
+                f"{file}:{number}: the cut {cut.id!r} has no recording: give cuts of audio, not of features."
             )
         refuse_commands(cut.recording, f"{file}:{number}")
         refuse_nonsense(cut, f"{file}:{number}")
@@ -203,8 +205,8 @@ def _json_lines(file: Path, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError(f"There is no file {file} (corpus.{split}): give a manifest of lhotse cuts." + kaldi_hint(file))
     if not file.name.endswith((".jsonl", ".jsonl.gz")):
         raise UserError(
-            f"{file} (corpus.{split}) is not a .jsonl or .jsonl.gz file: "
-            f"{whats_in(file) or '`lhotse copy` converts other manifests'}."
+            f"{file} (corpus.{split}) is not a .jsonl or .jsonl.gz file{f': {found}' if (found := whats_in(file)) else ''}. "
+            "Give one of lhotse cuts, as `lhotse copy` writes it from any other manifest of cuts."
         )
     # not composed: a manifest names files
     for number, line in iterate_lines(file, compose=False):

@@ -96,10 +96,13 @@ class FolderCorpus(CorpusSource):
         root = Path(self.path).expanduser().resolve()
         if not root.is_dir():
             other = whats_in(root) if root.is_file() else None
-            raise UserError(f"There is no folder {root} (path={self.path})" + (f": {other}." if other else "."))
+            reason = f": it is a file, and {other.removeprefix('it ')}" if other else ""
+            raise UserError(
+                f"There is no folder {root} (path={self.path}){reason}. Give a folder with a table of transcripts."
+            )
         table = root / self.transcripts
         if not os.path.lexists(table) and (other := looks_like(root, self.name)):
-            raise UserError(f"There is no {table}: {other}.")
+            raise UserError(f"There is no {table}: {other}. Use that corpus, or give another path.")
         transcripts = read_table(table)
         matches = self._find(root, table, transcripts)
         state = [
@@ -193,19 +196,25 @@ class FolderCorpus(CorpusSource):
         )
         dropped, left_out = [], []
         for transcript, match, result in zip(transcripts, matches, results):
-            if isinstance(result, TooLong):
+            if result is None:
+                missing = f"{transcript.file} is not there{match.question}"
+                dropped.append((transcript.file, unusable_audio(None, transcript.file, missing)))
+            elif isinstance(result, TooLong):
                 left_out.append((transcript.file, f"longer than {result.longest:g} s: {result.seconds:.0f} s"))
             elif isinstance(result, UserError):
                 dropped.append((transcript.file, unusable_audio(match.path, transcript.file, str(result))))
         return [None if isinstance(result, UserError) else result for result in results], dropped, left_out
 
-    def _convert_one(self, transcript: Transcript, match: Match, utterance: str, part: Path) -> MonoCut | UserError:
+    def _convert_one(
+        self, transcript: Transcript, match: Match, utterance: str, part: Path
+    ) -> MonoCut | UserError | None:
+        """The cut of a transcript, or what is wrong with its audio; None if that is not there."""
         from asr.audio.reading import is_mono_wav_or_flac, read_audio
         from asr.audio.writing import write_flac
 
         file = match.path
         if file is None:
-            return UserError(f"{transcript.file} is not there{match.question}")
+            return None
         try:
             in_place = is_mono_wav_or_flac(file, self.sample_rate)
             waveform, _ = read_audio(file, self.sample_rate, self.longest_seconds)
@@ -259,9 +268,9 @@ def _header(cells: list[str], table: Path, number: int) -> list[str]:
         if column not in COLUMNS:
             raise UserError(f"{table}:{number}: there is no column {column!r}: {nearest(column, COLUMNS)}.")
         if columns.count(column) > 1:
-            raise UserError(f"{table}:{number}: the column {column} is named twice.")
+            raise UserError(f"{table}:{number}: the column {column} is named twice: remove one.")
     if "file" not in columns or "text" not in columns:
-        raise UserError(f"{table}:{number}: the columns file and text are needed; the line names {', '.join(columns)}.")
+        raise UserError(f"{table}:{number}: the line names {', '.join(columns)}: add the columns file and text.")
     return columns
 
 

@@ -119,7 +119,7 @@ def prepare(
     root = corpus_root(corpus, Path(path).expanduser().resolve(), published, wanted, allow_missing)
     if alignments is not None and not Path(alignments).expanduser().is_dir():
         raise UserError(
-            f"There is no folder {alignments} (alignments): it should hold words with times, laid out like {root}."
+            f"There is no folder {alignments} (alignments): give one that holds words with times, laid out like {root}."
         )
     findings = Findings()
     parts = {}
@@ -173,7 +173,9 @@ def corpus_root(corpus: str, path: Path, published: Mapping[str, int], wanted: l
             break
     else:
         found = resembling(root if root.is_dir() else path, corpus)
-        raise UserError(f"{path} is not {corpus}: it has none of the parts {', '.join(published)}; {found}.")
+        raise UserError(
+            f"{path} is not {corpus}: it has none of the parts {', '.join(published)}; {found}. Give another path."
+        )
     absent = [name for name in wanted if name not in there]
     if absent and not allow_missing:
         raise UserError(

@@ -204,13 +204,16 @@ def _decode(recording: Recording) -> tuple[numpy.ndarray, int]:
     import soundfile
 
     if recording.audio == "":
-        raise UserError(f"{recording.name} is not a file.")
+        raise UserError(f"{recording.name} is not a file. Put it back, or make the manifest again.")
     if isinstance(recording.audio, str):
         return read_channels(recording.audio)
     try:
         return soundfile.read(io.BytesIO(recording.audio), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
-        raise UserError(f"{recording.name}, kept in memory, cannot be read: {error.error_string}") from None
+        reason = error.error_string.rstrip(".")
+        raise UserError(
+            f"{recording.name}, kept in memory, cannot be read: {reason}. Make the manifest again."
+        ) from None
 
 
 def measure_waveform(waveform: numpy.ndarray, rate: int) -> dict[str, Any]:

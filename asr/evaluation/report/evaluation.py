@@ -300,7 +300,7 @@ def utterance_parts(utterance: UtteranceScore, cut, model, budget: AudioBudget) 
 
     def from_audio() -> list[Any]:
         if cut is None:
-            raise UserError(f"The utterance {utterance.utterance} is not among the split's cuts.")
+            raise UserError(f"The utterance {utterance.utterance} is not among the split's cuts. Evaluate again.")
         return picture_and_player(utterance.utterance, cut, model, budget)
 
     return [*parts, *guarded(utterance.utterance, from_audio)]

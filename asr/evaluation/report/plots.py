@@ -95,9 +95,7 @@ def plot_heat_map(table: Mapping[str, Mapping[str, float | None]], png: Path | s
     rates = [[_number(table[row].get(column)) for column in columns] for row in rows]
     known = [rate for row in rates for rate in row if rate is not None]
     if not known:
-        raise UserError(
-            "There is nothing to draw in the heat map: the table has no error rate. Evaluate at least one pair."
-        )
+        raise UserError(f"None of the {len(rows)} rows of the heat map has an error rate. Evaluate at least one pair.")
     row_width = 0.085 * max(len(row) for row in rows)
     tilted = max(len(column) for column in columns) > 11
     figure = new_figure(1.6 + row_width + 0.95 * len(columns), 1.2 + 0.42 * len(rows) + (0.7 if tilted else 0))
@@ -138,7 +136,7 @@ def plot_trade_off(points: Sequence[TradeOffPoint], png: Path | str) -> Path:
             lines.setdefault(point.attention, []).append(point)
     if not lines:
         raise UserError(
-            "There is nothing to draw in the trade-off: no evaluation has both a forward time and an error rate. Evaluate again."
+            f"None of the {len(points)} evaluations has both a forward time and an error rate to draw. Evaluate again."
         )
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
@@ -185,7 +183,9 @@ def plot_growth(
     ]
     values = [[y for line in lines.values() for y in line.values()] for lines in drawn]
     if not any(values):
-        raise UserError("There is nothing to draw over the sequence length: no value is above zero.")
+        raise UserError(
+            f"None of the {len(panels)} panels over the sequence length has a value above zero. Measure again."
+        )
     rows = math.ceil(len(panels) / columns)
     figure = new_figure(4.1 * min(columns, len(panels)) + 1.7, 3.5 * rows + 0.2)
     all_axes = figure.subplots(rows, min(columns, len(panels)), squeeze=False).flatten()

@@ -107,7 +107,9 @@ def load_kenlm(path: Path | str, words: Sequence[str], decoder: str) -> tuple[An
         except RuntimeError as error:
             reason = " ".join(str(error).split())
         if binary:
-            raise UserError(f"KenLM cannot read the language model {path}: {reason}")
+            raise UserError(
+                f"KenLM cannot read the language model {path} ({reason}). Build it again, or give its ARPA file."
+            )
     return _rewritten(path, dictionary, kenlm), dictionary
 
 
@@ -134,7 +136,7 @@ def _rewritten(path: Path, dictionary: Any, kenlm: Any) -> Any:
                 return kenlm.KenLM(str(written), dictionary)
         except RuntimeError as error:
             reason = " ".join(str(error).replace(str(written), str(path)).split())
-            raise UserError(f"KenLM cannot read the language model {path}: {reason}") from None
+            raise UserError(f"KenLM cannot read the language model {path} ({reason}). Build it again.") from None
 
 
 def _with_empty_bigrams(path: Path) -> None:

@@ -205,10 +205,10 @@ def require(module: str, package: str, decoder: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         if package == "flashlight-text" and sys.version_info >= (3, 13):
-            way = f"it has no wheel for Python 3.{sys.version_info.minor}: choose decoder=wfst, or Python 3.12"
+            advice = f"It has no wheel for Python 3.{sys.version_info.minor}: choose decoder=wfst, or Python 3.12"
         else:
-            way = f"pip install -c constraints.txt '.[decoding]' (or: pip install {package})"
-        raise UserError(f"decoder={decoder} needs {package}, which is not installed ({error}): {way}.") from None
+            advice = f"Install it: pip install -c constraints.txt '.[decoding]' (or: pip install {package})"
+        raise UserError(f"decoder={decoder} needs {package}, which is not installed ({error}). {advice}.") from None
 
 
 def bound(attribute: Bound | None, decoder: str) -> Bound:

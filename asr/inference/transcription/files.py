@@ -42,7 +42,7 @@ def transcribe_files(request: Request) -> int:
     other, or if nothing can be written.
     """
     if not request.files:
-        raise UserError("No audio file is named: add at least one, as in python transcribe.py checkpoint=RUN some.wav")
+        raise UserError("No audio file is named. Add at least one: python transcribe.py checkpoint=RUN some.wav")
     if request.format not in FORMATS:
         raise UserError(f"format is {', '.join(FORMATS)}, not {request.format!r}.")
     sources, problems = find_sources(request.files)
@@ -90,7 +90,7 @@ def written(path: Path, content: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content.encode("utf8"))
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}.") from None
+        raise UserError(f"{path} cannot be written: {error.strerror}. Choose another output=FOLDER.") from None
 
 
 def sum_of_seconds(sources: Sequence[Source]) -> float | None:

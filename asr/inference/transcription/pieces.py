@@ -17,7 +17,7 @@ from asr.inference.transcription.inputs import Source, named, opened
 from asr.inference.transcription.one_pass import most_samples
 from asr.inference.transcription.remarks import Remarks
 from asr.inference.transcription.request import Request, check_windows, refuse_quadratic
-from asr.inference.transcription.windows import Grid, Held, Pausing, Window, windows
+from asr.inference.transcription.windows import Grid, Held, Pausing, TooShort, Window, windows
 from asr.model.network import Model
 
 # (number of the source, its next window, or a sentence if the source cannot be used)
@@ -72,11 +72,10 @@ def pieces_of(sources: Sequence[Source], request: Request, cutting: Cutting, rem
                     too_long = functools.partial(remarks.too_long, source) if request.one_pass else lambda seconds: None
                     for window in windows_of(blocks, cutting, too_long):
                         yield number, window
+                except TooShort as error:
+                    yield number, f"{source.in_sentences} {error}"
                 except UserError as error:
-                    sentence = named(error, source, path)
-                    if sentence.startswith("it is "):  # from `windows`, which does not know the name
-                        sentence = f"{source.in_sentences} {sentence.removeprefix('it ')}"
-                    yield number, sentence
+                    yield number, named(error, source, path)
         except UserError as error:
             yield number, str(error)
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 LOOKAHEAD = 3  # windows over which cuts are planned
 
 
+class TooShort(UserError):
+    """A recording is shorter than one frame. The sentence lacks its subject, the name that the caller gave the recording."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """How samples become emissions: `stride` samples per emission, `frame` samples per frame, `hop` samples from one frame to the
@@ -93,7 +97,7 @@ def windows(
     Without pauses, or if `pausing` is None, windows have `length` emissions, and each begins `length - overlap` after the one
     before. The last window may be shorter, but is longer than `overlap` if it overlaps the previous one. Without `pausing`, a
     recording of up to `length` emissions is one window. Blocks are held only while needed; their boundaries make no difference.
-    Raises ValueError unless 0 <= overlap < length, and UserError if the recording is shorter than one frame.
+    Raises ValueError unless 0 <= overlap < length, and TooShort for a recording shorter than one frame.
     """
     if not 0 <= overlap < length:
         raise ValueError(f"the overlap, {overlap}, must lie in 0..{length - 1}")
@@ -104,7 +108,7 @@ def windows(
         # one emission more than a window shows that the recording continues after it
         ahead.reach(grid.samples(before + (length if pausing is None else LOOKAHEAD * length)) + grid.stride)
         if begin == 0 and ahead.ended and ahead.held.size < grid.frame:
-            raise UserError(f"it is shorter than one frame: {ahead.held.size / grid.sample_rate:.4f} s. Leave it out.")
+            raise TooShort(f"is shorter than one frame: {ahead.held.size / grid.sample_rate:.4f} s. Leave it out.")
         left = ahead.emissions() - before
         silent = 0 if ahead.pauses is None or overlapped else ahead.pauses.silent(begin, left, ahead.ended)
         if silent and not (ahead.ended and silent >= left):

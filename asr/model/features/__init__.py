@@ -105,4 +105,4 @@ def create_spec_augment(settings: dict[str, Any]) -> SpecAugment:
     try:
         return SpecAugment(**settings)
     except TypeError as error:
-        raise UserError(f"features.spec_augment={dict(settings)}: {error}.") from None
+        raise UserError(f"features.spec_augment={dict(settings)}: {error}. Mend that setting.") from None

@@ -68,7 +68,9 @@ class Normalization(KeepsFloat32):
             total = total + shifted.sum(dim=(0, 1)).to(total.device)
             squares = squares + shifted.square().sum(dim=(0, 1)).to(total.device)
         if frames == 0:
-            raise UserError("features.normalization=global needs a training split with at least one frame of speech.")
+            raise UserError(
+                "features.normalization=global finds no frame of speech in the training split: give it longer utterances."
+            )
         mean = total / frames
         self.mean.copy_(mean + shift.to(mean.device))
         self.variance.copy_(squares / frames - mean.square())

@@ -54,7 +54,7 @@ def read_ctm(path: Path | str) -> list[TimedWord]:
             continue
         fields, place = line.split(), f"{path}, line {number}"
         if len(fields) < 5:
-            raise UserError(f"{place}: {len(fields)} fields instead of 5 or more: FILE CHANNEL START DURATION WORD.")
+            raise UserError(f"{place}: expected FILE CHANNEL START DURATION WORD, found {len(fields)} fields.")
         if fields[4].upper().startswith("<ALT"):
             raise UserError(
                 f"{place}: alternatives cannot be read, because hubscr.pl sorts words by time and {fields[4]} has none. Let a "
@@ -119,7 +119,7 @@ def spread_words(segments: Sequence[Segment], hypotheses: Mapping[str, Sequence[
             if texts and end - start < 0.005:
                 raise UserError(
                     f"The segment {segment.identity} of {segment.file} {segment.channel} lies within the time of earlier "
-                    "ones: sclite cannot assign words to it."
+                    "ones, where sclite cannot assign words to it. Correct its times in the STM file."
                 )
             # away from the borders, because csrfilt.sh rounds the times of words that it splits
             first, length = start + (end - start) / 4, (end - start) / 2

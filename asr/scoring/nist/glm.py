@@ -110,7 +110,7 @@ class GlobalMapping:
                     expression = re.compile(limit[1].lower())
                 except re.error as error:
                     raise UserError(
-                        f"{self.path}, line {number}: {limit[1]!r} is not a regular expression: {error}."
+                        f"{self.path}, line {number}: {limit[1]!r} is not a regular expression ({error}). Correct it."
                     ) from None
                 applies = bool(expression.search(kind) or expression.search(purpose))
             if applies:
@@ -151,9 +151,7 @@ def parse_header(line: str, place: str) -> dict[str, str]:
         raise UserError(f"{place}: a header needs its value in quotation marks, such as * max_nrules = '2500'.")
     named = {name: value[1] for name in HEADERS if name in line.upper()}
     if "FORMAT" in named and named["FORMAT"] != "NIST1":
-        raise UserError(
-            f"{place}: the format {value[1]!r} is unknown; rfilter1 applies only rules of the format NIST1."
-        )
+        raise UserError(f"{place}: the format must be NIST1, the only one that rfilter1 applies, not {value[1]!r}.")
     if "MAX_NRULES" in named and not value[1].strip().isdecimal():
         raise UserError(f"{place}: max_nrules must be a whole number, not {value[1]!r}.")
     return named
@@ -163,10 +161,10 @@ def parse_rule(line: str, number: int, place: str) -> Rule:
     """Parses a rule as rfilter1 does: the context begins at the last slash unless that is in brackets."""
     arrow = line.find("=>")
     if arrow < 0:
-        raise UserError(f"{place}: there is no =>; a rule has the form A => B or A => B / [C] __ [D].")
+        raise UserError(f"{place}: there is no =>: write the rule as A => B or A => B / [C] __ [D].")
     source = unbracketed(line[:arrow].strip(SPACE))
     if not source:
-        raise UserError(f"{place}: there is nothing before the =>: a rule needs something to replace.")
+        raise UserError(f"{place}: there is nothing before the =>: write what the rule replaces there.")
     slash, slot = line.rfind("/"), -1
     if slash >= 0 and line.find("]", slash) < line.find("[", slash):
         slash = -1

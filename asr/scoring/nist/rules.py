@@ -133,7 +133,7 @@ def filtered_word(fields: Sequence[str], rules: RuleSet, place: str) -> tuple[li
     try:
         text = filter_text(f" {fields[0]} ", rules)
     except ValueError as error:
-        raise UserError(f"{place}: {error} in {fields[0]!r}.") from None
+        raise UserError(f"{place}: {error} in {fields[0]!r}. Correct the line.") from None
     row = re.sub(r"([{}])", r" \1 ", " ".join([text, *fields[1:]])).split()
     if not row:
         return [[]], False

@@ -141,7 +141,7 @@ def segment_names(segments: Sequence) -> dict[str, str]:
 def needed(sctk: Sctk | None) -> Sctk:
     sctk = sctk or find_sctk()
     if sctk is None:
-        raise UserError("NIST SCTK is not installed: on Debian and Ubuntu, apt install sctk.")
+        raise UserError("NIST SCTK is not installed. Install it: apt install sctk on Debian and Ubuntu.")
     return sctk
 
 
@@ -154,7 +154,7 @@ def temporary_copies(files: Mapping[str, Path | str | None]):
                 try:
                     shutil.copyfile(source, Path(name, target))
                 except OSError as error:
-                    raise UserError(f"{source} cannot be read: {error.strerror or error}.") from None
+                    raise UserError(f"{source} cannot be read: {error.strerror or error}. Name another file.") from None
         yield Path(name)
 
 
@@ -178,11 +178,13 @@ def run_program(
             command, cwd=folder, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
         )
     except OSError as error:
-        raise UserError(f"{command[0]} cannot be run: {error.strerror or error}.") from None
+        raise UserError(f"{command[0]} cannot be run: {error.strerror or error}. Install SCTK again.") from None
     try:
         output, errors = process.communicate(standard_input, timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise UserError(f"{name} took longer than {seconds:g} s and was stopped.") from None
+        raise UserError(
+            f"{name} took longer than {seconds:g} s and was stopped. Check its files, or score fewer utterances at once."
+        ) from None
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -190,7 +192,7 @@ def run_program(
     if process.returncode:
         said = (errors.decode("utf8", "replace").strip() or output.decode("utf8", "replace").strip())[-600:]
         how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-        raise UserError(f"{name} failed ({how}): {said or 'it printed nothing'}")
+        raise UserError(f"{name} failed ({how}): {said or 'it printed nothing'}\nCheck the files it was given.")
     return output
 
 
@@ -199,7 +201,9 @@ def read_alignments(path: Path) -> dict[str, Counts]:
     try:
         lines = path.read_bytes().decode("utf8", "replace").split("\n")
     except OSError as error:
-        raise UserError(f"sclite left no alignments ({path.name}): {error.strerror or error}.") from None
+        raise UserError(
+            f"sclite left no alignments ({path.name}): {error.strerror or error}. Install SCTK again."
+        ) from None
     counts: dict[str, Counts] = {}
     identity = None
     for line in lines:

@@ -71,7 +71,7 @@ def read_stm(path: Path | str) -> Stm:
         fields = parse_line(line, f"{path}, line {number}") | {"line": number}
         found.append(((fields["file"], fields["channel"], fields["start"]), fields))
     if not found:
-        raise UserError(f"{path} holds no segment: a line is FILE CHANNEL SPEAKER START END [<LABELS>] WORDS.")
+        raise UserError(f"{path} holds no segment: expected lines FILE CHANNEL SPEAKER START END [<LABELS>] WORDS.")
     found.sort(key=lambda pair: pair[0])
     taken: dict[str, int] = {}
     segments = []
@@ -87,7 +87,7 @@ def parse_line(line: str, place: str) -> dict:
     fields = line.split(maxsplit=5)
     if len(fields) < 5:
         raise UserError(
-            f"{place}: {len(fields)} fields instead of 5 or more: FILE CHANNEL SPEAKER START END [<LABELS>] WORDS."
+            f"{place}: expected FILE CHANNEL SPEAKER START END [<LABELS>] WORDS, found {len(fields)} fields."
         )
     start, end = (parse_time(field, name, place) for field, name in zip(fields[3:5], ("start", "end")))
     if end < start:

@@ -28,14 +28,14 @@ def read_trn(path: Path | str) -> dict[str, tuple[str, str]]:
         match = re.fullmatch(r"(.*)\(([^()]*)\)\s*", line)
         if match is None or not match[2].strip():
             raise UserError(
-                f"{place}: the line must end with the utterance's identity in parentheses, (speaker-utterance) or (utterance)."
+                f"{place}: the line lacks the utterance's identity: end it with (speaker-utterance) or (utterance)."
             )
         identity = match[2].translate(LOWER)
         if identity in found:
             raise UserError(f"{place}: the utterance {match[2]} is in the file twice: remove one.")
         found[identity] = (match[1], place)
     if not found:
-        raise UserError(f"{path} holds no utterance: a line is WORDS (speaker-utterance) or WORDS (utterance).")
+        raise UserError(f"{path} holds no utterance: expected lines WORDS (speaker-utterance) or WORDS (utterance).")
     return found
 
 

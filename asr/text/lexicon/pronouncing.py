@@ -28,7 +28,9 @@ def write_lexicon(folder: Path, words: Iterable[str], special: Mapping[str, str]
     pronunciations = {word: tuple(phonemes.split()) for word, phonemes in special.items()}
     for word, phonemes in pronunciations.items():
         if not phonemes or not known.issuperset(phonemes):
-            raise UserError(f"The pronunciation {' '.join(phonemes)!r} of {word!r} is not made of ARPAbet phonemes.")
+            raise UserError(
+                f"The pronunciation {' '.join(phonemes)!r} of {word!r} is not made of ARPAbet phonemes. Write it with those."
+            )
     facts: dict[str, Any] = {"words": 0, "special": len(special), "cmudict": 0}
     lists: dict[str, list[str]] = {"parts": [], "espeak": [], "unpronounced": []}
     for word in sorted(set(words)):

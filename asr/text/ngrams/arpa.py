@@ -44,8 +44,8 @@ class ArpaFile:
         self.path, self.lines, self.at = path, lines, 0
         self.words: dict[bytes, int] = {}
 
-    def error(self, line: int, sentence: str) -> UserError:
-        return UserError(f"{self.path}, line {line}: {sentence}")
+    def error(self, line: int, wrong: str, advice: str = "Mend the line, or build the model again.") -> UserError:
+        return UserError(f"{self.path}, line {line}: {wrong}. {advice}")
 
     def next(self, expected: str) -> Line:
         """The next line that is not blank."""
@@ -53,7 +53,7 @@ class ArpaFile:
             self.at = number
             if stripped := line.strip():
                 return number, stripped
-        raise self.error(self.at, f"the file ends where {expected} should follow: it is cut short, get it again.")
+        raise self.error(self.at, f"the file ends where {expected} should follow: it is cut short", "Copy it again.")
 
     def read(self) -> NgramModel:
         counts, where = self._counts()
@@ -63,14 +63,14 @@ class ArpaFile:
             if count == 0 and line != b"\\%d-grams:" % order:
                 continue
             if line != b"\\%d-grams:" % order:
-                raise self.error(number, f"expected \\{order}-grams:, found {shown(line)}.")
+                raise self.error(number, f"expected \\{order}-grams:, found {shown(line)}")
             for parts, part in zip((rows, log10, backoff, numbers), self._section(order, count, len(counts))):
                 parts.append(part)
             number, line = self.next("\\end\\" if order == len(counts) else f"\\{order + 1}-grams:")
             if not line.startswith(b"\\"):
-                raise self.error(number, f"there are more {order}-grams than the {count} that \\data\\ announces.")
+                raise self.error(number, f"there are more {order}-grams than the {count} that \\data\\ announces")
         if line != b"\\end\\":
-            raise self.error(number, f"expected \\end\\, found {shown(line)}.")
+            raise self.error(number, f"expected \\end\\, found {shown(line)}")
         for number, line in self.lines:
             if line.strip():
                 raise self.error(number, f"there is more after \\end\\: {shown(line)}")
@@ -82,9 +82,7 @@ class ArpaFile:
         except ListedTwice as error:
             lines = numbers[error.order - 1]
             twice = " ".join(words[word] for word in rows[error.order - 1][error.second])
-            raise self.error(
-                lines[error.second], f"{twice!r} is listed on line {lines[error.first]} already."
-            ) from None
+            raise self.error(lines[error.second], f"{twice!r} is listed on line {lines[error.first]} already") from None
         return NgramModel(words, tables, added=added)
 
     def _counts(self) -> tuple[list[int], Line]:
@@ -93,9 +91,9 @@ class ArpaFile:
             if line.strip() == b"\\data\\":
                 break
             if b"\0" in line:
-                raise self.error(number, "a zero byte: this is not an ARPA file (unpack a compressed KenLM binary).")
+                raise self.error(number, "a zero byte: this is not an ARPA file", "Unpack a compressed KenLM binary.")
         else:
-            raise UserError(f"{self.path} is not an ARPA file: it has no line \\data\\.")
+            raise UserError(f"{self.path} is not an ARPA file: it has no line \\data\\. Give another language model.")
         counts: list[int] = []
         while True:
             number, line = self.next("ngram 1=..." if not counts else "\\1-grams:")
@@ -103,10 +101,10 @@ class ArpaFile:
             if match is None:
                 break
             if int(match[1]) != len(counts) + 1:
-                raise self.error(number, f"expected the number of {len(counts) + 1}-grams, found {shown(line)}.")
+                raise self.error(number, f"expected the number of {len(counts) + 1}-grams, found {shown(line)}")
             counts.append(int(match[2]))
         if not counts or not counts[0]:
-            raise self.error(number, f"expected ngram 1=... with the number of unigrams, found {shown(line)}.")
+            raise self.error(number, f"expected ngram 1=... with the number of unigrams, found {shown(line)}")
         return counts, (number, line)
 
     def _section(self, order: int, count: int, highest: int) -> tuple:
@@ -117,7 +115,8 @@ class ArpaFile:
             if not block:
                 raise self.error(
                     self.at,
-                    f"the file ends after {have} of {count} {order}-grams: it is cut short, or \\data\\ is wrong.",
+                    f"the file ends after {have} of {count} {order}-grams: it is cut short, or \\data\\ is wrong",
+                    "Copy it again, or build the model again.",
                 )
             self.at = block[-1][0]
             fields = [line.split() for _, line in block]
@@ -137,13 +136,13 @@ class ArpaFile:
             number, found = block[at][0], fields[at]
             if found[0].startswith(b"\\") and len(found) == 1:
                 raise self.error(
-                    number, f"{shown(found[0])} comes after {have + rank} {order}-grams, but \\data\\ says {count}."
+                    number, f"{shown(found[0])} comes after {have + rank} {order}-grams, but \\data\\ says {count}"
                 )
             if len(found) not in (order + 1, order + 2):
                 raise self.error(
                     number,
                     f"{len(found)} fields; a {order}-gram has a log probability, {order} word{'s' * (order > 1)} and perhaps a "
-                    "back-off weight.",
+                    "back-off weight",
                 )
         return [block[at] for at in kept], [fields[at] for at in kept]
 
@@ -151,7 +150,7 @@ class ArpaFile:
         log10 = self._floats(numbers, [each[0] for each in fields], "a log probability")
         log10[log10 == -math.inf] = IMPOSSIBLE
         for at in numpy.flatnonzero(~(log10 <= 0))[:1]:
-            raise self.error(numbers[at], f"the log probability {shown(fields[at][0])} is not a number up to 0.")
+            raise self.error(numbers[at], f"the log probability {shown(fields[at][0])} is not a number up to 0")
         with_weight = [at for at, each in enumerate(fields) if len(each) == order + 2]
         weights = numpy.zeros(len(fields), numpy.float32)
         weights[with_weight] = self._floats(
@@ -160,16 +159,16 @@ class ArpaFile:
         wrong = ~numpy.isfinite(weights) if order < highest else weights != 0
         for at in numpy.flatnonzero(wrong)[:1]:
             why = "is not finite" if order < highest else "is in the highest order, where nothing backs off"
-            raise self.error(numbers[at], f"the back-off weight {shown(fields[at][-1])} {why}.")
+            raise self.error(numbers[at], f"the back-off weight {shown(fields[at][-1])} {why}")
         if order == 1:
             for number, each in zip(numbers, fields):
                 if each[1] in self.words:
-                    raise self.error(number, f"the word {shown(each[1])} is listed twice.")
+                    raise self.error(number, f"the word {shown(each[1])} is listed twice")
                 self.words[each[1]] = len(self.words)
         ids = [self.words.get(word) for each in fields for word in each[1 : order + 1]]
         if None in ids:
             at, word = divmod(ids.index(None), order)
-            raise self.error(numbers[at], f"the word {shown(fields[at][1 + word])} is not among the unigrams.")
+            raise self.error(numbers[at], f"the word {shown(fields[at][1 + word])} is not among the unigrams")
         return numpy.array(ids, numpy.int32).reshape(-1, order), log10, weights, numpy.array(numbers)
 
     def _floats(self, numbers: list[int], values: list[bytes], what: str) -> numpy.ndarray:
@@ -181,7 +180,7 @@ class ArpaFile:
                 try:
                     float(value)
                 except ValueError:
-                    raise self.error(number, f"{shown(value)} is not {what}.") from None
+                    raise self.error(number, f"{shown(value)} is not {what}") from None
             raise
 
     def _spellings(self, lines: numpy.ndarray) -> list[str]:
@@ -192,7 +191,7 @@ class ArpaFile:
                 words.append(word.decode("utf8"))
             except UnicodeDecodeError:
                 raise self.error(
-                    number, f"{shown(word)} is not UTF-8. If the file is Latin-1: iconv -f latin1 -t utf8"
+                    number, f"{shown(word)} is not UTF-8", "If the file is Latin-1: iconv -f latin1 -t utf8"
                 ) from None
         words = composed_words(words)
         for special in (BEGIN, END, UNKNOWN):

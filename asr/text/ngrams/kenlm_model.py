@@ -28,7 +28,7 @@ class KenlmModel:
         try:
             self.model = kenlm.Model(str(path))
         except (OSError, RuntimeError) as error:
-            raise UserError(f"KenLM cannot read {path}, build it again: {' '.join(str(error).split())}") from None
+            raise UserError(f"KenLM cannot read {path} ({' '.join(str(error).split())}). Build it again.") from None
         self.new_state = kenlm.State
 
     @property

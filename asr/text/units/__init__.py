@@ -145,7 +145,9 @@ class Units(abc.ABC):
         """The units saved in the folder. Raises UserError unless they are of this kind and intact."""
         loaded = load_units(folder)
         if not isinstance(loaded, cls):
-            raise UserError(f"{Path(folder) / UNITS_FILE} holds {loaded.name}, not {cls.name}.")
+            raise UserError(
+                f"{Path(folder) / UNITS_FILE} holds {loaded.name}, not {cls.name}: use load_units, which loads any."
+            )
         return loaded
 
     def _save_files(self, folder: Path) -> None:  # noqa: B027 (some units have none)
@@ -202,7 +204,7 @@ def load_units(folder: Path) -> Units:
     try:
         fields = json.loads(path.read_bytes().decode("utf8"))
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): the model's units should be there.") from None
+        raise UserError(f"{path} cannot be read ({error.strerror}): take it from the model again.") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON ({error}): it is damaged, take it from the model again.") from None
     if not isinstance(fields, dict) or not isinstance(fields.get("name"), str):

@@ -43,7 +43,7 @@ class Bpe(Units):
         sentences = [normalize(supervision.text or "", normalizer)[0] for supervision in supervisions]
         sentences = [sentence for sentence in sentences if sentence]
         if not sentences:
-            raise UserError("The training split has no text to learn byte-pair units from: check its transcripts.")
+            raise UserError("units=bpe has no text to learn from in the training split: check its transcripts.")
         model = train(sentences, size)
         return cls(pieces(model), normalizer, model)
 
@@ -79,7 +79,7 @@ class Bpe(Units):
             model = path.read_bytes()
             held = pieces(model)
         except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}): it is saved with the units.") from None
+            raise UserError(f"{path} cannot be read ({error.strerror}): take it from the model again.") from None
         except RuntimeError:
             raise UserError(
                 f"{path} is not a sentencepiece model or is cut short: take it from the model again."

@@ -25,7 +25,7 @@ class Characters(Units):
     def build(cls, supervisions: Iterable[SupervisionSegment], normalizer: str = "words") -> Characters:
         characters = {character for supervision in supervisions for character in spelled(supervision, normalizer)}
         if not characters - {SPACE}:
-            raise UserError("The training split has no text to take characters from: check its transcripts.")
+            raise UserError("units=characters finds no text in the training split: check its transcripts.")
         return cls([BLANK, SPACE, *sorted(characters - {SPACE})], normalizer)
 
     def encode(self, supervision: SupervisionSegment) -> list[int]:

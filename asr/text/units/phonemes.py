@@ -235,8 +235,8 @@ class Phonemes(Units):
             phonemes = tuple(pronounce(word, self.language))
         except UserError as error:
             raise UserError(
-                f"The word {word!r} is not in the lexicon {self.lexicon}, and eSpeak cannot pronounce it: {error} "
-                "(units.out_of_vocabulary=refuse works without eSpeak.)"
+                f"The word {word!r} is not in the lexicon {self.lexicon}, and eSpeak cannot pronounce it: {error} Or use "
+                "units.out_of_vocabulary=refuse, which needs no eSpeak."
             ) from None
         if phonemes:
             self.pronunciations.pronunciations[word] = phonemes

@@ -226,7 +226,7 @@ def test_one_half_of_the_corpus_is_enough_where_missing_is_allowed(tmp_path, sma
 def test_a_chosen_set_that_is_not_there_is_refused_before_the_work(tmp_path, small):
     tree = write_wsj(tmp_path / "discs")
     with pytest.raises(
-        UserError, match=r"dev=dev93: the discs have nothing of that set; choose dev among si284, si84, eval92"
+        UserError, match=r"dev=dev93: the discs have nothing of that set. Choose dev among si284, si84, eval92"
     ):
         WsjCorpus(wsj0=str(tree.wsj0), allow_missing=True).load(tmp_path / "cache")
     assert not (tmp_path / "cache").exists()

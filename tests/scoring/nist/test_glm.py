@@ -91,7 +91,7 @@ def test_optional_words_in_common_parentheses_may_each_be_left_out(tmp_path):
         ("  ;; a comment that is not in the first column", "no rule before the comment"),
         ("* max_nrules = many", "quotation marks"),
         ("* max_nrules = 'many'", "whole number"),
-        ("* format = 'NIST2'", "only rules of the format NIST1"),
+        ("* format = 'NIST2'", "the format must be NIST1"),
         ("A => {B / C}", "is not closed"),
         (';; INPUT_DEPENDENT_APPLICATION = "(ctm"', "not a regular expression"),
     ],

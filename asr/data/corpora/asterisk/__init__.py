@@ -68,7 +68,7 @@ class AsteriskCorpus(CorpusSource):
             or not isinstance(self.max_seconds, (int, float))
             or self.max_seconds <= 0
         ):
-            raise UserError(f"max_seconds={self.max_seconds} is not a positive number of seconds.")
+            raise UserError(f"max_seconds={self.max_seconds} is not a length in seconds: give a number above 0.")
         settings = dataclasses.asdict(self)
         del settings["packages"]
         folder = Path(cache) / "asterisk" / f"{self.language}-{fingerprint(FORMAT, settings)}"

@@ -123,12 +123,13 @@ def check_folder(place: Path) -> None:
         return
     below = sorted(path.parent.name for path in place.glob("*/wav.scp"))
     if below:
-        hint = f"there are data folders in it: {listed(below)}. Name one of them, or corpus.train=, corpus.dev= and corpus.test="
+        hint = f"there are data folders in it: {listed(below)}"
+        advice = "Name one of them, or corpus.train=, corpus.dev= and corpus.test=."
     elif (place / "feats.scp").is_file() and "wav.scp" in missing:
-        hint = "it holds features, but training reads audio: give the folder that they were made from"
+        hint, advice = "it holds features, but training reads audio", "Give the folder that they were made from."
     else:
-        hint = resembling(place, "kaldi")
-    raise UserError(f"{place} has no {' and no '.join(missing)}: {hint}.")
+        hint, advice = resembling(place, "kaldi"), "Give a data folder of Kaldi, with wav.scp and text."
+    raise UserError(f"{place} has no {' and no '.join(missing)}: {hint}. {advice}")
 
 
 def readings(recordings: Table) -> dict[str, Reading]:

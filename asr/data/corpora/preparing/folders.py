@@ -68,7 +68,7 @@ def split_by_hash(keys: Iterable[str], dev_fraction: float, test_fraction: float
         share[key] = int.from_bytes(digest[:8], "big") / 2**64
     order = sorted(share, key=lambda key: (share[key], key))
     if len(order) < 3:
-        raise UserError(f"{len(order)} are too few to be divided into train, dev and test: three or more are needed.")
+        raise UserError(f"{len(order)} are too few to be divided into train, dev and test: give three or more.")
     tests = sum(share[key] < test_fraction for key in order)
     held_out = sum(share[key] < test_fraction + dev_fraction for key in order)
     tests = min(max(tests, 1), len(order) - 2)
@@ -103,7 +103,10 @@ def whole_or_not_at_all(folder: Path) -> Iterator[Path]:
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         _remove_empty(new)
-        raise UserError(f"Writing {folder} failed: {error}. Nothing was kept.") from error
+        raise UserError(
+            f"Writing {folder} failed: {error}. Nothing was kept. Free some space or choose another cache=FOLDER, then run it "
+            "again."
+        ) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         _remove_empty(new)
@@ -162,7 +165,8 @@ def continued(folder: Path, made_from: Any = None) -> Iterator[Path]:
             (folder / ORIGIN).unlink()
         except OSError as error:
             raise UserError(
-                f"Writing {folder} failed: {error}. Finished work is kept in {part}; the next run continues from there."
+                f"Writing {folder} failed: {error}. Finished work is kept in {part}. Free some space, then run it again: it "
+                "continues from there."
             ) from error
         with contextlib.suppress(OSError):
             os.unlink(lock.name)

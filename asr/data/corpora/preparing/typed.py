@@ -31,7 +31,7 @@ def parse(text: str, kind: Any, key: str) -> Any:
                 continue
     words = {int: "a whole number", float: "a number", bool: "true or false"}
     expected = " or ".join(words[option] for option in options if option in words)
-    raise UserError(f"{key}={text} is not {expected or kind}.")
+    raise UserError(f"{key}={text} is not {expected or kind}: give one.")
 
 
 def parse_corpus(name: str | None, texts: dict[str, str]) -> dict[str, Any]:

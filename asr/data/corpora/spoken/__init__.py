@@ -145,8 +145,8 @@ def _speak(folder: Path, expected_seconds: float, sample_rate: int, workers: int
     def follow(process: subprocess.Popen) -> None:
         for line in process.stdout or ():
             result = json.loads(line)
-            if "error" in result:
-                raise UserError(f"The corpus could not be made: {result['error']}")
+            if sentence := result.get("error"):
+                raise UserError(f"The corpus could not be made: {sentence}")
             results[result["id"]] = result
             progress.advance(task, result["samples"] / sample_rate)
         if process.wait() != 0:

@@ -83,7 +83,9 @@ def speak(utterance: Utterance, shape: Shape) -> tuple[np.ndarray, list, list]:
             break
         rate = min(450, math.ceil(rate * 1.03 * seconds / (shape.longest - padding)))
     else:
-        raise UserError(f"Utterance {utterance.id} cannot be spoken within {shape.longest} s: {utterance.text!r}")
+        raise UserError(
+            f"Utterance {utterance.id} cannot be spoken within {shape.longest} s: {utterance.text!r}. Choose another corpus.seed."
+        )
     before = round(utterance.before * spoken.sample_rate)
     after = round(max(utterance.after, _SHORTEST - seconds - utterance.before) * spoken.sample_rate)
     samples = np.pad(spoken.samples.astype(np.float64), (before, after)) * 10 ** (utterance.gain / 20)
@@ -116,11 +118,14 @@ def main(folder: Path, first: int, step: int) -> None:
             except soundfile.SoundFileError as error:
                 # for a full disk, libsndfile says no more than "System error"
                 free = shutil.disk_usage(folder).free / 2**20
-                raise UserError(f"{file} could not be written, {free:.0f} MiB are free there: {error}") from None
+                raise UserError(
+                    f"{file} could not be written ({error}), with {free:.0f} MiB free there. Make room."
+                ) from None
             result = {"id": utterance.id, "samples": len(samples), "phonemes": phonemes, "words": spoken_words}
             print(json.dumps(result), flush=True)
     except (OSError, UserError) as error:
-        print(json.dumps({"error": str(error)}), flush=True)
+        sentence = str(error) if isinstance(error, UserError) else f"{error}. Choose another cache=FOLDER."
+        print(json.dumps({"error": sentence}), flush=True)
         sys.exit(1)
 
 

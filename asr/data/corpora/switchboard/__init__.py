@@ -81,7 +81,7 @@ class SwitchboardCorpus(CorpusSource):
         for field in ("dev_utterances", "most_copies"):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"{field}={value} is not a whole number of 1 or more.")
+                raise UserError(f"{field}={value} is not a count: give a whole number of 1 or more.")
         if (self.eval2000 is None) != (self.references is None):
             lacking = "references" if self.references is None else "eval2000"
             raise UserError(

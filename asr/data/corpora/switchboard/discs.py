@@ -89,7 +89,7 @@ class Audio:
         if not self.paths:
             raise UserError(
                 f"swb1={self.folder} holds no conversations of Switchboard (files like swb1_d1/data/sw02001.sph): "
-                f"{looks_like(files)}."
+                f"{looks_like(files)}. Give the folder of LDC97S62."
             )
         self._listed = _disc_table(next((file for file in files if file.name.lower() == DISC_TABLE), None))
 
@@ -146,7 +146,7 @@ def find_transcripts(folder: str | Path) -> tuple[dict[str, Path], Path | None]:
     if not paths:
         raise UserError(
             f"transcripts={folder} holds no Mississippi State transcripts (files like "
-            f"swb_ms98_transcriptions/20/2001/sw2001A-ms98-a-trans.text): {looks_like(files)}."
+            f"swb_ms98_transcriptions/20/2001/sw2001A-ms98-a-trans.text): {looks_like(files)}. Give their folder."
         )
     return paths, next((file for file in files if file.name.lower() == DICTIONARY), None)
 

@@ -44,7 +44,7 @@ def find_eval2000(folder: str | Path) -> dict[str, Path]:
     if not paths:
         raise UserError(
             f"eval2000={folder} holds no conversations of the Hub5 2000 evaluation (files like english/en_4156.sph): "
-            f"{looks_like(files)}."
+            f"{looks_like(files)}. Give the folder of LDC2002S09."
         )
     return paths
 
@@ -59,7 +59,7 @@ def find_references(folder: str | Path) -> tuple[Path, Path]:
         exact = [file for file in matching if file.name.lower() == name]
         matching = exact or matching
         if not matching:
-            raise UserError(f"references={folder} holds no {name} (LDC2002T43): {looks_like(files)}.")
+            raise UserError(f"references={folder} holds no {name}: {looks_like(files)}. Give the folder of LDC2002T43.")
         if len({file.read_bytes() for file in matching}) > 1:
             raise UserError(f"references={folder} holds several: {', '.join(map(str, matching))}. Keep one of them.")
         found.append(matching[0])

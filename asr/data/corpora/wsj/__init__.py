@@ -138,8 +138,8 @@ class WsjCorpus(CorpusSource):
         for split, name in chosen.items():
             if not used.keys() & set(listing.sets[name]):
                 there = ", ".join(other for other, utterances in listing.sets.items() if used.keys() & set(utterances))
-                choice = f"choose {split} among {there}" if there else "they have no set at all"
-                raise UserError(f"{split}={name}: the discs have nothing of that set; {choice}.")
+                advice = f"Choose {split} among {there}." if there else "Give folders of discs that hold it."
+                raise UserError(f"{split}={name}: the discs have nothing of that set. {advice}")
         counts = collections.Counter(dict.fromkeys(RULES, 0))
         texts = {name: normalize(utterance.transcript, counts) for name, utterance in sorted(used.items())}
         conversions = {
