@@ -150,7 +150,7 @@ def test_left_biphones_share_rare_outputs_and_come_back_from_the_checkpoint(plac
 @pytest.mark.parametrize(
     "typed, sentence",
     [
-        (["units=characters"], "loss=lfmmi needs units=phonemes"),
+        (["units=characters"], "Use units=phonemes"),
         (["units.silence=false"], "needs a unit SIL for pauses"),
         (["decoder=greedy"], "decoder=greedy needs the blank of CTC"),
         (["head=ctc"], "loss=lfmmi needs head=lfmmi"),

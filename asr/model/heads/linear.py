@@ -28,7 +28,10 @@ class LinearHead(Head):
         self.weight, self.bias = linear.weight, linear.bias
         self.loss = losses.create(loss)
         if self.loss.head != self.name:
-            raise UserError(f"loss={self.loss.name} needs head={self.loss.head}, not head={self.name}.")
+            raise UserError(
+                f"loss={self.loss.name} needs head={self.loss.head}, not head={self.name}. "
+                f"Leave head=… out, or give head={self.loss.head}."
+            )
 
     def forward(self, hidden: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor, *more: Any) -> Tensor:
         """See `Head.forward`. more: further arguments of the loss."""

@@ -38,8 +38,13 @@ class Chain(Topology):
             raise UserError(f"topology.min_count={min_count!r} must be a number, at least 0.")
         self.by_context = context == "left"
         if self.by_context and units > MOST_UNITS:
-            raise UserError(f"topology.context=left is for phones: {units} units have {units**2:,} pairs, too many outputs.")
-        self.table = classes(units, contexts) if self.by_context else np.broadcast_to(np.arange(units) - 1, (units, units))
+            raise UserError(
+                f"topology.context=left is for phones: {units} units have {units**2:,} pairs, too many outputs. "
+                "Use topology.context=none."
+            )
+        self.table = (
+            classes(units, contexts) if self.by_context else np.broadcast_to(np.arange(units) - 1, (units, units))
+        )
         self.outputs = self.pdfs * (int(self.table.max()) + 1)
 
     @staticmethod
@@ -118,12 +123,16 @@ def classes(units: int, contexts: Sequence[str] | None) -> np.ndarray:
     """
     table, count = np.zeros((units, units), dtype=np.int64), 0
     if contexts is not None and len(contexts) != units - 1:
-        raise UserError(f"topology.contexts has {len(contexts)} entries for {units - 1} phones: the file was changed.")
+        raise UserError(
+            f"topology.contexts has {len(contexts)} entries for {units - 1} phones: the file was changed. "
+            "Take it from the run again."
+        )
     for phone in range(1, units):
         own = list(range(units)) if contexts is None else [int(left) for left in contexts[phone - 1].split()]
         if not set(own) <= set(range(units)):
             raise UserError(
-                f"topology.contexts names phones that there are not, before phone {phone}: the file was changed."
+                f"topology.contexts names phones that there are not, before phone {phone}: the file was changed. "
+                "Take it from the run again."
             )
         if len(own) < units:
             table[:, phone], count = count, count + 1

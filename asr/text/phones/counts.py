@@ -47,7 +47,9 @@ def expected_counts(sentences: Iterable[Sequence[Slot]], units: int, order: int)
         raise UserError(f"An n-gram of order {order} over {units} units is too large: use a lower loss.order.")
     ids, kinds = numbered(sentences)
     if not kinds or not any(phones for kind in kinds for _, phones in kind):
-        raise UserError("There is no phone to estimate a phone language model from: the transcripts are empty.")
+        raise UserError(
+            "loss=lfmmi needs phones to estimate a language model from, and the training transcripts have none. Check the corpus."
+        )
     inventory = Inventory(kinds)
     longest_first = sorted(range(len(ids)), key=lambda index: -len(ids[index]))
     found = [

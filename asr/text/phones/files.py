@@ -33,7 +33,6 @@ from asr.text.phones.model import START, PhoneLm
 FILE = "phone_lm.txt"
 MAGIC, VERSION = "asr phone language model", 1
 BEGIN, END = "<s>", "</s>"
-AGAIN = "take it from the model or the run again"
 
 
 def lines_of(lm: PhoneLm, symbols: Sequence[str]) -> str:
@@ -72,17 +71,19 @@ def read_phone_lm(path: Path, symbols: Sequence[str]) -> PhoneLm:
     lines = checked_lines(path)
     fields = dict(line.split(" ", 1) for line in lines[1:5] if " " in line)
     if list(fields) != ["topology", "order", "units", "contexts"] or fields["order"] not in ("2", "3", "4"):
-        raise UserError(f"{path}: its first lines must give topology, order, units and contexts: {AGAIN}.")
+        raise UserError(
+            f"{path}: its first lines must give topology, order, units and contexts. Take it from the run again."
+        )
     if fields["units"].split(" ") != list(symbols):
         raise UserError(
             f"{path} is a phone language model over other units ({len(fields['units'].split())} of them) than the model's "
-            f"{len(symbols)}: it belongs to another model."
+            f"{len(symbols)}: it belongs to another model. Give the one of this model."
         )
     try:
         lm = parsed(lines[5:-1], list(symbols), int(fields["order"]))
     except (ValueError, KeyError, IndexError) as error:
         raise UserError(
-            f"{path} holds a line that is no history and no phone with its weight ({error}): {AGAIN}."
+            f"{path} holds a line that is neither a history nor a phone with its weight ({error}). Take it from the run again."
         ) from None
     contexts = None if fields["contexts"] == "all" else tuple(fields["contexts"].split(","))
     return dataclasses.replace(lm, topology=fields["topology"], contexts=contexts)
@@ -94,20 +95,27 @@ def checked_lines(path: Path) -> list[str]:
         text = path.read_bytes().decode("utf8")
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({error.strerror}): a phone language model is saved with the model."
+            f"{path} cannot be read ({error.strerror}): it is saved with the model. Take it from there again."
         ) from None
     except UnicodeDecodeError:
         text = ""
     lines = text.splitlines()
     if not lines or not lines[0].startswith(MAGIC):
-        raise UserError(f"{path} is no phone language model: its first line is not {f'{MAGIC} {VERSION}'!r}.")
+        raise UserError(
+            f"{path} is not a phone language model: its first line is not {f'{MAGIC} {VERSION}'!r}. Give a run's phone_lm.txt."
+        )
     if lines[0] != f"{MAGIC} {VERSION}":
-        raise UserError(f"{path} is a phone language model of another version of asr ({lines[0]!r}, not {VERSION}).")
+        raise UserError(
+            f"{path} is a phone language model of another version of asr ({lines[0]!r}, not {VERSION}). "
+            "Use that version, or train again."
+        )
     if not text.endswith("\n") or not lines[-1].startswith("sha256 "):
-        raise UserError(f"{path} is cut short: its last line is not a digest; {AGAIN}.")
+        raise UserError(f"{path} is cut short: its last line is not a digest. Take it from the run again.")
     body = text[: -len(lines[-1]) - 1]
     if lines[-1] != f"sha256 {hashlib.sha256(body.encode('utf8')).hexdigest()}":
-        raise UserError(f"{path} was changed since it was written: its digest does not fit; {AGAIN}.")
+        raise UserError(
+            f"{path} was changed since it was written: its digest does not fit. Take it from the run again."
+        )
     return lines
 
 

@@ -97,8 +97,9 @@ class Units(abc.ABC):
     def slots(self, supervision: SupervisionSegment, saying: Saying) -> list[Slot]:
         """All that may have been said, for loss=lfmmi. Raises UnknownUnit, and UserError for units that cannot tell."""
         raise UserError(
-            f"loss=lfmmi needs units=phonemes: those of units={self.name} do not say how words may be pronounced, nor where "
-            "there may be silence."
+            f"units={self.name} does not say how words may be pronounced, nor where there may be silence, which "
+            "loss=lfmmi needs. "
+            "Use units=phonemes."
         )
 
     @abc.abstractmethod
@@ -223,7 +224,8 @@ def load_units(folder: Path) -> Units:
         loaded.phone_lm = read_phone_lm(folder / PHONE_LM, loaded.symbols)
         if digest_of(loaded.phone_lm, loaded.symbols) != digest:
             raise UserError(
-                f"{folder / PHONE_LM} is the phone language model of another model: {path} has another digest."
+                f"{folder / PHONE_LM} is the phone language model of another model: {path} has another digest. "
+                "Take both from the same model."
             )
     return loaded
 

@@ -96,7 +96,7 @@ class Phonemes(Units):
         silence: bool = False,
     ) -> Phonemes:
         if not isinstance(silence, bool):
-            raise UserError(f"units.silence={silence!r}: true, false, or auto for what the loss needs.")
+            raise UserError(f"units.silence={silence!r}: give true, false or auto.")
         pronunciations, symbols = Lexicon({}), ARPABET
         if isinstance(lexicon, Path):
             pronunciations, symbols, lexicon = Lexicon.read(lexicon), [*ARPABET, *SPEECH_MARKS], "corpus"

@@ -141,7 +141,7 @@ def test_a_file_of_the_same_sentences_is_the_same_byte_for_byte():
 @pytest.mark.parametrize(
     "change, sentence",
     [
-        (lambda text: "", "is no phone language model"),
+        (lambda text: "", "is not a phone language model"),
         (lambda text: text.replace("model 1", "model 2", 1), "another version of asr"),
         (lambda text: text[: len(text) // 2], "is cut short"),
         (lambda text: text[:-1], "is cut short"),
@@ -174,12 +174,12 @@ def test_a_lines_that_say_nothing_are_refused_though_their_digest_fits(tmp_path)
     for number, line in itertools.product((5, 6), ("X", " A", " A much", "", " X -1.0", " A nan", " A 0.5", "A A A A")):
         text = "\n".join([*lines[:number], line, *lines[number + 1 :], ""])
         file.write_text(f"{text}sha256 {hashlib.sha256(text.encode()).hexdigest()}\n")
-        with pytest.raises(UserError, match="no history and no phone"):
+        with pytest.raises(UserError, match="neither a history nor a phone"):
             read_phone_lm(file, SYMBOLS)
 
 
 def test_sentences_without_phones_and_shapes_that_cannot_be_are_refused():
-    with pytest.raises(UserError, match="no phone to estimate"):
+    with pytest.raises(UserError, match="needs phones to estimate"):
         expected_counts([[], []], UNITS, 3)
     with pytest.raises(UserError, match="too large"):
         expected_counts(SENTENCES, 100_000, 4)
