@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from asr.config.settings import plain
 from asr.data.checks import CheckedSplit
 from asr.data.corpora import Corpus
 from asr.data.readings import Readings
@@ -21,10 +22,23 @@ from asr.text.phones.model import PhoneLm
 from asr.text.phones.slots import Slot
 from asr.text.units import Saying, Units, UnknownUnit
 
+# what conf/train.yaml chooses
+DEFAULT = {"name": "chain", "context": "none", "min_count": 0}
+
 
 def wants_phone_lm(head: dict[str, Any]) -> bool:
     """head: the description of a head."""
     return "topology" in head
+
+
+def refuse_unread_topology(config, head: dict[str, Any]) -> None:
+    """Raises UserError for a topology that was chosen though the head, which has none, does not read it."""
+    chosen = plain(config.topology)
+    if not wants_phone_lm(head) and chosen != DEFAULT:
+        raise UserError(
+            f"topology={chosen['name']} with its settings is for loss=lfmmi, and head={head['name']} does not read it: give "
+            "loss=lfmmi, or leave topology out."
+        )
 
 
 def estimate_phone_lm(head: dict[str, Any], units: Units, corpus: Corpus) -> PhoneLm:

@@ -32,7 +32,13 @@ from asr.runtime.processes import ProcessGroup, SingleProcess
 from asr.runtime.processors import processors
 from asr.scoring.metric import Metric, choose_metric
 from asr.text.units import Units
-from asr.training.phones import estimate_phone_lm, readings_of, settle_topology, wants_phone_lm
+from asr.training.phones import (
+    estimate_phone_lm,
+    readings_of,
+    refuse_unread_topology,
+    settle_topology,
+    wants_phone_lm,
+)
 from asr.training.resuming import ResumePoint, check_same
 from asr.training.run_folder import first_command
 from asr.training.starting import choose_units, initialize
@@ -166,6 +172,7 @@ def describe(config) -> dict[str, Any]:
     from asr.model.attention import attentions
 
     description = {part: plain(config[part]) for part in ("features", "encoder", "attention", "head")}
+    refuse_unread_topology(config, description["head"])
     needed = attentions.get(description["attention"]["name"]).shared_qk
     description["encoder"] = encoders.get(description["encoder"]["name"]).settled(description["encoder"], needed)
     try:

@@ -153,6 +153,7 @@ def test_left_biphones_share_rare_outputs_and_come_back_from_the_checkpoint(plac
         (["units=characters"], "Use units=phonemes"),
         (["units.silence=false"], "needs a unit SIL for pauses"),
         (["decoder=greedy"], "decoder=greedy needs the blank of CTC"),
+        (["loss=ctc", "decoder=greedy", "topology=one"], "topology=one with its settings is for loss=lfmmi"),
         (["head=ctc"], "loss=lfmmi needs head=lfmmi"),
         (["loss.order=9"], "loss.order=9 must be 2, 3 or 4"),
         (["topology.context=left", "loss.keep=2", "loss.extra=0"], "set loss.keep=3"),
