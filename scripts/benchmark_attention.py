@@ -12,8 +12,10 @@ A speedup is the time of the fastest backend of scaled_dot_product_attention, at
 implementation's own. Peak memory is that of forward + backward beyond the inputs, per element of batch * heads * length.
 
 Implementations: sdpa (PyTorch's choice), sdpa-flash, sdpa-cudnn, sdpa-efficient, full-math (softmax by matrix products), the
-labels of asr.model.attention (i_clustered-100), and module:callable for any other: called as callable(queries, keys, values) with
-(batch, heads, time, dim) tensors, it returns what each query attends to. What does not run is shown as –, with the reason.
+labels of asr.model.attention (i_clustered-100), flex-local-128 (PyTorch's FlexAttention over 128 steps on either side, compiled,
+on a GPU only), nemo-local-128 (the same window by sliding chunks, as NeMo and Longformer compute it), and module:callable for any
+other: called as callable(queries, keys, values) with (batch, heads, time, dim) tensors, it returns what each query attends to.
+What does not run is shown as –, with the reason.
 
 Long because inputs, clocks and tables belong to one measurement, whose command results/ quotes.
 """
@@ -22,18 +24,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import dataclasses
-import functools
 import gc
-import importlib
 import itertools
 import math
-import platform
 import re
-import shlex
 import statistics
-import subprocess
 import sys
 import time
 import warnings
@@ -43,88 +39,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
+from attention_contestants import FULL_MATH, SDPA, Implementation, implementation  # noqa: E402
 from attention_roofline import roofline  # noqa: E402
+from attention_tables import (  # noqa: E402
+    GRAPH_PASSES,
+    PASSES,
+    Result,
+    Shape,
+    by_layer,
+    draw,
+    markdown,
+    rows,
+    write_csv,
+)
 
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
-from asr.errors import UserError, nearest  # noqa: E402
-from asr.evaluation.report.plots import GrowthPanel, plot_growth  # noqa: E402
-from asr.model.attention import Place, attention_at, attentions, parse_label, takes_place  # noqa: E402
-from asr.model.attention.crossover import calls_in_a_sample, like_speech, processor_name, sample  # noqa: E402
+from asr.errors import UserError  # noqa: E402
+from asr.model.attention.crossover import calls_in_a_sample, like_speech, sample  # noqa: E402
 from asr.runtime.memory import PeakMemory  # noqa: E402
-from asr.runtime.provenance import git_revision  # noqa: E402
 
-COLUMNS = [
-    *("implementation", "device", "dtype", "length", "batch_heads", "head_dim"),
-    *("forward_ms", "forward_backward_ms", "peak_bytes_per_element", "forward_speedup", "forward_backward_speedup"),
-]
-GRAPH_COLUMNS = [
-    *("forward_graph_ms", "forward_backward_graph_ms", "forward_graph_speedup", "forward_backward_graph_speedup"),
-]
-PASSES, GRAPH_PASSES = ("forward", "forward_backward"), ("forward_graph", "forward_backward_graph")
-TITLES = {
-    "forward": "Forward",
-    "forward_backward": "Forward + backward",
-    "forward_graph": "Forward, as a CUDA graph",
-    "forward_backward_graph": "Forward + backward, as a CUDA graph",
-    "memory": "Peak memory",
-}
-SDPA = {
-    "sdpa": None,
-    "sdpa-flash": SDPBackend.FLASH_ATTENTION,
-    "sdpa-cudnn": SDPBackend.CUDNN_ATTENTION,
-    "sdpa-efficient": SDPBackend.EFFICIENT_ATTENTION,
-}
-FULL_MATH = "full-math"
 OURS = ["clustered-100", "i_clustered-100", "lsh-1", "lsh-4", "topk-32"]
+PEERS = ["flex-local-128", "nemo-local-128"]
 DEFAULT_HEADS = 6
 WARM_UPS, MOST_ROUNDS, MOST_COPIES = 3, 200, 64
 MEBIBYTE, GIBIBYTE = 2**20, 2**30
-
-
-@dataclasses.dataclass(frozen=True)
-class Implementation:
-    """call: (queries, keys, values) -> output, all (batch, heads, time, dim).
-
-    shared_qk: whether keys must be the queries. holds_scores: whether it holds a score for every pair of time steps.
-    """
-
-    name: str
-    call: Callable[[Tensor, Tensor, Tensor], Tensor]
-    shared_qk: bool = False
-    holds_scores: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    batch: int
-    heads: int
-    length: int
-    dim: int
-
-    @property
-    def groups(self) -> int:
-        return self.batch * self.heads
-
-    @property
-    def elements(self) -> int:
-        return self.groups * self.length
-
-
-@dataclasses.dataclass
-class Result:
-    """An implementation at a shape. milliseconds: of its passes; peak: bytes per element; reasons: for passes without a time."""
-
-    name: str
-    shape: Shape
-    milliseconds: dict[str, float] = dataclasses.field(default_factory=dict)
-    peak: float | None = None
-    reasons: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -139,51 +81,6 @@ class Task:
     samples: list[float] = dataclasses.field(default_factory=list)
 
 
-def implementation(name: str) -> Implementation:
-    """What a name stands for. Raises UserError for one that stands for nothing, and whatever importing `module:` raises."""
-    if name in SDPA:
-        return Implementation(name, _sdpa(SDPA[name]))
-    if name == FULL_MATH:
-        return Implementation(name, _sdpa(SDPBackend.MATH), holds_scores=True)
-    if ":" in name:
-        module, _, path = name.partition(":")
-        found = importlib.import_module(module)
-        for part in path.split("."):
-            if not hasattr(found, part):
-                raise UserError(f"{module} has no {path}.")
-            found = getattr(found, part)
-        if not callable(found):
-            raise UserError(f"It cannot be called: it is of type {type(found).__name__}.")
-        return Implementation(name, found)
-    if name.partition("-")[0] not in attentions.names():
-        choices = [*SDPA, FULL_MATH, *attentions.names()]
-        raise UserError(f"There is no implementation called {name!r}: {nearest(name, choices)}, or module:callable.")
-    settings = parse_label(name)
-    kind = attentions.get(settings["name"])
-    call = _placed(settings) if takes_place(kind.name) else attentions.create(settings)
-    return Implementation(name, call, kind.shared_qk, kind.complexity == "quadratic" and kind.name != "full")
-
-
-def _placed(settings: dict) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """An attention with weights, which are made for each number of heads and dim that it is called with."""
-
-    @functools.cache
-    def made(heads: int, dim: int, device: torch.device) -> torch.nn.Module:
-        return attention_at(settings, Place(0, 1, heads, dim, heads * dim)).to(device)
-
-    return lambda queries, keys, values: made(queries.shape[1], queries.shape[3], queries.device)(queries, keys, values)
-
-
-def _sdpa(backend: SDPBackend | None) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    def call(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        if backend is None:
-            return F.scaled_dot_product_attention(queries, keys, values)
-        with sdpa_kernel(backend):
-            return F.scaled_dot_product_attention(queries, keys, values)
-
-    return call
-
-
 def copies_of_inputs(bytes_each: int, device: torch.device) -> int:
     """How many copies of the inputs exceed twice the L2 cache of a GPU; one on a CPU."""
     if device.type != "cuda":
@@ -193,12 +90,13 @@ def copies_of_inputs(bytes_each: int, device: torch.device) -> int:
 
 
 def make_inputs(
-    shape: Shape, dtype: torch.dtype, device: torch.device, generator: torch.Generator
+    shape: Shape, dtype: torch.dtype, device: torch.device, generator: torch.Generator, silence: float = 0.0
 ) -> list[list[Tensor]]:
-    """Copies of [queries, keys, values, outgoing gradient], all different."""
+    """Copies of [queries, keys, values, outgoing gradient], all different. silence: the share of steps that are all the same."""
 
     def make(requires_grad: bool) -> Tensor:
         x = like_speech(shape.batch, shape.heads, shape.length, shape.dim, dtype, device, generator)
+        x[:, :, : round(silence * shape.length)] = x[:, :, :1]
         return x.requires_grad_(requires_grad)
 
     copies = copies_of_inputs(3 * shape.elements * shape.dim * dtype.itemsize, device)
@@ -338,13 +236,14 @@ def measure(
     wanted = [*PASSES, *(GRAPH_PASSES if arguments.graphs else ())]
     results = [Result(name, shape) for name in names]
     pool = torch.cuda.graph_pool_handle() if arguments.graphs else None
-    inputs, no_inputs = attempt(partial(make_inputs, shape, dtype, device, generator))
+    inputs, no_inputs = attempt(partial(make_inputs, shape, dtype, device, generator, arguments.silence))
     tasks: list[Task] = []
     for result in results:
         one, failed = attempt(partial(implementation, result.name))
         if no_inputs is not None:
             failed = f"the inputs cannot be made: {no_inputs}"
         elif one is not None and one.holds_scores:
+            result.holds_scores = True
             failed = too_large(shape, arguments.limit_gib)
         if failed is not None:
             result.reasons |= dict.fromkeys(wanted, failed)
@@ -371,147 +270,6 @@ def default_limit(device: torch.device) -> float:
         return 1.0
 
 
-def speedup(result: Result, name: str, results: Iterable[Result]) -> float | None:
-    """How many times as fast as the fastest backend of scaled_dot_product_attention at the same shape."""
-    best = [
-        other.milliseconds[name]
-        for other in results
-        if other.name in SDPA and other.shape == result.shape and name in other.milliseconds
-    ]
-    return min(best) / result.milliseconds[name] if best and name in result.milliseconds else None
-
-
-def rows(results: list[Result], arguments: argparse.Namespace) -> list[dict[str, object]]:
-    """The lines of the CSV; a field is empty where there is no number."""
-    passes = [*PASSES, *(GRAPH_PASSES if arguments.graphs else ())]
-    lines = []
-    for result in results:
-        line: dict[str, object] = {
-            "implementation": result.name,
-            "device": arguments.device,
-            "dtype": arguments.dtype,
-            "length": result.shape.length,
-            "batch_heads": result.shape.groups,
-            "head_dim": result.shape.dim,
-            "peak_bytes_per_element": "" if result.peak is None else f"{result.peak:.1f}",
-        }
-        for name in passes:
-            faster = speedup(result, name, results)
-            taken = result.milliseconds.get(name)
-            line[f"{name}_ms"] = "" if taken is None else f"{taken:.5g}"
-            line[f"{name}_speedup"] = "" if faster is None else f"{faster:.4g}"
-        lines.append(line)
-    return lines
-
-
-def write_csv(lines: list[dict[str, object]], path: Path, graphs: bool) -> None:
-    with open(path, "w", newline="", encoding="utf8") as file:
-        writer = csv.DictWriter(file, COLUMNS + (GRAPH_COLUMNS if graphs else []))
-        writer.writeheader()
-        writer.writerows(lines)
-
-
-def markdown(results: list[Result], arguments: argparse.Namespace) -> str:
-    """Tables with a line per implementation and a column per length, for every number of heads and every pass."""
-    lines = heading(arguments)
-    shapes = {shape.groups: shape for shape in (result.shape for result in results)}
-    for groups, shape in shapes.items():
-        here = [result for result in results if result.shape.groups == groups]
-        split = f"{shape.batch} x {shape.heads}"
-        for name in [*PASSES, *(GRAPH_PASSES if arguments.graphs else ()), "memory"]:
-            unit = "bytes per element, forward + backward" if name == "memory" else "ms (speedup over the best SDPA)"
-            lines += ["", f"**{TITLES[name]}, batch x heads = {split}**, {unit}:", ""]
-            lines += table(here, name, results)
-    gaps = notes(results)
-    lines += ["", "What stands as –:", "", *(f"- {note}" for note in gaps)] if gaps else []
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def table(here: list[Result], name: str, results: list[Result]) -> list[str]:
-    """Lines of one table."""
-    lengths = sorted({result.shape.length for result in here})
-    cells = {(result.name, result.shape.length): result for result in here}
-    lines = ["| | " + " | ".join(map(str, lengths)) + " |", "|---" * (len(lengths) + 1) + "|"]
-    for implementation_name in dict.fromkeys(result.name for result in here):
-        texts = []
-        for length in lengths:
-            result = cells.get((implementation_name, length))
-            if result is None:
-                texts.append("")
-            elif name == "memory":
-                texts.append("–" if result.peak is None else f"{result.peak:.0f}")
-            elif name not in result.milliseconds:
-                texts.append("–")
-            else:
-                faster = speedup(result, name, results)
-                ratio = "" if faster is None else f" ({faster:.2f})"
-                texts.append(f"{result.milliseconds[name]:.3g}{ratio}")
-        lines.append(f"| {implementation_name} | " + " | ".join(texts) + " |")
-    return lines
-
-
-def notes(results: list[Result]) -> list[str]:
-    """Why there are gaps: one line for every implementation and reason."""
-    where: dict[tuple[str, str], list[tuple[str, Shape]]] = {}
-    for result in results:
-        for name, why in result.reasons.items():
-            where.setdefault((result.name, why), []).append((name, result.shape))
-    lines = []
-    for (implementation_name, why), places in where.items():
-        shapes = dict.fromkeys(f"{shape.groups} x {shape.length}" for _, shape in places)
-        everywhere = len(shapes) == len({result.shape for result in results})
-        passes = dict.fromkeys(name for name, _ in places)
-        which = "" if "forward" in passes else f" ({', '.join(TITLES[name].lower() for name in passes)})"
-        lines.append(f"{implementation_name}{which}{'' if everywhere else ' at ' + ', '.join(shapes)}: {why}")
-    return lines
-
-
-def heading(arguments: argparse.Namespace) -> list[str]:
-    """The command, the machine and the versions."""
-    device = torch.device(arguments.device)
-    versions = [f"torch {torch.__version__}", f"Python {platform.python_version()}"]
-    try:
-        versions.insert(1, f"triton {importlib.import_module('triton').__version__}")
-    except ImportError:
-        pass
-    return [
-        f"`{shlex.join(['python', *sys.argv])}`",
-        "",
-        f"{processor_name(device)}"
-        + (f", driver {driver()}" if device.type == "cuda" else f", {torch.get_num_threads()} threads")
-        + f"; {', '.join(versions)}"
-        + f"; revision `{git_revision()}`. {arguments.dtype}, dim {arguments.dim}; medians of at least {arguments.runs} rounds.",
-    ]
-
-
-def driver() -> str:
-    try:
-        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        said = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.split()
-    except (OSError, subprocess.TimeoutExpired):
-        said = []
-    return said[0] if said else "unknown"
-
-
-def draw(results: list[Result], path: Path) -> None:
-    """Time and memory per element over the length, one row of panels for every number of heads."""
-    panels = []
-    for groups in dict.fromkeys(result.shape.groups for result in results):
-        here = [result for result in results if result.shape.groups == groups]
-        for name in (*PASSES, "memory"):
-            lines: dict[str, dict[int, float]] = {}
-            for result in here:
-                value = result.peak if name == "memory" else result.milliseconds.get(name)
-                if value:
-                    per_element = value if name == "memory" else value * 1e6 / result.shape.elements
-                    lines.setdefault(result.name, {})[result.shape.length] = per_element
-            unit = "Bytes per element" if name == "memory" else "Time per element (ns)"
-            panels.append(GrowthPanel(f"{TITLES[name]}, batch × heads = {groups}", unit, lines))
-    names = list(dict.fromkeys(result.name for result in results))
-    if any(panel.lines for panel in panels):
-        plot_growth(panels, path, names, [name for name in names if name in SDPA or name == FULL_MATH])
-
-
 def shape_of(groups: int, length: int, arguments: argparse.Namespace) -> Shape:
     """batch * heads split: into sequences of --heads heads, by default of 6 where that divides, else one sequence."""
     heads = arguments.heads or (DEFAULT_HEADS if groups % DEFAULT_HEADS == 0 else groups)
@@ -523,7 +281,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--implementations", nargs="+", metavar="NAME",
-        help=f"see above; SDPA's come along for the ratios. Default: {' '.join([FULL_MATH, *SDPA, *OURS])}",
+        help=f"see above; SDPA's come along for the ratios. Default: {' '.join([FULL_MATH, *SDPA, *OURS])}, on a GPU also "
+        f"{' '.join(PEERS)}",
     )  # fmt: skip
     parser.add_argument("--device", default="cuda" if on_gpu else "cpu", choices=["cpu", "cuda"])
     parser.add_argument(
@@ -552,6 +311,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="skip what holds a score for every pair when those take more; default: an eighth of the memory",
     )  # fmt: skip
     parser.add_argument("--roofline", action="store_true", help="floors of clustered and i_clustered by stage, as well")
+    parser.add_argument(
+        "--silence", type=float, default=0.0, metavar="SHARE",
+        help="share of equal steps, from 0 to 1: one cluster then holds them all (0)",
+    )  # fmt: skip
+    parser.add_argument("--by-layer", action="store_true", help="memory of a layer and the longest that fits, as well")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs")
     parser.add_argument("--output", type=Path, help="writes OUTPUT.csv, OUTPUT.md and OUTPUT.png as well")
     arguments = parser.parse_args(argv)
@@ -568,6 +332,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         for number in value if isinstance(value, list) else [value]:
             if number is not None and number < 1:
                 raise UserError(f"--{option.replace('_', '-')} takes whole numbers of 1 or more, not {number}.")
+    if not 0 <= arguments.silence <= 1:
+        raise UserError(f"--silence takes a share from 0 to 1, not {arguments.silence:g}.")
     for groups in arguments.batch_heads:
         if arguments.heads and groups % arguments.heads:
             raise UserError(f"--batch-heads {groups} cannot be split into sequences of {arguments.heads} heads.")
@@ -576,7 +342,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     for name in arguments.implementations or ():
         if ":" not in name:
             implementation(name)
-    names = arguments.implementations or [FULL_MATH, *SDPA, *OURS]
+    names = arguments.implementations or [FULL_MATH, *SDPA, *OURS, *(PEERS if cuda else ())]
     missing = [] if any(name in SDPA for name in names) else list(SDPA)
     arguments.implementations = list(dict.fromkeys([*missing, *names]))
     return arguments
@@ -619,7 +385,10 @@ def run(arguments: argparse.Namespace) -> str:
         save(results, markdown(results, arguments), arguments)
         print(f"{shape.groups} x {shape.length}: {time.monotonic() - start:.0f} s", file=sys.stderr)
     text = markdown(results, arguments)
+    if arguments.by_layer:
+        text += "\n".join([*by_layer(results), ""])
     if arguments.output:
+        save(results, text, arguments)
         draw(results, arguments.output.with_name(arguments.output.name + ".png"))
     if arguments.roofline:
         labels = [name for name in arguments.implementations if name.partition("-")[0] in ("clustered", "i_clustered")]

@@ -3,14 +3,13 @@
     python scripts/check_kernels.py                  # both, as in CI
     python scripts/check_kernels.py --interpret      # tests/kernels/test_gpu_*.py on the CPU
     python scripts/check_kernels.py --compile --full --output results/kernels.md
+    python scripts/check_kernels.py --orders 50      # programs interleaved in 50 ways, longer than the tests do
     python scripts/check_kernels.py --smoke          # a handful of both in about a minute: whether PyTorch and Triton will do
 
 Compiling tells the registers, the stack and the shared memory of every kernel, forward and backward. A stack means that
 registers were spilled to slow memory, too much shared memory that the kernel would not start: either one fails.
 
 On a machine with a GPU, --run starts each kernel once on a small case instead (for compute-sanitizer).
-
-Long because interpreting, compiling and starting share their cases and their limits, which mean nothing apart from each other.
 """
 
 from __future__ import annotations
@@ -18,11 +17,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import importlib
 import itertools
 import multiprocessing
 import os
-import pkgutil
 import subprocess
 import sys
 import tempfile
@@ -35,24 +32,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from asr import kernels  # noqa: E402
+from kernel_cases import (  # noqa: E402
+    CASES,
+    MORE_CASES,
+    Case,
+    Inputs,
+    forward_and_backward,
+    improved_clustered,
+    lsh,
+    steps_without_case,
+)
+
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
-from asr.kernels.clustered import clustered_attention, improved_clustered_attention  # noqa: E402
-from asr.kernels.dispatch import Step, use  # noqa: E402
-from asr.kernels.hashing import draw_planes  # noqa: E402
-from asr.kernels.lsh import draw_rotations, lsh_attention  # noqa: E402
-from asr.kernels.topk import topk_attention  # noqa: E402
 
-BITS, ITERATIONS = 63, 10
-# Bytes of shared memory that one program can have on an A100 (sm_80), H100 or H200 (sm_90), B200 (sm_100).
-SHARED_LIMITS = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
-# GPUs of the A100's generation and the next for desktops and inference (sm_86, sm_89: A10, L4, RTX 30 and 40).
-SMALLER_SHARED = 99 * 1024
+# Bytes of shared memory that one program can have: A100 (sm_80), RTX 30 and A10 (86), RTX 40 and L4 (89), H100 and H200 (90),
+# B200 (100), RTX 50 (120).
+SHARED_LIMITS = {kind: kib * 1024 for kind, kib in {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}.items()}
+# These have the A100's tensor cores and most often its tiles: what is light there is compiled again only with --full.
+LIKE_AN_A100, LIGHT_REGISTERS, LIGHT_SHARED = (86, 89, 120), 120, 48 * 1024
 
 
 class Exemption(NamedTuple):
@@ -68,72 +69,6 @@ class Exemption(NamedTuple):
 EXEMPTIONS: list[Exemption] = []
 
 
-class Inputs(NamedTuple):
-    """What every case is built from; tensors are (batch, heads, time, dim) views of what a projection returns."""
-
-    dtype: torch.dtype
-    dim: int
-    time: int = 2048
-    heads: int = 6
-    padded: bool = True
-    device: str = "cpu"
-
-    def tensor(self) -> Tensor:
-        x = torch.randn(2, self.time, self.heads, self.dim, device=self.device).to(self.dtype)
-        return x.transpose(1, 2).requires_grad_()
-
-    def lengths(self) -> Tensor | None:
-        return torch.tensor([self.time, self.time // 2], device=self.device) if self.padded else None
-
-
-class Case(NamedTuple):
-    """A step with its settings, and how its arguments are made."""
-
-    label: str
-    step: Step
-    arguments: Callable[[Inputs], tuple[Any, ...]]
-
-
-def clustered(clusters: int) -> Case:
-    def arguments(inputs: Inputs) -> tuple[Any, ...]:
-        planes = draw_planes(BITS, inputs.dim, 0, inputs.device)
-        tensors, lengths = [inputs.tensor() for _ in range(3)], inputs.lengths()
-        return *tensors, lengths, lengths, planes, clusters, ITERATIONS
-
-    return Case(f"clustered-{clusters}", clustered_attention, arguments)
-
-
-def improved_clustered(clusters: int, topk: int) -> Case:
-    def arguments(inputs: Inputs) -> tuple[Any, ...]:
-        return *clustered(clusters).arguments(inputs), topk
-
-    return Case(f"i_clustered-{clusters} topk={topk}", improved_clustered_attention, arguments)
-
-
-def lsh(rounds: int, chunk: int) -> Case:
-    def arguments(inputs: Inputs) -> tuple[Any, ...]:
-        rotations = draw_rotations(rounds, inputs.dim, -(-inputs.time // chunk), 0, inputs.device)
-        return inputs.tensor(), inputs.tensor(), inputs.lengths(), rotations, chunk
-
-    return Case(f"lsh-{rounds} chunk={chunk}", lsh_attention, arguments)
-
-
-def top(topk: int) -> Case:
-    def arguments(inputs: Inputs) -> tuple[Any, ...]:
-        lengths = inputs.lengths()
-        return *(inputs.tensor() for _ in range(3)), lengths, lengths, topk
-
-    return Case(f"topk-{topk}", topk_attention, arguments)
-
-
-# A new step is one line here; `steps_without_case` finds those that were forgotten.
-CASES = [clustered(100), improved_clustered(100, 32), lsh(1, 32), lsh(4, 32), top(32)]
-MORE_CASES = [
-    *(clustered(clusters) for clusters in (1, 25, 400, 1024)),
-    *(improved_clustered(*settings) for settings in ((1, 1), (25, 16), (400, 64), (1024, 128))),
-    *(lsh(*settings) for settings in ((1, 16), (1, 64), (4, 64), (8, 128))),
-    *(top(topk) for topk in (1, 16, 64, 128)),
-]
 # They launch most kernels between them.
 SMOKE_CASES = [improved_clustered(100, 32), lsh(4, 32)]
 # Each compares outputs and gradients with float64, or what is selected.
@@ -146,28 +81,7 @@ SMOKE_TESTS = [
 DTYPES, ALL_DTYPES = ["bfloat16", "float32"], ["bfloat16", "float16", "float32"]
 # 80 stands for all that are no power of two, and are padded with masks.
 DIMS, ALL_DIMS = [64], [16, 32, 64, 80, 128]
-TARGETS, SMOKE_TARGETS = list(SHARED_LIMITS), [80, 100]
-
-
-def steps_without_case(cases: Iterable[Case]) -> list[str]:
-    """Names of the steps in `kernels` that no case runs."""
-    steps = {}
-    for module in pkgutil.iter_modules(kernels.__path__, "asr.kernels."):
-        if not module.ispkg:
-            for name, value in vars(importlib.import_module(module.name)).items():
-                if isinstance(value, Step):
-                    steps[id(value)] = f"{value.__module__}.{name}"
-    covered = {id(case.step) for case in cases}
-    return sorted(name for step, name in steps.items() if step not in covered)
-
-
-def forward_and_backward(case: Case, inputs: Inputs) -> tuple[Tensor, ...]:
-    """Runs a step on Triton kernels; returns its output and the gradient of every tensor that has one."""
-    arguments = case.arguments(inputs)
-    leaves = [x for x in arguments if isinstance(x, Tensor) and x.requires_grad]
-    with use("triton"):
-        output = case.step(*arguments)
-        return output, *torch.autograd.grad(output, leaves, torch.randn_like(output))
+TARGETS, SMOKE_TARGETS = list(SHARED_LIMITS), [80, 120]
 
 
 class Compiled(NamedTuple):
@@ -199,7 +113,9 @@ class Compiled(NamedTuple):
         )
 
 
+# Forked processes find the launches in memory: kernels and tensors cannot be sent.
 _launches: list[Any] = []
+CRASHED = (None, "the compiler crashed")
 
 
 def _compile(job: tuple[int, int]) -> tuple[Any, str]:
@@ -234,12 +150,15 @@ def in_processes(function: Callable[[Any], Any], jobs: list[Any], processes: int
 
 
 def compile_all(
-    cases: list[Case], all_inputs: list[Inputs], targets: list[int], processes: int
+    cases: list[Case], all_inputs: list[Inputs], targets: list[int], processes: int, full: bool = True
 ) -> tuple[list[Compiled], list[str]]:
-    """Every distinct kernel that the cases launch, compiled for every target; and what could not be recorded, in sentences."""
+    """Every distinct kernel that the cases launch, compiled for every target; and what could not be recorded, in sentences.
+
+    full: for targets like an A100 as well where it is light on that; this takes sm_80 to be among the targets.
+    """
     from asr.kernels.gpu.compiled import distinct_launches, specialization
 
-    found: dict[Any, Any] = {}
+    found: dict[tuple[int, Any], Any] = {}
     uses: dict[Any, dict[tuple[str, str, int], None]] = defaultdict(dict)
     failures = []
     for inputs in all_inputs:
@@ -256,18 +175,31 @@ def compile_all(
                 key = target, specialization(launch)
                 found.setdefault(key, launch)
                 uses[key][use_] = None
-    keys = list(found)
-    # Forked processes find the launches in memory: kernels and tensors cannot be sent.
     _launches[:] = found.values()
-    jobs = [(number, target) for number, (target, _) in enumerate(keys)]
-    crashed = (None, "the compiler crashed")
-    results = in_processes(_compile, jobs, processes, crashed)
+    jobs = [(number, target) for number, (target, _) in enumerate(found)]
+    results = in_processes(_compile, [job for job in jobs if full or job[1] not in LIKE_AN_A100], processes, CRASHED)
+    done = dict(zip([job for job in jobs if full or job[1] not in LIKE_AN_A100], results))
+    light = {same for (target, same), result in zip(found, map(done.get, jobs)) if target == 80 and is_light(result)}
+    rest = [job for job, (_, same) in zip(jobs, found) if job not in done and same not in light]
+    done |= zip(rest, in_processes(_compile, rest, processes, CRASHED))
     compiled = []
-    for (number, target), (resources, error) in zip(jobs, results):
-        launch = _launches[number]
-        name = f"{launch.kernel.__module__.rpartition('.')[2]}.{launch.kernel.__name__}"
-        compiled.append(Compiled(name, tuple(uses[keys[number]]), launch.warps, target, resources, error))
+    for (number, target), key in zip(jobs, found):
+        if (number, target) in done:
+            resources, error = done[number, target]
+            launch = _launches[number]
+            name = f"{launch.kernel.__module__.rpartition('.')[2]}.{launch.kernel.__name__}"
+            compiled.append(Compiled(name, tuple(uses[key]), launch.warps, target, resources, error))
     return compiled, list(dict.fromkeys(failures))
+
+
+def is_light(result: tuple[Any, str] | None) -> bool:
+    """Whether what `_compile` returned is far from spilling registers and from the shared memory of any GPU."""
+    return (
+        result is not None
+        and result[0] is not None
+        and result[0].registers <= LIGHT_REGISTERS
+        and result[0].shared <= LIGHT_SHARED
+    )
 
 
 def variants(compiled: Iterable[Compiled]) -> dict[tuple[str, str, str], list[Compiled]]:
@@ -322,15 +254,8 @@ def table(compiled: list[Compiled], exemptions: list[Exemption]) -> str:
     lines += [
         "",
         "registers / stack (bytes) / shared memory (KB), tensor core instructions; a stack means spilled registers.",
+        f"What takes at most {LIGHT_REGISTERS} registers and {LIGHT_SHARED // 1024} KB on sm_80 is not compiled for its like.",
     ]
-    large = sorted(
-        {one.kernel for one in compiled if not one.error and one.target == 80 and one.resources.shared > SMALLER_SHARED}
-    )
-    if large:
-        lines.append(
-            f"An A100 has 163 KB of shared memory for a program, GPUs of sm_86 and sm_89 have 99: there some variants of "
-            f"{', '.join(large)} do not start."
-        )
     for one in exemptions:
         where = ", ".join(f"sm_{target}" for target in one.targets)
         lines.append(f"{one.kernel} may have a stack of {one.stack} bytes for {one.dtype} on {where}: {one.reason}.")
@@ -360,8 +285,10 @@ def check_compilation(arguments: argparse.Namespace) -> list[str]:
                 all_inputs.append(Inputs(getattr(torch, dtype), dim))
                 if arguments.full:
                     all_inputs.append(Inputs(getattr(torch, dtype), dim, time=1999, heads=3, padded=False))
-        compiled, found = compile_all(cases, all_inputs, arguments.targets, arguments.processes)
-    found += [f"{name} has no case in {Path(__file__).name}" for name in steps_without_case(CASES)]
+        # Nothing is known to be light without an A100.
+        whole = arguments.full or 80 not in arguments.targets
+        compiled, found = compile_all(cases, all_inputs, arguments.targets, arguments.processes, whole)
+    found += [f"{name} has no case in scripts/kernel_cases.py" for name in steps_without_case(CASES)]
     text = table(compiled, EXEMPTIONS)
     summary = f"{len(compiled)} binaries by {versions()} in {time.perf_counter() - start:.0f} s"
     print(f"{text}\n{summary}.", flush=True)
@@ -392,6 +319,22 @@ def check_in_interpreter(processes: int, smoke: bool) -> list[str]:
     return [f"TRITON_INTERPRET=1 pytest {' '.join(tests)} ended with exit code {code}"] if code else []
 
 
+def check_orders(seeds: int) -> list[str]:
+    """Runs every case of tests/kernels/test_gpu_program_order.py interleaved in so many ways; returns what is wrong."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/kernels/test_gpu_program_order.py",
+    ]
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "ASR_PROGRAM_ORDERS": str(seeds)}
+    code = subprocess.run(command, cwd=ROOT, env=environment).returncode
+    return [f"Programs in {seeds} orders: pytest ended with exit code {code}"] if code else []
+
+
 def run_once(dtypes: list[str]) -> list[str]:
     """Starts every kernel on a GPU, on sequences of odd lengths; returns what is wrong."""
     if not torch.cuda.is_available():
@@ -416,20 +359,21 @@ def parse_arguments(typed: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interpret", action="store_true", help="only the tests in Triton's interpreter")
     parser.add_argument("--compile", action="store_true", help="only the compilation")
+    parser.add_argument("--orders", type=int, metavar="N", help="only interleave programs in N ways")
     parser.add_argument("--run", action="store_true", help="only start each kernel once, on a GPU")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--full", action="store_true", help="compile for many settings, dims and dtypes: takes long")
     amount.add_argument("--smoke", action="store_true", help="only a few tests, steps and GPUs: about a minute")
     parser.add_argument("--dtypes", nargs="+", choices=ALL_DTYPES, help=f"default: {' '.join(DTYPES)}")
     parser.add_argument("--dims", nargs="+", type=int, metavar="DIM", help="1 to 128; default: 64")
-    parser.add_argument("--targets", nargs="+", type=int, choices=TARGETS, help="default: all; with --smoke 80 100")
+    parser.add_argument("--targets", nargs="+", type=int, choices=TARGETS, help="default: all; with --smoke 80 120")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--cache", type=Path, help="folder of compiled kernels that are used again; default: none are")
     parser.add_argument(
         "--output", type=Path, metavar="FILE.md", help="writes the table of compiled kernels there as well"
     )
     arguments = parser.parse_args(typed)
-    if not (arguments.interpret or arguments.compile or arguments.run):
+    if not (arguments.interpret or arguments.compile or arguments.run or arguments.orders):
         arguments.interpret = arguments.compile = True
     arguments.dtypes = arguments.dtypes or (ALL_DTYPES if arguments.full else DTYPES)
     arguments.dims = arguments.dims or (ALL_DIMS if arguments.full else DIMS)
@@ -444,6 +388,8 @@ def main() -> None:
     found = []
     if arguments.interpret:
         found += check_in_interpreter(arguments.processes, arguments.smoke)
+    if arguments.orders:
+        found += check_orders(arguments.orders)
     if arguments.run:
         found += run_once(arguments.dtypes)
     if arguments.compile:

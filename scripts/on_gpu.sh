@@ -6,7 +6,9 @@
 # Ends within 9 minutes (4 with --quick) and prints a table last. Every step has a time limit, and goes without what an earlier
 # one broke; what is cut short or left out is said. Needs Python with PyTorch, Triton and pytest, and no network: what training
 # needs beside them must lie in wheels/ (scripts/missing_wheels.py says how to fetch it). PYTHON=… names another Python.
-# All results are in the folder: README.md (machine, table), log.txt (all that was printed), attention.*, profile.md.
+# All results are in the folder, which results/ takes as it is: README.md (machine, table), log.txt (all that was printed),
+# attention.* (speed), layers.* (memory of a layer, and the longest recording that fits), silence.* (one cluster that holds nearly
+# everything), profile.md.
 set -euo pipefail
 shopt -s inherit_errexit
 
@@ -19,6 +21,7 @@ readonly STEPS="
 gpu_tests      160  60
 sanitizer       60  15
 benchmark      210 150
+layers          60  30
 profile         60  25
 trainings      160 130
 "
@@ -112,6 +115,20 @@ ratios = [
 print(f"{rows[0]['implementation']} against the best SDPA, forward (with backward): " + ", ".join(ratios))
 PYTHON_END
     return "$code"
+}
+
+# A layer at up to 262144 steps beside local attention of others; and what one giant cluster costs.
+step_layers() {
+    local lengths=(1024 4096 16384 65536 262144)
+    if [[ -n $QUICK ]]; then
+        lengths=(16384 262144)
+    fi
+    run "$PYTHON" scripts/benchmark_attention.py --device cuda --dtype bfloat16 --lengths 2048 32768 --batch-heads 96 --dim 64 \
+        --runs 3 --seconds 0.1 --silence 0.9 --implementations sdpa-flash clustered-100 i_clustered-100 --output "$OUTPUT/silence"
+    run "$PYTHON" scripts/benchmark_attention.py --device cuda --dtype bfloat16 --lengths "${lengths[@]}" --batch-heads 6 --dim 64 \
+        --runs 3 --seconds 0.1 --by-layer --output "$OUTPUT/layers" --minutes "$(awk "BEGIN { print ($LIMIT - 30) / 60 }")" \
+        --implementations sdpa-flash flex-local-128 nemo-local-128 clustered-100 i_clustered-100 lsh-1
+    printf 'Memory of a layer and the longest recording in 80 and 141 GB: layers.md; one giant cluster: silence.md\n'
 }
 
 step_profile() {

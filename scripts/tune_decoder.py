@@ -30,7 +30,7 @@ def tune_decoder(config) -> None:
 
     grid = {key: numbers(config, key) for key in ("lm_weights", "word_scores")}
     checkpoint, settings = open_checkpoint(str(config.checkpoint)), decoder_settings(config)
-    decoder = tunable(settings, checkpoint.units)
+    decoder = tunable(settings, checkpoint.units, checkpoint.model.topology)
     if not decoder.gives_words:
         # units have no score to tune
         grid["word_scores"] = [0.0]
@@ -77,11 +77,11 @@ def decoder_settings(config) -> dict:
     return settings
 
 
-def tunable(settings: dict, units):
+def tunable(settings: dict, units, topology):
     """The decoder, bound to the units. Raises UserError if it has no weights."""
     from asr.inference.decoders import decoders
 
-    decoder = decoders.create(settings).bind(units)
+    decoder = decoders.create(settings).bind_to(units, topology)
     decoder.with_weights(1.0, 0.0)  # raises UserError if it has none
     if settings.get("lm") is None and not decoder.gives_words:
         raise UserError(f"decoder={settings['name']} has no language model to weight: add decoder.lm=FILE.")

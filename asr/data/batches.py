@@ -8,14 +8,19 @@ import hashlib
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from asr.data.plan import Batches, Bounds, batches_in_an_epoch, plan_epoch, plan_in_order, split_to
+from asr.kernels.numerators import Numerators
+from asr.model.graphs.tensors import pad_numerators
 from asr.runtime.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from asr.data.readings import Readings
 
 
 class Batch(NamedTuple):
@@ -26,6 +31,7 @@ class Batch(NamedTuple):
     labels: (batch, labels) int64, padded with 0 (the blank).
     label_lengths: (batch,) int64.
     indices: (batch,) int64, the index of each row's utterance in the data set.
+    graphs: of what may have been said, for heads that learn from graphs.
     """
 
     waveforms: torch.Tensor
@@ -33,33 +39,42 @@ class Batch(NamedTuple):
     labels: torch.Tensor
     label_lengths: torch.Tensor
     indices: torch.Tensor
+    graphs: Numerators | None = None
+
+    @property
+    def spoken(self) -> tuple[Any, ...]:
+        """What a head compares hidden states with: labels, their lengths, and graphs if there are any."""
+        return (self.labels, self.label_lengths, *([] if self.graphs is None else [self.graphs]))
 
 
 class Utterances(Dataset):
-    """Utterances by index: (waveform (samples,) float32, labels (labels,) int64, index)."""
+    """Utterances by index: (waveform (samples,) float32, labels (labels,) int64, index), and the graph where there are any."""
 
-    def __init__(self, cuts: Sequence, labels: Sequence[Sequence[int]]):
-        """cuts: lhotse cuts; labels: the unit ids of each."""
-        self.cuts, self.labels = list(cuts), list(labels)
+    def __init__(self, cuts: Sequence, labels: Sequence[Sequence[int]], readings: Readings | None = None):
+        """cuts: lhotse cuts; labels: the unit ids of each. readings: supervision → graph of what may have been said."""
+        self.cuts, self.labels, self.readings = list(cuts), list(labels), readings
 
     def __len__(self) -> int:
         return len(self.cuts)
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         from asr.audio.cuts import load_waveform
 
-        return load_waveform(self.cuts[index]), torch.tensor(self.labels[index], dtype=torch.int64), index
+        cut = self.cuts[index]
+        graphs = [] if self.readings is None else [self.readings(cut.supervisions[0])]
+        return load_waveform(cut), torch.tensor(self.labels[index], dtype=torch.int64), index, *graphs
 
 
-def collate(utterances: list[tuple[torch.Tensor, torch.Tensor, int]]) -> Batch:
+def collate(utterances: list[tuple[Any, ...]]) -> Batch:
     """Pads items of `Utterances` into a `Batch`."""
-    waveforms, labels, indices = zip(*utterances)
+    waveforms, labels, indices, *graphs = zip(*utterances)
     return Batch(
         torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True),
         torch.tensor([len(waveform) for waveform in waveforms]),
         torch.nn.utils.rnn.pad_sequence(list(labels), batch_first=True),
         torch.tensor([len(label) for label in labels]),
         torch.tensor(indices),
+        *map(pad_numerators, graphs),
     )
 
 
@@ -68,7 +83,7 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
     middle = len(batch.samples) // 2
     parts = []
     for rows in (slice(0, middle), slice(middle, None)):
-        waveforms, samples, labels, label_lengths, indices = (part[rows] for part in batch)
+        waveforms, samples, labels, label_lengths, indices = (part[rows] for part in batch[:5])
         parts.append(
             Batch(
                 waveforms[:, : int(samples.max())],
@@ -76,6 +91,7 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
                 labels[:, : int(label_lengths.max())],
                 label_lengths,
                 indices,
+                None if batch.graphs is None else Numerators(*(part[rows] for part in batch.graphs)),
             )  # fmt: skip
         )
     return parts[0], parts[1]
@@ -121,7 +137,8 @@ class Listed(Sampler):
 class TrainingPlan:
     """The batches of a whole training on one of `ranks` processes; a pure function of its fields.
 
-    frames: feature frames of each utterance. epochs: set as soon as it is known.
+    frames: feature frames of each utterance. epochs: set as soon as it is known. curriculum: epochs at the beginning that go
+    from short batches to long ones.
     """
 
     frames: np.ndarray
@@ -130,6 +147,7 @@ class TrainingPlan:
     ranks: int = 1
     rank: int = 0
     epochs: int = 1
+    curriculum: int = 0
 
     def __post_init__(self):
         self.frames = np.asarray(self.frames, dtype=np.int64)
@@ -147,7 +165,8 @@ class TrainingPlan:
 
     def epoch(self, epoch: int) -> Batches:
         return plan_epoch(
-            self.frames, self.bounds, self.seed, epoch, self.ranks, self.rank, number=self._number
+            self.frames, self.bounds, self.seed, epoch, self.ranks, self.rank, number=self._number,
+            shortest_first=epoch < self.curriculum,
         )  # fmt: skip
 
     def as_data(self) -> dict:
@@ -157,6 +176,8 @@ class TrainingPlan:
         return {
             "ranks": self.ranks, "seed": self.seed, "frames": digest, "batch_frames": self.bounds.frames,
             "batch_utterances": self.bounds.utterances, "memory": memory.as_data() if memory else None,
+            # runs from before there were curricula say nothing of them
+            **({"curriculum": self.curriculum} if self.curriculum else {}),
         }  # fmt: skip
 
     def loader(self, utterances: Utterances, workers: int, start: int = 0) -> DataLoader:

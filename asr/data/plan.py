@@ -74,12 +74,14 @@ def plan_epoch(
     rank: int = 0,
     jitter: float = 0.1,
     number: int | None = None,
+    shortest_first: bool = False,
 ) -> Batches:
     """The batches of one rank in one epoch.
 
     frames: length of each utterance in feature frames. Utterances of similar length share a batch: they are sorted by
         length times a random factor within 1 ± `jitter`, cut into batches, and the batches are shuffled.
     number: the result of `batches_in_an_epoch` for the same arguments, if already known.
+    shortest_first: batches come by their longest utterance instead of shuffled, as in the first epochs of a curriculum.
 
     All epochs have the same number of batches on every rank, as trainers require. Each utterance is in exactly one batch
     of one rank; some repeat only if there are fewer utterances than ranks. Raises UserError without any utterances.
@@ -99,10 +101,12 @@ def plan_epoch(
         # without jitter there are few enough by construction
         jitter = jitter / 2 if jitter > 0.01 else 0.0
     batches = split_to(number, batches)
-    shuffled = random.permutation(len(batches))
-    missing = -len(shuffled) % ranks
-    shuffled = np.concatenate([shuffled, np.resize(shuffled, missing)])
-    return batches.take(shuffled[rank::ranks])
+    places = random.permutation(len(batches))
+    if shortest_first:
+        places = np.argsort([frames[batches[index]].max() for index in range(len(batches))], kind="stable")
+    missing = -len(places) % ranks
+    places = np.concatenate([places, np.resize(places, missing)])
+    return batches.take(places[rank::ranks])
 
 
 def batches_in_an_epoch(frames: Sequence[int] | np.ndarray, bounds: Bounds, ranks: int = 1) -> int:

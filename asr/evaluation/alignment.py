@@ -19,8 +19,8 @@ from asr.evaluation.recognition import reference_of, without_marks
 from asr.evaluation.request import Request, load_split
 from asr.evaluation.times import gold_items, paired, scores
 from asr.inference.alignment import Timed
+from asr.inference.alignment.by_topology import align_units
 from asr.inference.alignment.ctm import ctm
-from asr.inference.alignment.forced import align, fewest_frames
 from asr.inference.alignment.hypothesis import read_hypothesis
 from asr.inference.alignment.textgrid import textgrid
 from asr.inference.alignment.timing import Timing, timed
@@ -28,9 +28,11 @@ from asr.inference.alignment.words import group, reference
 from asr.inference.decoders import Decoder, Hypothesis, decoders
 from asr.inference.tuned import with_tuned
 from asr.model.checkpoint import Checkpoint, choose_attention, open_checkpoint
+from asr.model.topologies.base import Topology
 from asr.runtime.files import write_whole
 from asr.runtime.provenance import command_line
 from asr.text.units import Units, UnknownUnit
+from asr.text.units.phonemes import SILENCE
 
 
 class CannotAlign(UserError):
@@ -79,7 +81,7 @@ def align_split(request: Request, hypotheses: bool, gold: bool, textgrids: bool)
     decoder = None
     if hypotheses:
         settings = with_tuned(checkpoint, request.decoder, request.decoder_typed)
-        decoder = decoders.create(settings).bind(checkpoint.units).with_confidences()
+        decoder = decoders.create(settings).bind_to(checkpoint.units, checkpoint.model.topology).with_confidences()
     split, corpus, own = load_split(checkpoint, request)
     place = request.split if own else f"{corpus.name}-{request.split}"
     folder = Path(request.output) if request.output else checkpoint.home / "alignments" / place
@@ -125,11 +127,11 @@ def align_utterances(
         for row, (index, emissions) in enumerate(batch.rows()):
             one = Aligned(split.cuts[index])
             try:
-                one.reference = align_reference(emissions, one.cut, units, timing, gold)
+                one.reference = align_reference(emissions, one.cut, units, model.topology, timing, gold)
             except UserError as error:
                 one.problem = str(error)
             if decoder is not None:
-                one.hypothesis = align_hypothesis(decoded[row][0], emissions, one.cut, units, timing)
+                one.hypothesis = align_hypothesis(decoded[row][0], emissions, one.cut, units, model.topology, timing)
                 if one.hypothesis.words is not None:
                     # noises do not count as words
                     spoken = [word for word in one.hypothesis.words if without_marks([word.text])]
@@ -137,21 +139,27 @@ def align_utterances(
             yield one
 
 
-def align_hypothesis(best: Hypothesis, emissions: torch.Tensor, cut, units: Units, timing: Timing) -> Tiers:
-    spans, words = read_hypothesis(best, emissions, units)
+def align_hypothesis(
+    best: Hypothesis, emissions: torch.Tensor, cut, units: Units, topology: Topology, timing: Timing
+) -> Tiers:
+    spans, words = read_hypothesis(best, emissions, units, topology)
     found = timed(spans, timing, units.symbols, cut.duration)
     return Tiers(found, None if words is None else group(words, found))
 
 
-def align_reference(emissions: torch.Tensor, cut, units: Units, timing: Timing, gold: bool) -> Tiers:
+def align_reference(
+    emissions: torch.Tensor, cut, units: Units, topology: Topology, timing: Timing, gold: bool
+) -> Tiers:
     """Raises CannotAlign for an utterance whose reference cannot be aligned."""
     try:
         ids, words = reference(units, cut.supervisions[0], gold)
     except UnknownUnit as error:
         raise CannotAlign(f"outside the units: {error}") from None
-    if len(emissions) < fewest_frames(ids):
+    if len(emissions) < topology.required_frames(ids):
         raise CannotAlign(f"too short for its units: {len(emissions)} emissions for {len(ids)} units")
-    found = timed(align(emissions, ids), timing, units.symbols, cut.duration)
+    begins = {0} if words is None else {word.first for word in words}
+    spans = align_units(emissions, ids, topology, units.ids.get(SILENCE), begins)
+    found = timed(spans, timing, units.symbols, cut.duration)
     return Tiers(found, None if words is None else group(words, found))
 
 

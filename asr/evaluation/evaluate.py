@@ -73,7 +73,7 @@ class Evaluation:
             self.model = self.model.with_attention(request.attention)
         self.settings = with_tuned(checkpoint, request.decoder, request.decoder_typed)
         self.tuned = tuned_weights(checkpoint, request.decoder, request.decoder_typed)
-        self.decoder = decoders.create(self.settings).bind(self.units)
+        self.decoder = decoders.create(self.settings).bind_to(self.units, self.model.topology)
         self.metric = metric_of(request.metric, data.split, self.decoder, self.units)
 
     @property

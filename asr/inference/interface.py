@@ -116,7 +116,7 @@ def load(
     checkpoint: str | os.PathLike[str],
     attention: str | Mapping[str, Any] | None = None,
     device: str = "auto",
-    decoder: str | Mapping[str, Any] = "greedy",
+    decoder: str | Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Recognizer:
     """Opens a trained model without running any code in it.
@@ -125,15 +125,17 @@ def load(
     attention: one to use instead of the model's own, by its label ("full", "i_clustered-100") or its settings
         ({"name": "i_clustered", "clusters": 100, "topk": 16}).
     device: "auto" (a GPU if there is one), "cpu" or "cuda".
-    decoder: "greedy", "beam", "lexicon" or "wfst", or its settings ({"name": "wfst", "lm": "lm.arpa"}). Weights that
-        `tune_decoder` found for the run are the defaults.
+    decoder: "greedy", "beam", "lexicon", "wfst" or "phones", or its settings ({"name": "wfst", "lm": "lm.arpa"}); None: "greedy",
+        or "phones" for a model without a blank. Weights that `tune_decoder` found for the run are the defaults.
     settings: those of `conf/transcribe.yaml`, such as window_seconds=20, and knobs of the attention, such as clusters=50.
 
     Raises UserError, with a sentence, for files that are missing, names that are unknown, and settings that do not fit together.
     """
     knobs = {key: settings.pop(key) for key in list(settings) if key in all_knobs()}
     check_settings({**settings, **knobs})
-    chosen, typed = decoder_settings({"name": decoder} if isinstance(decoder, str) else decoder)
+    named = {"name": decoder or "greedy"} if decoder is None or isinstance(decoder, str) else decoder
+    chosen, typed = decoder_settings(named)
+    typed = [] if decoder is None else typed
     return Recognizer(
         Request(
             files=[],

@@ -32,6 +32,9 @@ def with_tuned(checkpoint: Checkpoint, settings: dict[str, Any], typed: Sequence
 
     Logs what it used. Raises UserError if the file of tuned settings is damaged, or names a file that is gone.
     """
+    if settings["name"] == "greedy" and "name" not in typed and not checkpoint.model.topology.has_blank:
+        # nobody chose it
+        settings = {"name": "phones", "lm": None, "lm_weight": 1.0}
     file = tuned_file(checkpoint, settings["name"])
     if not file.is_file():
         return settings

@@ -15,6 +15,8 @@ from asr.model.attention.base import Attention
 from asr.model.encoders import Encoder, encoders
 from asr.model.features import Features
 from asr.model.heads import heads
+from asr.model.topologies import topologies
+from asr.model.topologies.base import Topology
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,13 @@ class Model(nn.Module):
         """
         hidden, lengths = self.encode(waveforms, samples)
         return self.head.emissions(hidden), lengths
+
+    @property
+    def topology(self) -> Topology:
+        """How emissions spell units; CTC's where the head has no other."""
+        return getattr(self.head, "topology", None) or topologies.create(
+            {"name": "ctc"}, units=self.description["units"]
+        )
 
     @property
     def seconds_per_emission(self) -> float:

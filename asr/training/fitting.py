@@ -81,10 +81,13 @@ def stepping_of(config) -> Stepping:
 def make_loaders(config, setup: TrainingSetup, position: Position):
     """(the training batches from `position` on, this process's share of dev). Raises UserError if dev is too small to share."""
     train, dev, group = setup.train, setup.dev, setup.group
-    loader = setup.plan.loader(Utterances(train.cuts, train.labels), data_workers(config), position.batches)
-    dev_loader = evaluation_loader(
-        Utterances(dev.cuts, dev.labels), dev.frames, config.data.evaluation_frames, ranks=group.size, rank=group.rank
+    loader = setup.plan.loader(
+        Utterances(train.cuts, train.labels, setup.readings), data_workers(config), position.batches
     )
+    dev_loader = evaluation_loader(
+        Utterances(dev.cuts, dev.labels, setup.readings), dev.frames, config.data.evaluation_frames,
+        ranks=group.size, rank=group.rank,
+    )  # fmt: skip
     if len(dev.cuts) < group.size:
         raise UserError(
             f"The dev split has {len(dev.cuts)} utterances, fewer than there are processes ({group.size}): lower "

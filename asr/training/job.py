@@ -17,6 +17,7 @@ from asr.model.folder import save_model
 from asr.runtime.files import remove_if_empty
 from asr.runtime.processes import ProcessGroup, current_world, joined, launch
 from asr.training.fitting import fit
+from asr.training.phones import keep_phone_lm
 from asr.training.resuming import last_checkpoint, resumed_config
 from asr.training.run_folder import alone_in, keep_config, start_run
 from asr.training.setup import describe, load_corpus, set_up
@@ -79,6 +80,8 @@ def train_here(config, group: ProcessGroup) -> float:
         keep_config(run, config)
     elif lead:
         start_run(run, config, corpus.splits, dropped_rows(corpus, setup.splits.values()))
+    if lead:
+        keep_phone_lm(run, setup.scoring.units, resumed=resume is not None)
     announce(console, config, corpus, setup)
     for leak in leaks.leaks if lead else ():
         console.print(leak.sentence)

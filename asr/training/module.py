@@ -198,7 +198,7 @@ class Recognizer(lightning.LightningModule):
         """Scores a batch, halved if it does not fit into memory. Raises UserError if a single utterance does not."""
         try:
             hidden, lengths = self.model.encode(batch.waveforms, batch.samples)
-            losses, emissions = self.model.head.loss_and_emissions(hidden, lengths, batch.labels, batch.label_lengths)
+            losses, emissions = self.model.head.loss_and_emissions(hidden, lengths, *batch.spoken)
             self.scorer.add(batch, emissions, lengths, losses)
             return
         except RuntimeError as error:

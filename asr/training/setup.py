@@ -20,6 +20,7 @@ from asr.data.fingerprint import data_facts
 from asr.data.memory_model import MemoryModel
 from asr.data.moved import facts_of_run, load_own, refuse_other_data
 from asr.data.plan import Bounds
+from asr.data.readings import Readings
 from asr.errors import UserError
 from asr.evaluation.card.facts import card_facts
 from asr.inference.decoders import Decoder, decoders
@@ -31,6 +32,13 @@ from asr.runtime.processes import ProcessGroup, SingleProcess
 from asr.runtime.processors import processors
 from asr.scoring.metric import Metric, choose_metric
 from asr.text.units import Units
+from asr.training.phones import (
+    estimate_phone_lm,
+    readings_of,
+    refuse_unread_topology,
+    settle_topology,
+    wants_phone_lm,
+)
 from asr.training.resuming import ResumePoint, check_same
 from asr.training.run_folder import first_command
 from asr.training.starting import choose_units, initialize
@@ -48,7 +56,7 @@ class TrainingSetup:
 
     scoring: how dev is scored. splits: train, dev and, in a run, test. trained_on: where the weights come from, plain data for
     checkpoint and model folder. resume: the checkpoint that the run resumes from. remarks: to tell the user about units and
-    weights.
+    weights. readings: what may have been said in an utterance, for heads that learn from graphs.
     """
 
     model: Model
@@ -59,6 +67,7 @@ class TrainingSetup:
     group: ProcessGroup = dataclasses.field(default_factory=SingleProcess)
     resume: ResumePoint | None = None
     remarks: str = ""
+    readings: Readings | None = None
 
     @property
     def train(self) -> CheckedSplit:
@@ -91,11 +100,13 @@ def set_up(
     description["features"]["sample_rate"] = corpus.sample_rate
     torch.set_float32_matmul_precision(config.trainer.matmul_precision)
     torch.manual_seed(config.seed)
-    units, about_units = units_to_train(config, corpus, start_from, group, resume)
+    units, about_units = units_to_train(config, corpus, description["head"], start_from, group, resume)
     description["units"] = len(units.symbols)
+    if units.phone_lm is not None:
+        settle_topology(description["head"], units.phone_lm)
     model = Model(description).to(precision_of(config.trainer.precision, config.trainer.accelerator).weights)
     about_weights = restore_weights(model, resume) if resume else initialize(model, units, start_from)
-    decoder = validation_decoder(config, units)
+    decoder = validation_decoder(config, units, model)
     splits = check_splits(corpus, units, model, config.data.max_dropped, config.data.longest_seconds)
     scoring = Scoring(units, decoder, validation_metric(config, units, splits["dev"]))
     trained_on = origin(config, corpus, splits)
@@ -104,17 +115,23 @@ def set_up(
     if resume:
         check_same(resume.plan, plan.as_data(), resume.file)
     remarks = "\n".join(filter(None, [about_units, about_weights]))
-    return TrainingSetup(model, scoring, splits, plan, trained_on, group, resume, remarks)
+    readings = readings_of(model, units)
+    return TrainingSetup(model, scoring, splits, plan, trained_on, group, resume, remarks, readings)
 
 
 def units_to_train(
-    config, corpus: Corpus, start_from: Checkpoint | None, group: ProcessGroup, resume: ResumePoint | None
-) -> tuple[Units, str | None]:
-    """The units, and what to tell the user about them: those of the run that resumes, or else chosen, by rank 0 for all."""
+    config, corpus: Corpus, head: dict[str, Any], start_from: Checkpoint | None, group: ProcessGroup,
+    resume: ResumePoint | None,
+) -> tuple[Units, str | None]:  # fmt: skip
+    """The units, and what to tell the user about them: those of the run that resumes, or else chosen, by rank 0 for all.
+
+    head: its description; one with a topology gets a phone language model over the units.
+    """
     if resume:
         check_corpus_is_the_same(Path(config.run), corpus)
         return unpack_units(resume.units, str(resume.file)), None
     units, about = choose_units(config, corpus, start_from)
+    units.phone_lm = estimate_phone_lm(head, units, corpus) if wants_phone_lm(head) else None
     return (units if group.size == 1 else unpack_units(group.broadcast(pack_units(units)), "rank 0")), about
 
 
@@ -130,10 +147,12 @@ def origin(config, corpus: Corpus, splits: dict[str, CheckedSplit]) -> dict[str,
     }
 
 
-def validation_decoder(config, units: Units) -> Decoder:
-    """The decoder that scores dev during training: the chosen one, or greedy where that one searches for words, which is slow."""
-    decoder = decoders.create(plain(config.decoder)).bind(units)
-    return decoders.create({"name": "greedy"}) if decoder.gives_words else decoder
+def validation_decoder(config, units: Units, model: Model) -> Decoder:
+    """The decoder that scores dev during training: the chosen one, or one that finds units where that one searches for words."""
+    decoder = decoders.create(plain(config.decoder)).bind_to(units, model.topology)
+    if not decoder.gives_words:
+        return decoder
+    return decoders.create({"name": "greedy" if model.topology.has_blank else "phones"}).bind_to(units, model.topology)
 
 
 def validation_metric(config, units: Units, dev: CheckedSplit) -> Metric:
@@ -153,6 +172,7 @@ def describe(config) -> dict[str, Any]:
     from asr.model.attention import attentions
 
     description = {part: plain(config[part]) for part in ("features", "encoder", "attention", "head")}
+    refuse_unread_topology(config, description["head"])
     needed = attentions.get(description["attention"]["name"]).shared_qk
     description["encoder"] = encoders.get(description["encoder"]["name"]).settled(description["encoder"], needed)
     try:
@@ -233,6 +253,7 @@ def plan_training(
             memory = group.broadcast(measure_memory(config, model, split, group, console))
         bounds = Bounds(None, config.data.batch_utterances, memory)
     plan = TrainingPlan(numpy.asarray(split.frames), bounds, config.seed, group.size, group.rank)
+    plan.curriculum = config.data.curriculum_epochs
     plan.epochs = epochs_for(config.max_epochs, plan.per_epoch)
     if config.trainer.find_batch and plan.per_epoch < FEW_STEPS:
         console.print(

@@ -18,6 +18,8 @@ def choose_units(config, corpus: Corpus, other: Checkpoint | None) -> tuple[Unit
     the pronunciations of the corpus's words. Raises UserError if units cannot be kept as asked.
     """
     settings, wanted = plain(config.units), config.init_units
+    if settings.get("silence") == "auto" and config.head.name == "lfmmi":
+        settings["silence"] = True
 
     def fresh() -> Units:
         return build_units(

@@ -96,7 +96,7 @@ class StepGradients:
 
     def _add_whole(self, batch: Batch, labels: float) -> torch.Tensor:
         hidden, lengths = self.model.encode(batch.waveforms, batch.samples)
-        losses = self.model.head(hidden, lengths, batch.labels, batch.label_lengths)
+        losses = self.model.head(hidden, lengths, *batch.spoken)
         total = losses.sum()
         self.backward(total if self.sharded else total / labels)
         self._seen.append((batch.indices, losses.detach()))

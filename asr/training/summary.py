@@ -13,6 +13,7 @@ from asr.data.corpora.preparing.unusable import reasons_of
 from asr.runtime.called import as_called
 from asr.runtime.processes import ProcessGroup
 from asr.scoring.metric import said_beside
+from asr.training.phones import about_phones
 from asr.training.run_folder import first_command
 from asr.training.setup import TrainingSetup
 
@@ -50,6 +51,8 @@ def announce(console: Console, config, corpus: Corpus, setup: TrainingSetup) -> 
         f"corpus {corpus.name}, {len(units.symbols) - 1} {units.name}; attention {model.attention_label()} over {outputs} "
         f"frames on average, {model.encoder.output_lengths(max(frames))} at most; {parameters / 1e6:.2f} M parameters"
     )
+    if setup.readings is not None:
+        about_phones(console, setup.readings, setup.dev)
     if setup.remarks:
         console.print(setup.remarks)
 

@@ -84,7 +84,7 @@ class DevScorer:
             for number, pair in enumerate(pairs):
                 counts[2 * number] += align(*pair).errors
                 counts[2 * number + 1] += len(pair[0])
-            empty += not hypotheses[0].ids
+            empty += not hypothesis
         loss, labels = float(losses.double().sum()), float(batch.label_lengths.sum())
         self._totals += torch.tensor([loss, labels, *counts, empty, len(batch.samples)], dtype=torch.float64)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asr.kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
 from asr.kernels.gpu.grouping import group_by
-from asr.kernels.gpu.launch import HOPPER, capability_of, cdiv, heads_last, launch, padded
+from asr.kernels.gpu.launch import capability_of, cdiv, heads_last, launch, multiplies_in_warpgroups, padded
 
 MAXIMUM_BINS = 1024
 # Streaming multiprocessors of an H100; elsewhere the same numbers are a little less even.
@@ -29,6 +29,13 @@ class TopGradients(NamedTuple):
     selected: Tensor
     keys: Tensor
     values: Tensor
+
+
+@triton.jit
+def fitting_unit(largest):
+    """A power of two by which numbers up to `largest` are at most 256: in float16, their products with values fit as well."""
+    bits = tl.maximum(largest, 1e-30).to(tl.int32, bitcast=True)
+    return ((bits & 0x7F800000) - (7 << 23)).to(tl.float32, bitcast=True)
 
 
 @triton.jit(do_not_specialize=OF_LENGTH)
@@ -57,6 +64,12 @@ def centroid_backward_kernel(
     outgoing = tl.load(tile(grad_sums + row * VALUE_DIM, cluster, VALUE_DIM, value_columns), mask=mask, other=0.0)
     total = tl.load(lse + row + cluster, mask=known, other=float("inf"))[:, None]
     shift = tl.load(shifts + row + cluster, mask=known, other=0.0)[:, None]
+    unit = 1.0
+    if keys.dtype.element_ty == tl.float16:
+        # Sums beyond the range of float16: all that follows is of these gradients in such units.
+        unit = fitting_unit(tl.max(tl.max(tl.abs(outgoing), 1), 0))
+        outgoing = (outgoing / unit).to(tl.float16)
+        shift = shift / unit
     key_source = group_start(keys, group, heads, key_batch_stride, key_head_stride)
     value_source = group_start(values, group, heads, value_batch_stride, value_head_stride)
     key_target = group_start(grad_keys, group, heads, grad_key_batch_stride, grad_key_head_stride)
@@ -77,7 +90,9 @@ def centroid_backward_kernel(
         along = tl.dot(outgoing, tl.trans(value), input_precision=PRECISION)
         grad_scores = (weights * (along - shift)).to(key.dtype)
         grad_value = tl.dot(tl.trans(weights.to(outgoing.dtype)), outgoing, input_precision=PRECISION)
-        grad_key = tl.dot(tl.trans(grad_scores), mean, input_precision=PRECISION) * scale
+        grad_key = tl.dot(tl.trans(grad_scores), mean, input_precision=PRECISION) * (scale * unit)
+        if keys.dtype.element_ty == tl.float16:
+            grad_value = grad_value * unit
         grad_mean = tl.dot(grad_scores, key, grad_mean, input_precision=PRECISION)
         if FIRST:
             if order is not None:
@@ -104,7 +119,7 @@ def centroid_backward_kernel(
         tl.store(value_rows, grad_value.to(grad_values.dtype.element_ty), mask=inside & value_exists[None, :])
     row = (group.to(tl.int64) * tl.num_programs(0) + part) * clusters
     mean_rows = tile(grad_means + row * DIM, cluster, DIM, columns)
-    tl.store(mean_rows, grad_mean * scale, mask=known[:, None] & exists[None, :])
+    tl.store(mean_rows, grad_mean * (scale * unit), mask=known[:, None] & exists[None, :])
 
 
 @triton.jit(do_not_specialize=OF_LENGTH)
@@ -146,17 +161,15 @@ def backward_tiles(dtype: torch.dtype, dim: int, clusters: int, capability: int,
         if dim <= 32:
             return Tiles(min(held, 32), 32, 4 if dim <= 16 else 8, 1, "ieee")
         return Tiles(min(held, 32 if dim <= 64 else 16), 32, 8, 1, "tf32x3")
-    # Without an inner loop over entries, loads can run ahead.
-    stages = 1 if entries or dim <= 16 else 2
     if dim > 64:
-        if capability >= HOPPER and clusters <= 128:
+        # Without an inner loop over entries, loads can run ahead.
+        stages = 1 if entries else 2
+        if multiplies_in_warpgroups(capability) and clusters <= 128:
             return Tiles(128, 32, 8, stages, "tf32")
-        return Tiles(64, 32, 8, 2 if capability >= 100 else stages, "tf32")
-    if capability >= HOPPER:
-        held, keys = min(held, 128), 64 if clusters > 64 else 32
-    else:
-        held, keys = min(held, 128 if clusters <= 128 else 64), 32
-    return Tiles(held, keys, 4 if held <= 32 else 8, stages, "tf32")
+        return Tiles(64, 32, 8, 2 if capability in (100, 103) else stages, "tf32")
+    held = min(held, 128 if multiplies_in_warpgroups(capability) or clusters <= 128 else 64)
+    # With no more keys than this at a time, the next ones are on their way while entries are added.
+    return Tiles(held, 32, 4 if held <= 32 else 8, 2 if dim > 16 else 1, "tf32")
 
 
 def key_parts(time: int, groups: int, tile_size: int) -> int:

@@ -18,6 +18,7 @@ from asr.kernels.gpu.kmeans import MAXIMUM_CLUSTERS
 from asr.kernels.gpu.labels import cluster_queries
 from asr.kernels.gpu.launch import along_dim, heads_last, heads_last_like, in_row, padded, refusal_of
 from asr.kernels.gpu.members import member_attention, member_gradients
+from asr.kernels.gpu.plan import planned
 from asr.kernels.gpu.selection import MAXIMUM_TOPK, Attended, attend_rows
 from asr.kernels.hashing import Planes
 from asr.kernels.spaces import Space
@@ -46,19 +47,8 @@ def clustered_op(
     Returns output (batch, heads, queries' time, value dim); labels and order (groups, queries' time) int32, start
     (groups, clusters + 1) int32, means (batch, heads, clusters, dim); and what `attend_rows` returns, empty where nothing is.
     """
-    queries, keys, values = along_dim(queries), along_dim(keys), along_dim(values)
-    batch, heads = queries.shape[:2]
-    planes = None if normals is None or offsets is None else Planes(normals, offsets, bits)
-    labels, counts = cluster_queries(queries, lengths, keys, key_lengths, planes or space, clusters, iterations, seeds)
-    order, start = place(labels, counts)
-    means = cluster_means(queries, order, start)
-    attended = attend_rows(means, keys, values, key_lengths, topk, start)
-    if topk:
-        output = member_attention(queries, keys, values, lengths, order, start, attended)
-    else:
-        output = spread(attended.output, labels, batch, values.dtype)
-    nothing = labels.new_empty(0), means.new_empty(0, dtype=torch.float32), means.new_empty(0, dtype=torch.float32)
-    return (output, labels, order, start, means, attended.output, attended.lse) + (attended[2:] if topk else nothing)
+    tensors = along_dim(queries), along_dim(keys), along_dim(values), lengths, key_lengths, normals, offsets
+    return planned(_forward, tensors, bits, clusters, iterations, topk, space, seeds)
 
 
 @clustered_op.register_fake
@@ -96,6 +86,34 @@ def _(
     )
 
 
+def _forward(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Tensor | None,
+    key_lengths: Tensor | None,
+    normals: Tensor | None,
+    offsets: Tensor | None,
+    bits: int,
+    clusters: int,
+    iterations: int,
+    topk: int,
+    space: str,
+    seeds: str,
+) -> tuple[Tensor, ...]:
+    planes = None if normals is None or offsets is None else Planes(normals, offsets, bits)
+    labels, counts = cluster_queries(queries, lengths, keys, key_lengths, planes or space, clusters, iterations, seeds)
+    order, start = place(labels, counts)
+    means = cluster_means(queries, order, start)
+    attended = attend_rows(means, keys, values, key_lengths, topk, start)
+    if topk:
+        output = member_attention(queries, keys, values, lengths, order, start, attended)
+    else:
+        output = spread(attended.output, labels, queries.shape[0], values.dtype)
+    nothing = labels.new_empty(0), means.new_empty(0, dtype=torch.float32), means.new_empty(0, dtype=torch.float32)
+    return (output, labels, order, start, means, attended.output, attended.lse) + (attended[2:] if topk else nothing)
+
+
 @torch.library.custom_op("asr::clustered_backward", mutates_args=())
 def clustered_backward_op(
     grad: Tensor,
@@ -115,7 +133,27 @@ def clustered_backward_op(
     topk: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, keys and values, in the (batch, time, heads, dim) layout; zero at padded steps."""
-    grad, queries, keys, values = along_dim(grad), along_dim(queries), along_dim(keys), along_dim(values)
+    inputs = along_dim(grad), along_dim(queries), along_dim(keys), along_dim(values), key_lengths
+    return planned(_backward_pass, (*inputs, labels, order, start, means, output, lse, selected, weights, mass), topk)
+
+
+def _backward_pass(
+    grad: Tensor,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    key_lengths: Tensor | None,
+    labels: Tensor,
+    order: Tensor,
+    start: Tensor,
+    means: Tensor,
+    output: Tensor,
+    lse: Tensor,
+    selected: Tensor,
+    weights: Tensor,
+    mass: Tensor,
+    topk: int,
+) -> tuple[Tensor, Tensor, Tensor]:
     grad_queries = grad_means = top = None
     if topk:
         attended = Attended(output, lse, selected, weights, mass)

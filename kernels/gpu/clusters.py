@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from asr.kernels.gpu.common import OF_LENGTH, group_start, tile
-from asr.kernels.gpu.launch import cdiv, heads_last, launch, padded
+from asr.kernels.gpu.common import OF_LENGTH, group_start, rounded_to, tile
+from asr.kernels.gpu.launch import cdiv, dtype_of_sums, heads_last, launch, padded
 
 MEMBERS = 32
 ROWS = 64
@@ -36,12 +36,13 @@ def mean_kernel(
     total = tl.sum(sums, 0)
     if MEAN:
         total = total / tl.maximum(end - begin, 1).to(tl.float32)
-    total = total.to(output.dtype.element_ty)
+    # As whoever multiplies it will read it.
+    total = rounded_to(total, x.dtype.element_ty)
     row = group.to(tl.int64) * clusters + cluster
-    tl.store(output + row * DIM + columns, total, mask=exists)
+    tl.store(output + row * DIM + columns, total.to(output.dtype.element_ty), mask=exists)
     if outputs is not None:
         attended = tl.load(outputs + row * DIM + columns, mask=exists, other=0.0)
-        tl.store(dots + row, tl.sum(attended * total.to(tl.float32), 0))
+        tl.store(dots + row, tl.sum(attended * total, 0))
 
 
 @triton.jit(do_not_specialize=OF_LENGTH)
@@ -79,10 +80,11 @@ def cluster_sums(x: Tensor, order: Tensor, start: Tensor, outputs: Tensor) -> tu
     """Sums of the members' rows, and their products with the rows of their clusters.
 
     x: (batch, heads, time, dim); outputs: (groups, clusters, dim) float32.
-    Returns sums (groups, clusters, dim) in the dtype of x, and products (groups, clusters) float32.
+    Returns sums (groups, clusters, dim) of `dtype_of_sums`, and products (groups, clusters) float32.
     """
     groups, clusters, dim = outputs.shape
-    sums, dots = x.new_empty(groups, clusters, dim), outputs.new_empty(groups, clusters)
+    sums = x.new_empty(groups, clusters, dim, dtype=dtype_of_sums(x.dtype))
+    dots = outputs.new_empty(groups, clusters)
     _sum(x, order, start, sums, outputs, dots, mean=False)
     return sums, dots
 

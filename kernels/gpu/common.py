@@ -35,6 +35,18 @@ def group_length(lengths, group, heads, time):
 
 
 @triton.jit
+def rounded_to(x, dtype: tl.constexpr):
+    """float32 x with the precision that products of `dtype` have, but the range of float32."""
+    if dtype == tl.float16:
+        bits = x.to(tl.int32, bitcast=True)
+        bits = (bits + 0xFFF + ((bits >> 13) & 1)) & -0x2000
+        x = bits.to(tl.float32, bitcast=True)
+    else:
+        x = x.to(dtype).to(tl.float32)
+    return x
+
+
+@triton.jit
 def tile(start, rows, stride, columns):
     """Pointers to (rows, columns) of what begins at `start` and has `stride` between rows."""
     return start + rows[:, None] * stride + columns[None, :]

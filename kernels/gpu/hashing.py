@@ -8,7 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from asr.kernels.gpu.common import OF_LENGTH, group_length, group_start, tile
-from asr.kernels.gpu.launch import HOPPER, capability_of, cdiv, launch, padded
+from asr.kernels.gpu.launch import capability_of, cdiv, launch, multiplies_in_warpgroups, padded
 from asr.kernels.hashing import Planes
 
 
@@ -60,7 +60,7 @@ def hash_queries(
     codes = queries.new_empty(batch * heads, time, width, dtype=torch.float16)
     centroids = queries.new_empty(batch * heads, all_clusters, width, dtype=torch.float16)
     # The largest tiles that compile without spilling registers.
-    rows, warps = (64, 8 if dim > 64 else 4) if capability_of(queries.device) >= HOPPER else (32, 8)
+    rows, warps = (64, 8 if dim > 64 else 4) if multiplies_in_warpgroups(capability_of(queries.device)) else (32, 8)
     tiles = cdiv(time, rows)
     launch(
         hash_kernel,

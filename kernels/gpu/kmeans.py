@@ -127,7 +127,7 @@ def assign_kernel(
     if offsets is not None:
         offsets += group.to(tl.int64) * ALL_CLUSTERS
     length = group_length(lengths, group, heads, time)
-    found = tl.zeros([ALL_CLUSTERS], tl.int32)
+    found, counted = tl.zeros([ALL_CLUSTERS], tl.int32), 0
     if BLOCK == ALL_CLUSTERS:
         held = tl.load(centroids + inside[None, :] * WIDTH + bits[:, None])
         if offsets is not None:
@@ -161,7 +161,9 @@ def assign_kernel(
         tl.store(labels + rows, label, mask=rows < time)
         if counts is not None:
             found += tl.histogram(tl.maximum(label, 0), ALL_CLUSTERS, mask=label >= 0)
+            counted += tl.sum((label >= 0).to(tl.int32), 0)
     if counts is not None:
+        tl.device_assert(tl.sum(found, 0) == counted, "the counts of a chunk are not as many as its codes")
         place = tl.arange(0, ALL_CLUSTERS)
         row = group.to(tl.int64) * tl.num_programs(0) + chunk
         tl.store(counts + row * clusters + place, found, mask=place < clusters)

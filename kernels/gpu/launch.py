@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -34,7 +35,8 @@ class Launch(NamedTuple):
 
 _recorder: Callable[[Launch], None] | None = None
 _capability: int | None = None
-HOPPER, BLACKWELL = 90, 100
+_reports = threading.local()
+HOPPER = 90
 
 
 def launch(
@@ -51,15 +53,47 @@ def launch(
         _recorder(Launch(kernel, grid, arguments, warps, stages))
         return
     device = next(x.device for x in arguments.values() if isinstance(x, Tensor))
+    check_device(device)
+    with on(device):
+        if INTERPRETED:
+
+            def run(*given: Any) -> None:
+                kernel[grid](*given, num_warps=warps, num_stages=stages)
+
+        else:
+            run = kernel[grid](**arguments, num_warps=warps, num_stages=stages)[(*grid, 1, 1)[:3]]
+        in_order = [arguments[name] for name in kernel.arg_names]
+        for _ in range(times if INTERPRETED else times - 1):
+            run(*in_order)
+    report = getattr(_reports, "to", None)
+    if report is not None:
+        report(run, in_order, times)
+
+
+def check_device(device: torch.device) -> None:
+    """Raises ValueError where kernels cannot run."""
     if device.type != "cuda" and not INTERPRETED:
         raise ValueError(f"Triton kernels are forced and tensors are on {device}, {NO_GPU}")
-    with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
-        compiled = kernel[grid](**arguments, num_warps=warps, num_stages=stages)
-        for _ in range(times - 1):
-            if INTERPRETED:
-                kernel[grid](**arguments, num_warps=warps, num_stages=stages)
-            else:
-                compiled[(*grid, 1, 1)[:3]](*(arguments[name] for name in kernel.arg_names))
+
+
+def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Makes a GPU the current one, where launches go, for as long as it is entered."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def reporting_to(report: Callable[[Callable[..., object], list[Any], int], None]) -> Iterator[None]:
+    """Tells of every launch of this thread once it is under way: what launches it again, its arguments in order, how often."""
+    _reports.to = report
+    try:
+        yield
+    finally:
+        _reports.to = None
+
+
+def is_recorded() -> bool:
+    """Whether launches are only recorded, see `recording`."""
+    return _recorder is not None
 
 
 @contextlib.contextmanager
@@ -86,6 +120,14 @@ def capability_of(device: torch.device) -> int:
     return 10 * major + minor
 
 
+def multiplies_in_warpgroups(capability: int) -> bool:
+    """Whether tensor cores take their operands from shared memory, as Hopper's and the data centre Blackwell's (sm_100) do.
+
+    The desktop Blackwell (sm_120) has the tensor cores of an A100, whose operands take registers, whatever its number says.
+    """
+    return 90 <= capability < 120
+
+
 def cdiv(a: int, b: int) -> int:
     """a / b, rounded up."""
     return -(-a // b)
@@ -94,6 +136,11 @@ def cdiv(a: int, b: int) -> int:
 def padded(size: int) -> int:
     """`size` as kernels hold it: a power of two of at least 16."""
     return max(SMALLEST_SIDE, triton.next_power_of_2(size))
+
+
+def dtype_of_sums(dtype: torch.dtype) -> torch.dtype:
+    """What sums over many steps are kept in between kernels: float16 ends at 65504, which a few hundred gradients reach."""
+    return torch.float32 if dtype == torch.float16 else dtype
 
 
 def precision(dtype: torch.dtype) -> str:

@@ -6,8 +6,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from asr.kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, tile
-from asr.kernels.gpu.launch import BLACKWELL, HOPPER, capability_of, heads_last, launch, padded, precision
+from asr.kernels.gpu.common import LOG2E, OF_LENGTH, group_length, group_start, rounded_to, tile
+from asr.kernels.gpu.launch import (
+    capability_of,
+    dtype_of_sums,
+    heads_last,
+    launch,
+    multiplies_in_warpgroups,
+    padded,
+    precision,
+)
 from asr.kernels.gpu.selection import Attended
 
 
@@ -132,9 +140,8 @@ def member_backward_kernel(
         grad_sum += tl.sum(outgoing.to(tl.float32), 0)
         grad_mass += average
     # As the centroids' backward pass will read it.
-    grad_sum = grad_sum.to(grad_sums.dtype.element_ty)
-    tl.store(grad_sums + row * VALUE_DIM + value_columns, grad_sum, mask=value_exists)
-    grad_sum = grad_sum.to(tl.float32)
+    grad_sum = rounded_to(grad_sum, grad.dtype.element_ty)
+    tl.store(grad_sums + row * VALUE_DIM + value_columns, grad_sum.to(grad_sums.dtype.element_ty), mask=value_exists)
     grad_of_mass = tl.sum(grad_mass, 0)
     along = tl.sum(top_values.to(tl.float32) * grad_sum[None, :], 1)
     shift = tl.sum(grad_sum * mean_values, 0) - tl.sum(top_weights * along, 0) + top_mass * grad_of_mass
@@ -161,11 +168,11 @@ def backward_tiles(
     """(members, warps, precision) of the backward pass: the largest that compile without spilling registers."""
     if element_size == 4:
         # Four warps load less shared memory for the same products, but hold only so much of the top keys' gradients.
-        held = 16 * 64 if capability >= BLACKWELL else 32 * 64
+        held = 32 * 64 if capability in (80, 90) else 16 * 64
         return 16, 4 if dim <= 64 and topk * dim <= held else 8, "ieee"
     if dim > 64:
         return 16, 4, "tf32"
-    return member_tile(time, clusters, 64 if capability >= HOPPER else 32), 4, "tf32"
+    return member_tile(time, clusters, 64 if multiplies_in_warpgroups(capability) else 32), 4, "tf32"
 
 
 def member_attention(
@@ -217,20 +224,20 @@ def member_gradients(
     Returns grad_queries (batch, heads, queries' time, dim); the sums of outgoing gradients (groups, clusters, value dim);
     shifts (groups, clusters) float32, what is subtracted from the gradients of A^c before the softmax's own factor;
     gradients of top keys (groups, clusters, topk, dim) and values (..., value dim); and of means (groups, clusters, dim)
-    float32, their top keys' part.
+    float32, their top keys' part. Sums and gradients of top keys and values are of `dtype_of_sums`.
     """
     batch, heads, time, dim = queries.shape
     groups, clusters, topk = attended.selected.shape
     value_dim = values.shape[3]
     grad_queries = heads_last(batch, heads, time, dim, queries.dtype, queries.device)
-    grad_sums = values.new_empty(groups, clusters, value_dim)
+    grad_sums = values.new_empty(groups, clusters, value_dim, dtype=dtype_of_sums(values.dtype))
     shifts, grad_means = (
         means.new_empty(groups, clusters, dtype=attended.lse.dtype),
         attended.lse.new_empty(groups, clusters, dim),
     )
     grad_top_keys, grad_top_values = (
-        keys.new_empty(groups, clusters, topk, dim),
-        values.new_empty(groups, clusters, topk, value_dim),
+        grad_sums.new_empty(groups, clusters, topk, dim),
+        grad_sums.new_empty(groups, clusters, topk, value_dim),
     )
     block_dim, block_value_dim = padded(dim), padded(value_dim)
     members, warps, rounding = backward_tiles(

@@ -203,7 +203,7 @@ def merge_kernel(
         highest = tl.max(of_parts, 0)
         higher = tl.sum((highest[:, None] > highest[None, :]).to(tl.int32), 0)
         threshold = tl.min(tl.where(higher < TOPK, highest, float("inf")), 0)
-        # A hair lower, should the same products come out otherwise in the last bits of another kernel.
+        # A hair lower, as the same products may come out otherwise in the last bits of another kernel.
         threshold -= tl.abs(threshold) * 1e-6
         tl.store(thresholds + here, tl.where(occupied, threshold, float("inf")))
 
@@ -306,12 +306,17 @@ def collect_kernel(
     DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, WORDS: tl.constexpr, SCORED: tl.constexpr, COMPARED: tl.constexpr,
     CAPACITY: tl.constexpr, TOPK: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
-    """The highest of one row's marked keys. These gather in a pool, of which the highest are kept whenever it is full."""
+    """The highest of one row's marked keys. These gather in a pool, of which the highest are kept whenever it is full.
+
+    Scores that cancel may come out differently in `mark_kernel`, below the threshold of `scan_kernel`. A row with fewer marks
+    than keys to select looks at every key instead; with enough of them, the keys without a mark score no more than these.
+    """
     row, group = tl.program_id(0), tl.program_id(1)
     here = group.to(tl.int64) * rows + row
     columns, slot = tl.arange(0, BLOCK_DIM), tl.arange(0, SLOTS)
     occupied = occupied_rows(starts, row_lengths, group, row, rows, heads)
-    marked = tl.where(occupied, tl.cdiv(group_length(key_lengths, group, heads, time), WORD), 0)
+    length = tl.where(occupied, group_length(key_lengths, group, heads, time), 0)
+    marked = tl.cdiv(length, WORD)
     rows_in = group_start(rows_in, group, heads, rows_batch, rows_head)
     keys = group_start(keys, group, heads, keys_batch, keys_head)
     x = tl.load(rows_in + row * rows_time + columns, mask=(columns < DIM) & occupied, other=0.0)
@@ -320,9 +325,13 @@ def collect_kernel(
     marks += here * words
     pool = pools + here * CAPACITY
     scored, count = 0, 0
-    for first in range(0, marked, WORDS):
+    first, every = 0, 0
+    while first < marked:
         word = first + tl.arange(0, WORDS)
         rest = tl.load(marks + word, mask=word < marked, other=0)
+        if every == 1:
+            left = tl.minimum(tl.maximum(length - word * WORD, 0), WORD)
+            rest = tl.where(left < WORD, (1 << left) - 1, -1)
         some = (rest != 0).to(tl.int32)
         found = tl.sum(some, 0)
         while found > 0:
@@ -343,6 +352,9 @@ def collect_kernel(
                 scored = count
             some = (rest != 0).to(tl.int32)
             found = tl.sum(some, 0)
+        first += WORDS
+        if (first >= marked) & (every == 0) & (count < tl.minimum(length, TOPK)):
+            first, every, scored, count = 0, 1, 0, 0
     count = keep_highest(pool, x, keys, keys_time, scored, count, DIM, BLOCK_DIM, SCORED, COMPARED, CAPACITY, TOPK)
     here_slot = here * SLOTS + slot
     number = tl.load(pool + slot, mask=slot < count, other=0)

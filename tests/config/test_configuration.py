@@ -15,6 +15,7 @@ from asr.model.encoders import encoders
 from asr.model.heads import heads
 from asr.model.losses import losses
 from asr.model.network import Model
+from asr.model.topologies import topologies
 from asr.text.units import units
 from asr.training.schedules import schedules
 from asr.training.setup import describe
@@ -53,6 +54,7 @@ def test_every_model_builds_and_runs(attention, encoder, features):
         ("attention", attentions),
         ("head", heads),
         ("loss", losses),
+        ("topology", topologies),
         ("decoder", decoders),
         ("schedule", schedules),
     ],

@@ -133,3 +133,17 @@ def test_no_batch_needs_more_than_the_worst_ones(frames, batch_frames):
 def test_no_utterances_is_said():
     with pytest.raises(UserError, match="no utterances"):
         plan_epoch([], Bounds(1000))
+
+
+def test_the_epochs_of_a_curriculum_go_from_short_batches_to_long_ones_and_hold_every_utterance():
+    frames = np.random.default_rng(0).integers(50, 900, 200)
+    for ranks in (1, 3):
+        plans = [TrainingPlan(frames, Bounds(4000), 1, ranks, rank, epochs=3, curriculum=2) for rank in range(ranks)]
+        for epoch in range(3):
+            batches = [list(plan.epoch(epoch)) for plan in plans]
+            assert {index for own in batches for batch in own for index in batch} == set(range(200))
+            longest = [[frames[batch].max() for batch in own] for own in batches]
+            # on several ranks a few batches are repeated at the end, so that all have as many
+            assert all(own[:-1] == sorted(own[:-1]) for own in longest) == (epoch < 2)
+        assert plans[0].as_data()["curriculum"] == 2
+    assert "curriculum" not in TrainingPlan(frames, Bounds(4000), 1).as_data()

@@ -23,6 +23,7 @@ from asr.inference.alignment.textgrid import textgrid
 from asr.inference.alignment.timing import PAUSE, Timing, timed
 from asr.inference.alignment.words import Spelling, gold_words, group, joint_confidence, reference, spelled
 from asr.inference.decoders import Hypothesis, Word
+from asr.model.topologies.ctc import Ctc
 from asr.text.units import BLANK
 from asr.text.units.characters import SPACE, Characters
 from asr.text.units.phonemes import Phonemes
@@ -269,14 +270,14 @@ def test_words_of_a_decoder_take_the_units_in_their_frames_and_leave_silence_out
     units = Characters([BLANK, SPACE, *"abc"])
     emissions = peaked([2, 0, 3, 0, 1, 0, 4, 4], units=5)
     hypothesis = Hypothesis([2, 3, 1, 4], 0.0, [0, 2, 4, 6], [Word("AB", 0, 3), Word("C", 6, 8)])
-    spans, words = read_hypothesis(hypothesis, emissions, units, first=100)
+    spans, words = read_hypothesis(hypothesis, emissions, units, Ctc(len(units.symbols)), first=100)
     assert [(span.start, span.end) for span in spans] == [(100, 101), (102, 103), (104, 105), (106, 108)]
     assert words == [Spelling("AB", 0, 2), Spelling("C", 3, 4)]
 
 
 def test_a_hypothesis_longer_than_its_emissions_keeps_the_decoders_frames():
     units = Characters([BLANK, SPACE, *"abc"])
-    spans, _ = read_hypothesis(Hypothesis([2, 2], 0.0, [0, 1]), peaked([2, 2], units=5), units)
+    spans, _ = read_hypothesis(Hypothesis([2, 2], 0.0, [0, 1]), peaked([2, 2], units=5), units, Ctc(len(units.symbols)))
     assert [(span.start, span.end) for span in spans] == [(0, 1), (1, 2)]
 
 

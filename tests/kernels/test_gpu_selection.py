@@ -117,6 +117,23 @@ def test_all_keys_equal_are_all_candidates_and_the_first_are_selected(topk, time
     assert relative_error(attended.output[0], values[0, 0].mean(0).expand(2, 8)) <= 1e-5
 
 
+@pytest.mark.parametrize("raised", [0.5, torch.inf])
+@pytest.mark.parametrize("topk, time", [(5, 33), (32, 200)])
+def test_keys_are_selected_though_their_marks_are_missing(monkeypatch, topk, time, raised):
+    """As if no product came out in `mark` as in `scan`: some of the highest keys, or all, miss the threshold."""
+    from asr.kernels.gpu import selection
+
+    def launch(kernel, *arguments, **keywords):
+        if kernel is selection.mark_kernel:
+            keywords["thresholds"] += raised
+        launch_unchanged(kernel, *arguments, **keywords)
+
+    launch_unchanged = selection.launch
+    monkeypatch.setattr(selection, "launch", launch)
+    rows, keys = draw(2, 1, 3, 16, dtype=torch.float32), draw(2, 1, time, 16, dtype=torch.float32, seed=1)
+    check(rows, keys, keys, torch.tensor([time, 3]), topk)
+
+
 def test_every_key_can_be_marked_whatever_its_place_in_a_word():
     everyone = torch.eye(33, device=device)[None, None]
     assert select_rows(everyone, everyone, None, None, 1).selected[0, :, 0].tolist() == [*range(33)]

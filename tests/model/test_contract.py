@@ -150,7 +150,7 @@ def test_required_frames_are_the_fewest_with_which_the_loss_of_a_head_is_finite(
     head = head_of(name)
     for labels in ([], [1], [1, 2], [1, 1], [3, 3, 3, 2]):
         fewest = head.required_frames(labels)
-        for frames in range(1, fewest + 3):
+        for frames in range(1, min(fewest, 9) + 3):
             loss = head(
                 torch.zeros(1, frames, DIM), torch.tensor([frames]), torch.tensor([labels + [1]]), torch.tensor([len(labels)])
             )  # fmt: skip
@@ -165,7 +165,8 @@ def test_a_head_gives_log_probabilities_or_refuses_in_a_sentence(name):
             head.emissions(batch_of()[0])
         return
     emissions = head.emissions(batch_of()[0])
-    assert emissions.shape == (3, 20, UNITS) and emissions.dtype == torch.float32
+    outputs = head.topology.outputs if hasattr(head, "topology") else UNITS
+    assert emissions.shape == (3, 20, outputs) and emissions.dtype == torch.float32
     torch.testing.assert_close(emissions.exp().sum(-1), torch.ones(3, 20))
 
 

@@ -17,7 +17,9 @@ import torch
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+import attention_contestants  # noqa: E402
 import attention_roofline  # noqa: E402
+import attention_tables  # noqa: E402
 import benchmark_attention as benchmark  # noqa: E402
 
 from asr.errors import UserError  # noqa: E402
@@ -177,10 +179,10 @@ def test_copies_of_the_inputs_take_turns():
 def test_speedups_are_over_the_fastest_backend_of_the_same_shape():
     results = results_of(("sdpa", 4.0), ("sdpa-flash", 3.0), ("full-math", 1.0), ("i_clustered-100", 1.5))
     results += results_of(("sdpa", 2.0), ("i_clustered-100", 4.0), length=32)
-    found = [benchmark.speedup(result, "forward", results) for result in results]
+    found = [attention_tables.speedup(result, "forward", results) for result in results]
     assert found == [0.75, 1.0, 3.0, 2.0, 1.0, 0.5]
-    assert benchmark.speedup(results[0], "forward_backward", results) is None
-    assert benchmark.speedup(results[3], "forward", results[2:4]) is None
+    assert attention_tables.speedup(results[0], "forward_backward", results) is None
+    assert attention_tables.speedup(results[3], "forward", results[2:4]) is None
 
 
 def test_graph_columns_come_last():
@@ -190,7 +192,10 @@ def test_graph_columns_come_last():
     results[1].milliseconds["forward_graph"], results[0].milliseconds["forward_graph"] = 1.0, 3.0
     line = benchmark.rows(results, arguments)[1]
     assert (line["forward_graph_ms"], line["forward_graph_speedup"], line["forward_speedup"]) == ("1", "3", "2")
-    assert sorted(line) == sorted(benchmark.COLUMNS + benchmark.GRAPH_COLUMNS) and benchmark.COLUMNS == COLUMNS
+    assert (
+        sorted(line) == sorted(attention_tables.COLUMNS + attention_tables.GRAPH_COLUMNS)
+        and attention_tables.COLUMNS == COLUMNS
+    )
     assert "**Forward, as a CUDA graph, batch x heads = 1 x 6**" in benchmark.markdown(results, arguments)
 
 
@@ -388,3 +393,41 @@ def test_growth_without_a_value_is_refused(tmp_path):
     with pytest.raises(UserError, match="nothing to draw"):
         plot_growth([GrowthPanel("Panel", "Time", {"a": {512: 0.0}})], tmp_path / "p.png", ["a"])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("length, window", [(37, 8), (16, 16), (5, 9)])
+def test_sliding_chunks_are_attention_to_a_window(length, window):
+    queries, keys, values = (torch.randn(2, 3, length, 4, requires_grad=True) for _ in range(3))
+    steps = torch.arange(length)
+    near = (steps[:, None] - steps).abs() <= window
+    wanted = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=near)
+    found = benchmark.implementation(f"nemo-local-{window}").call(queries, keys, values)
+    torch.testing.assert_close(found, wanted)
+    grads = [torch.autograd.grad(x.square().sum(), [queries, keys, values]) for x in (found, wanted)]
+    for one, other in zip(*grads):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_flex_attention_is_for_a_gpu_and_a_window_has_a_width():
+    x = torch.randn(1, 1, 8, 4)
+    with pytest.raises(UserError, match="on a GPU only"):
+        benchmark.implementation("flex-local-4").call(x, x, x)
+    with pytest.raises(UserError, match="how far the window reaches"):
+        attention_contestants.windowed("flex-local-wide")
+
+
+def test_the_longest_recording_is_the_one_whose_memory_is_full():
+    linear = benchmark.Result("clustered", benchmark.Shape(1, 4, 1000, 64), {"forward_backward": 1.0}, 976.0)
+    # 8 tensors of 64 numbers of 2 bytes, and 976: 2000 bytes for each step of each of 4 heads, of 72 GB.
+    assert attention_tables.longest_that_fits(linear, 80) == pytest.approx(9e6)
+    square = dataclasses.replace(linear, holds_scores=True)
+    steps = attention_tables.longest_that_fits(square, 80)
+    assert 4 * (1024 * steps + 0.976 * steps**2) == pytest.approx(72e9)
+    assert "| clustered | 4 x 1000 | 1 | 0.0039 | 9e+06 | 1.6e+07 |" in attention_tables.by_layer([linear])
+
+
+def test_silence_makes_steps_equal():
+    generator = torch.Generator().manual_seed(0)
+    shape = benchmark.Shape(1, 2, 20, 4)
+    ((queries, *_),) = benchmark.make_inputs(shape, torch.float32, torch.device("cpu"), generator, silence=0.5)
+    assert (queries[:, :, :10] == queries[:, :, :1]).all() and not (queries[:, :, 10] == queries[:, :, 0]).all()

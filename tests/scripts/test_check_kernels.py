@@ -111,7 +111,7 @@ def test_smoke_takes_fewer_steps_and_gpus_and_tests_that_there_are(monkeypatch):
     for arguments in (every, smoke):
         assert arguments.compile and arguments.interpret and arguments.dtypes == ["bfloat16", "float32"]
         assert check_kernels.check_in_interpreter(2, arguments.smoke) == []
-    assert smoke.targets == [80, 100] and every.targets == [80, 90, 100]
+    assert smoke.targets == [80, 120] and every.targets == [80, 86, 89, 90, 100, 120]
     whole, few = ([test for test in command if test.startswith("tests/")] for command in commands)
     assert {name.partition("::")[0] for name in few} < set(whole)
     for file, _, name in (test.partition("::") for test in few):
@@ -132,7 +132,8 @@ def test_smoke_compiles_its_own_steps_and_the_report_says_with_which_versions(tm
     report = tmp_path / "report.md"
     options = ["--smoke", "--compile", "--output", str(report), "--cache", str(tmp_path / "cache")]
     assert check_kernels.check_compilation(check_kernels.parse_arguments(options)) == []
-    ((cases, inputs, targets, _),) = seen
-    assert cases is check_kernels.SMOKE_CASES and targets == [80, 100] and {x.dim for x in inputs} == {64}
+    ((cases, inputs, targets, _, whole),) = seen
+    assert not whole
+    assert cases is check_kernels.SMOKE_CASES and targets == [80, 120] and {x.dim for x in inputs} == {64}
     for text in (capsys.readouterr().out, report.read_text()):
         assert f"1 binaries by Triton {triton.__version__}, PyTorch {torch.__version__}, NumPy" in text

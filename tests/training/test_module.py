@@ -309,7 +309,8 @@ def test_halves_hold_every_utterance_once_padded_no_longer_than_they_need(tmp_pa
     batch = Training(tmp_path, cuts, [ALL]).batch([2, 7, 1, 0, 5])
     for half, indices in zip(halves(batch), ([2, 7], [1, 0, 5])):
         again = Training(tmp_path, cuts, [ALL]).batch(indices)
-        assert all(torch.equal(one, other) for one, other in zip(half, again))
+        assert half.graphs is again.graphs is None
+        assert all(torch.equal(one, other) for one, other in zip(half[:5], again[:5]))
 
 
 @pytest.mark.parametrize("batches", [[[0, 1, 2], [3, 4, 5, 6, 7]], [[0, 1, 2, 3, 4, 5, 6], [7]]])

@@ -6,26 +6,30 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from asr.inference.alignment import Span
-from asr.inference.alignment.forced import align, confidence, fewest_frames
+from asr.inference.alignment.by_topology import align_units
+from asr.inference.alignment.forced import confidence
 from asr.inference.alignment.words import Spelling, spelled
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from asr.inference.decoders import Hypothesis
+    from asr.model.topologies.base import Topology
     from asr.text.units import Units
 
 
 def read_hypothesis(
-    hypothesis: Hypothesis, emissions: Tensor, units: Units, first: int = 0
+    hypothesis: Hypothesis, emissions: Tensor, units: Units, topology: Topology, first: int = 0
 ) -> tuple[list[Span], list[Spelling] | None]:
     """(the spans of its units, its words); words are None if neither the decoder nor the units define them.
 
-    emissions: (time, units) log-probabilities that it was decoded from. first: the recording's frame where they begin, added to
-    all frames. Units get their frames by forced alignment, as references do, so that times are comparable between decoders.
+    emissions: (time, outputs) log-probabilities that it was decoded from. topology: of the model. first: the recording's frame
+    where they begin, added to all frames. Units get their frames by forced alignment, as references do, so that times are
+    comparable between decoders.
     """
     ids = list(hypothesis.ids)
-    spans = align(emissions, ids) if len(emissions) >= fewest_frames(ids) else by_decoder(hypothesis, emissions)
+    fits = len(emissions) >= topology.required_frames(ids)
+    spans = align_units(emissions, ids, topology) if fits else by_decoder(hypothesis, emissions, topology)
     spans = [Span(span.unit, span.start + first, span.end + first, span.confidence) for span in spans]
     if hypothesis.words is None:
         return spans, spelled(units, ids)
@@ -52,10 +56,10 @@ def words_of_units(hypothesis: Hypothesis) -> list[Spelling]:
     return words
 
 
-def by_decoder(hypothesis: Hypothesis, emissions: Tensor) -> list[Span]:
+def by_decoder(hypothesis: Hypothesis, emissions: Tensor, topology: Topology) -> list[Span]:
     """Spans at the frames where the decoder starts its units, one frame each."""
     frames: Sequence[int] = [min(frame, len(emissions) - 1) for frame in hypothesis.frames]
     return [
-        Span(unit, frame, frame + 1, confidence(float(emissions[frame, unit])))
+        Span(unit, frame, frame + 1, confidence(float(emissions[frame, topology.outputs_of(unit)].logsumexp(0))))
         for unit, frame in zip(hypothesis.ids, frames)
     ]

@@ -19,6 +19,7 @@ from asr.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from asr.model.topologies.base import Topology
     from asr.text.units import Units
 
 decoders = Registry("asr.inference.decoders", "decoder")
@@ -64,10 +65,16 @@ class Hypothesis:
 
 
 class Decoder(abc.ABC):
-    """Base class of all decoders. name: its name in the registry. gives_words: whether its hypotheses have words."""
+    """Base class of all decoders.
+
+    name: its name in the registry. gives_words: whether its hypotheses have words. needs_blank: whether it reads emissions as
+    CTC's. topology: of the model that it decodes for; None for CTC's.
+    """
 
     name: ClassVar[str]
     gives_words: ClassVar[bool] = False
+    needs_blank: ClassVar[bool] = True
+    topology: Topology | None = None
 
     def bind(self, units: Units) -> Decoder:
         """Prepares the decoder for a model's units and returns it. Call it once, before decoding.
@@ -76,6 +83,16 @@ class Decoder(abc.ABC):
         cannot be read and for units that do not fit the decoder's settings.
         """
         return self
+
+    def bind_to(self, units: Units, topology: Topology) -> Decoder:
+        """`bind`, for a model's units and topology. Raises UserError also where the topology has no blank and it needs one."""
+        if self.needs_blank and not topology.has_blank:
+            raise UserError(
+                f"decoder={self.name} needs the blank of CTC, which a model with topology={topology.name} does not have: use "
+                "decoder=phones, or decoder=wfst for words."
+            )
+        self.topology = topology
+        return self.bind(units)
 
     @property
     def facts(self) -> dict[str, Any]:

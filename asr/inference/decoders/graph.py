@@ -21,6 +21,7 @@ from asr.errors import UserError
 from asr.inference.decoders.kenlm import is_binary
 from asr.inference.decoders.search import LN10
 from asr.inference.decoders.spellings import Spellings
+from asr.model.topologies.base import Topology
 from asr.runtime.user_cache import keep
 from asr.text.ngrams import NgramModel, read_arpa
 
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 def search_graph(
-    spellings: Spellings, symbols: list[str], model: Path | None, cache: Path | None, kaldifst: Any
+    spellings: Spellings, symbols: list[str], topology: Topology, model: Path | None, cache: Path | None, kaldifst: Any
 ) -> Any:
     """The graph of these words, as kaldifst's StdVectorFst; costs are natural logarithms, the language model's unweighted.
 
@@ -42,7 +43,7 @@ def search_graph(
     None keeps the graph in memory only, and so does a folder that cannot be written, with a warning. Raises UserError for a
     language model that cannot be read.
     """
-    kept = None if cache is None else cache / f"{fingerprint(spellings, symbols, model)}.fst"
+    kept = None if cache is None else cache / f"{fingerprint(spellings, symbols, topology, model)}.fst"
     # os.path answers False for a folder without permission, where Path.is_file raises
     if kept is not None and os.path.isfile(kept):
         graph = kaldifst.StdVectorFst.read(str(kept))
@@ -55,7 +56,7 @@ def search_graph(
         )
     ngrams = None if model is None else read_arpa(model)
     log.info("Building the search graph of %d words; this takes a while for millions of n-grams.", len(spellings.words))
-    graph = compose(spellings, len(symbols), ngrams, kaldifst)
+    graph = compose(spellings, len(symbols), topology, ngrams, kaldifst)
     keep(
         kept,
         lambda path: write(graph, path),
@@ -65,7 +66,7 @@ def search_graph(
     return graph
 
 
-def fingerprint(spellings: Spellings, symbols: list[str], model: Path | None) -> str:
+def fingerprint(spellings: Spellings, symbols: list[str], topology: Topology, model: Path | None) -> str:
     """16 hex digits of a digest of everything that goes into the graph."""
     digest = hashlib.sha256()
     words = [
@@ -73,6 +74,9 @@ def fingerprint(spellings: Spellings, symbols: list[str], model: Path | None) ->
         for word, each in spellings.words.items()
     ]
     digest.update(json.dumps([VERSION, symbols, words, spellings.separator, spellings.is_space]).encode())
+    if not topology.has_blank:
+        # graphs of CTC are named as before there were others
+        digest.update("\n".join(topology.transducer(0)).encode())
     if model is not None:
         with open(model, "rb") as file:
             while block := file.read(1 << 20):
@@ -87,7 +91,7 @@ def write(graph: Any, path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def compose(spellings: Spellings, symbols: int, ngrams: NgramModel | None, kaldifst: Any) -> Any:
+def compose(spellings: Spellings, symbols: int, topology: Topology, ngrams: NgramModel | None, kaldifst: Any) -> Any:
     """H∘min(det(L∘G)), with the disambiguation symbols removed. Raises UserError if it accepts no sentence."""
     lines, marks = lexicon_lines(spellings, symbols)
     lexicon = kaldifst.compile("\n".join(lines), acceptor=False, keep_state_numbering=True)
@@ -103,29 +107,14 @@ def compose(spellings: Spellings, symbols: int, ngrams: NgramModel | None, kaldi
         )
     kaldifst.determinize_star(graph)
     kaldifst.minimize_encoded(graph, QUANTUM)
-    topology = kaldifst.compile("\n".join(ctc_lines(symbols, marks)), keep_state_numbering=True)
-    kaldifst.arcsort(topology, "olabel")
+    frames = kaldifst.compile("\n".join(topology.transducer(marks)), keep_state_numbering=True)
+    kaldifst.arcsort(frames, "olabel")
     kaldifst.arcsort(graph, "ilabel")
-    graph = kaldifst.compose(topology, graph)
+    graph = kaldifst.compose(frames, graph)
     kaldifst.connect(graph)
     # sorted for later compositions on words
     kaldifst.arcsort(graph, "olabel")
     return graph
-
-
-def ctc_lines(symbols: int, marks: int) -> Iterator[str]:
-    """H: from frames to units. A unit is emitted where it begins; between two equal units there is a blank.
-
-    marks: the number of disambiguation symbols. H consumes no frame for them, which removes them from the graph.
-    State 0 follows a blank, state n the unit n.
-    """
-    for state in range(symbols):
-        yield f"{state} 0 1 0"
-        for unit in range(1, symbols):
-            yield f"{state} {unit} {unit + 1} {0 if unit == state else unit + 1}"
-        for mark in range(marks):
-            yield f"{state} {state} 0 {symbols + 1 + mark}"
-        yield f"{state}"
 
 
 def lexicon_lines(spellings: Spellings, symbols: int) -> tuple[list[str], int]:

@@ -6,13 +6,14 @@ import dataclasses
 import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy
 from torch import Tensor
 
 from asr.errors import UserError
 from asr.inference.decoders import Hypothesis, Word, check_emissions
+from asr.model.graphs.best_path import Run
 
 Bound = TypeVar("Bound")
 # ln P of the impossible: its sum over a whole recording stays finite in float32
@@ -23,14 +24,6 @@ LN10 = math.log(10)
 LONGEST = 6000
 # Frames over which the blank's log-probability is averaged to find where to cut.
 AROUND_CUT = 15
-
-
-class Run(NamedTuple):
-    """A unit of a path and its frames; `end` is exclusive."""
-
-    unit: int
-    start: int
-    end: int
 
 
 def check_units(emissions: Tensor, symbols: int) -> None:

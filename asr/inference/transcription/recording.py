@@ -18,7 +18,9 @@ from asr.inference.transcription import Transcript
 from asr.inference.transcription.joining import Joiner
 from asr.inference.transcription.segments import Segmenter
 from asr.inference.transcription.windows import Window
+from asr.model.topologies.base import Topology
 from asr.text.units import Units
+from asr.text.units.phonemes import SILENCE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Reader:
     """What turns emissions into words. overlap: of windows, in emissions. longest: of a segment, in emissions."""
 
     units: Units
+    topology: Topology
     decoder: Decoder
     timing: Timing
     overlap: int
@@ -37,7 +40,8 @@ class Recording:
 
     def __init__(self, name: str, reader: Reader):
         self.name, self.reader = name, reader
-        self.joiner, self.segmenter = Joiner(reader.overlap), Segmenter(reader.longest)
+        quiet = reader.topology.quiet(reader.units.ids.get(SILENCE))
+        self.joiner, self.segmenter = Joiner(reader.overlap, quiet), Segmenter(reader.longest, quiet)
         self.spans: list[Span] = []
         self.words: list[Spelling] | None = None
         self.segment_frames: list[int] = []
@@ -59,7 +63,7 @@ class Recording:
 
     def decode(self, first: int, emissions: Tensor) -> None:
         hypothesis = self.reader.decoder(emissions[None], torch.tensor([len(emissions)]))[0][0]
-        spans, words = read_hypothesis(hypothesis, emissions, self.reader.units, first)
+        spans, words = read_hypothesis(hypothesis, emissions, self.reader.units, self.reader.topology, first)
         if hypothesis.words is not None and words is not None:
             at = len(self.spans)
             moved = [dataclasses.replace(word, first=word.first + at, end=word.end + at) for word in words]

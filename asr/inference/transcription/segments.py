@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 
-def choose_pause(emissions: Tensor, shortest: int, blank: int = 0) -> int:
-    """The frame to cut before: the middle of the longest run of frames, after the first `shortest`, whose most probable unit is
-    the blank; the first of equally long runs, or the frame with the most probable blank if there is no run.
+def choose_pause(emissions: Tensor, shortest: int, quiet: Sequence[int] = (0,)) -> int:
+    """The frame to cut before: the middle of the longest run of frames, after the first `shortest`, whose most probable output is
+    quiet; the first of equally long runs, or the frame where quiet is most probable if there is no run.
 
-    emissions: (time, units) log-probabilities, more than `shortest` of them. A cut at such a blank splits no unit: greedy
-    decoding gives the same units with and without it.
+    emissions: (time, outputs) log-probabilities, more than `shortest` of them. quiet: the outputs that say that nobody speaks:
+    the blank, or those of silence. A cut at such a blank splits no unit: greedy decoding gives the same units with and without
+    it.
     """
-    silent = (emissions[shortest:].argmax(dim=-1) == blank).cpu()
+    outputs = torch.tensor(quiet, device=emissions.device)
+    silent = torch.isin(emissions[shortest:].argmax(dim=-1), outputs).cpu()
     if not bool(silent.any()):
-        return shortest + int(emissions[shortest:, blank].argmax())
+        return shortest + int(emissions[shortest:, outputs].logsumexp(1).argmax())
     edges = torch.diff(
         silent.int(), prepend=torch.zeros(1, dtype=torch.int32), append=torch.zeros(1, dtype=torch.int32)
     )
@@ -28,8 +32,8 @@ class Segmenter:
     """Takes the emissions of one recording in order, and returns segments of at most `longest` frames with their first frames.
     Emissions between two known pauses stay one segment unless they are longer."""
 
-    def __init__(self, longest: int, blank: int = 0):
-        self.longest, self.blank = max(3, longest), blank
+    def __init__(self, longest: int, quiet: Sequence[int] = (0,)):
+        self.longest, self.quiet = max(3, longest), quiet
         self.held: list[Tensor] = []
         self.size = self.first = 0
 
@@ -42,7 +46,7 @@ class Segmenter:
         segments = []
         while self.size > self.longest:
             everything = torch.cat(self.held)
-            cut = choose_pause(everything[: self.longest], self.longest // 3, self.blank)
+            cut = choose_pause(everything[: self.longest], self.longest // 3, self.quiet)
             segments.append((self.first, everything[:cut]))
             self.held, self.size, self.first = [everything[cut:]], self.size - cut, self.first + cut
         if closed and self.size:

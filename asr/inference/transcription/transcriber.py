@@ -49,11 +49,11 @@ class Transcriber:
     @functools.cached_property
     def reader(self) -> Reader:
         """Binds the decoder on first use; its graph may take seconds to load."""
-        decoder = self.unbound.bind(self.units)
+        decoder = self.unbound.bind_to(self.units, self.model.topology)
         if self.request.format in CONFIDENT:
             decoder = decoder.with_confidences()
         longest = self.cutting.grid.emissions(self.request.segment_seconds)
-        return Reader(self.units, decoder, Timing.of(self.model), self.cutting.overlap, longest)
+        return Reader(self.units, self.model.topology, decoder, Timing.of(self.model), self.cutting.overlap, longest)
 
     @torch.inference_mode()
     def transcripts(

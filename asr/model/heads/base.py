@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -28,11 +28,12 @@ class Head(nn.Module, abc.ABC):
         targets: (batch, labels) int64 units, padded with any valid unit. target_lengths: (batch,) int64.
         """
 
-    def loss_and_emissions(
-        self, hidden: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """`forward` and `emissions` in one go, as a validation needs both; a head whose loss reads its emissions saves work."""
-        return self(hidden, lengths, targets, target_lengths), self.emissions(hidden)
+    def loss_and_emissions(self, hidden: Tensor, lengths: Tensor, *spoken: Any) -> tuple[Tensor, Tensor]:
+        """`forward` and `emissions` in one go, as a validation needs both; a head whose loss reads its emissions saves work.
+
+        spoken: what `forward` takes after the lengths.
+        """
+        return self(hidden, lengths, *spoken), self.emissions(hidden)
 
     @abc.abstractmethod
     def required_frames(self, labels: Sequence[int]) -> int:

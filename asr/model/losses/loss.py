@@ -10,9 +10,13 @@ from torch import Tensor, nn
 
 
 class Loss(nn.Module, abc.ABC):
-    """A loss of emissions against the units that were spoken."""
+    """A loss of emissions against the units that were spoken.
+
+    head: the name of the head that it is made for.
+    """
 
     name: ClassVar[str]
+    head: ClassVar[str] = "ctc"
 
     @abc.abstractmethod
     def forward(self, emissions: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Units are built from the training split's supervisions and saved with the model,
 from __future__ import annotations
 
 import abc
+import dataclasses
 import functools
 import inspect
 import json
@@ -18,6 +19,10 @@ from asr.errors import UserError, nearest
 from asr.registry import Registry
 from asr.runtime.files import write_whole
 from asr.text.normalization import check_normalizer, normalize, with_language
+from asr.text.phones.files import FILE as PHONE_LM
+from asr.text.phones.files import digest_of, read_phone_lm, write_phone_lm
+from asr.text.phones.model import PhoneLm
+from asr.text.phones.slots import Slot
 
 if TYPE_CHECKING:
     from lhotse import SupervisionSegment
@@ -35,6 +40,15 @@ class UnknownUnit(UserError):
         self.unit = unit
 
 
+@dataclasses.dataclass(frozen=True)
+class Saying:
+    """How an utterance may have been said: see `asr.model.losses.lfmmi.Lfmmi`."""
+
+    edge: float = 0.8
+    between: float = 0.2
+    pronunciations: str = "all"
+
+
 class Units(abc.ABC):
     """Base class of all units.
 
@@ -43,11 +57,13 @@ class Units(abc.ABC):
     symbols: one per output of the recognizer; the first is the CTC blank, `<blank>`.
     normalizer: the normalizer applied to the text (asr.text.normalization).
     fields: what `units.json` holds besides name and symbols: arguments of the constructor kept as attributes, by type.
+    phone_lm: the language model that a training with loss=lfmmi estimated over these units; saved with them.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
     fields: ClassVar[dict[str, type]] = {"normalizer": str}
+    phone_lm: PhoneLm | None = None
 
     def __init__(self, symbols: list[str], normalizer: str = "words"):
         check_normalizer(normalizer)
@@ -77,6 +93,14 @@ class Units(abc.ABC):
         except UnknownUnit as error:
             return [error.unit]
         return []
+
+    def slots(self, supervision: SupervisionSegment, saying: Saying) -> list[Slot]:
+        """All that may have been said, for loss=lfmmi. Raises UnknownUnit, and UserError for units that cannot tell."""
+        raise UserError(
+            f"units={self.name} does not say how words may be pronounced, nor where there may be silence, which "
+            "loss=lfmmi needs. "
+            "Use units=phonemes."
+        )
 
     @abc.abstractmethod
     def reference(self, supervision: SupervisionSegment) -> list[str]:
@@ -112,6 +136,9 @@ class Units(abc.ABC):
         folder.mkdir(parents=True, exist_ok=True)
         self._save_files(folder)
         fields = {"name": self.name, **self.settings(), "symbols": self.symbols}
+        if self.phone_lm is not None:
+            write_phone_lm(folder / PHONE_LM, self.phone_lm, self.symbols)
+            fields["phone_lm"] = digest_of(self.phone_lm, self.symbols)
         write_whole(folder / UNITS_FILE, json.dumps(fields, ensure_ascii=False, indent=1).encode("utf8"))
 
     @classmethod
@@ -189,9 +216,18 @@ def load_units(folder: Path) -> Units:
         part = units.get(fields.pop("name"))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    digest = fields.pop("phone_lm", None)
     check_fields(path, part, fields)
     files = part._load_files(folder, fields)
-    return part(**fields, **files)
+    loaded = part(**fields, **files)
+    if digest is not None:
+        loaded.phone_lm = read_phone_lm(folder / PHONE_LM, loaded.symbols)
+        if digest_of(loaded.phone_lm, loaded.symbols) != digest:
+            raise UserError(
+                f"{folder / PHONE_LM} is the phone language model of another model: {path} has another digest. "
+                "Take both from the same model."
+            )
+    return loaded
 
 
 def check_fields(path: Path, part: type[Units], fields: dict[str, Any]) -> None:

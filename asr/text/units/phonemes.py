@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 from asr.errors import UserError, listed, nearest
 from asr.runtime.files import write_whole
 from asr.text.lexicon.dictionary import ARPABET, SPEECH_MARKS, Lexicon, cmudict_lexicon
-from asr.text.units import BLANK, UNITS_FILE, Units, UnknownUnit
+from asr.text.phones.slots import Slot, with_silences, word
+from asr.text.units import BLANK, UNITS_FILE, Saying, Units, UnknownUnit
 
 if TYPE_CHECKING:
     from lhotse import SupervisionSegment
 
 LEXICON_FILE = "lexicon.txt"
 OUT_OF_VOCABULARY = ("espeak", "refuse")
-SILENCES = {"", "SIL", "SP", "<EPS>"}
+SILENCE = "SIL"
+SILENCES = {"", SILENCE, "SP", "<EPS>"}
+# seconds by which times of words and phonemes may be rounded apart
+TOLERANCE = 0.001
 log = logging.getLogger(__name__)
 
 
@@ -26,7 +31,8 @@ class Phonemes(Units):
     """The 39 ARPAbet phonemes of the CMU dictionary, or those of the user's lexicon; scored in phonemes.
 
     A corpus's own lexicon adds SIL, SPN and NSN: silence, noises of the mouth and other noises. They are recognized like
-    phonemes, and left out of references and hypotheses for scoring.
+    phonemes, and left out of references and hypotheses for scoring. So is SIL where `silence` adds it: models without a blank
+    need it for pauses.
     """
 
     name = "phonemes"
@@ -75,8 +81,8 @@ class Phonemes(Units):
     @classmethod
     def automatic(cls, lexicon: Path | None) -> dict[str, Any]:
         if lexicon is None:
-            return {"lexicon": "cmudict", "normalizer": "words"}
-        return {"lexicon": Path(lexicon), "normalizer": "none"}
+            return {"lexicon": "cmudict", "normalizer": "words", "silence": False}
+        return {"lexicon": Path(lexicon), "normalizer": "none", "silence": False}
 
     @classmethod
     def build(
@@ -87,7 +93,10 @@ class Phonemes(Units):
         alignments: bool = True,
         language: str = "en-us",
         normalizer: str = "words",
+        silence: bool = False,
     ) -> Phonemes:
+        if not isinstance(silence, bool):
+            raise UserError(f"units.silence={silence!r}: give true, false or auto.")
         pronunciations, symbols = Lexicon({}), ARPABET
         if isinstance(lexicon, Path):
             pronunciations, symbols, lexicon = Lexicon.read(lexicon), [*ARPABET, *SPEECH_MARKS], "corpus"
@@ -104,6 +113,8 @@ class Phonemes(Units):
                     "%s: skipped %d entries that cannot occur in normalized text: %s",
                     path, len(pronunciations.skipped), listed(pronunciations.skipped),
                 )  # fmt: skip
+        if silence and SILENCE not in symbols:
+            symbols = [*symbols, SILENCE]
         built = cls(
             [BLANK, *symbols], str(lexicon), out_of_vocabulary, alignments, language, normalizer, pronunciations
         )
@@ -136,10 +147,43 @@ class Phonemes(Units):
     def reference(self, supervision: SupervisionSegment) -> list[str]:
         return self._scored(self._phonemes(supervision))
 
+    def slots(self, supervision: SupervisionSegment, saying: Saying) -> list[Slot]:
+        """All that may have been said: of each word its pronunciations, or its gold phonemes, with optional silences.
+
+        Raises UnknownUnit as `encode` does, and UserError if there is no SIL.
+        """
+        if SILENCE not in self.ids:
+            raise UserError(
+                f"loss=lfmmi needs a unit {SILENCE} for pauses, which these phonemes lack: give units.silence=true, or a lexicon "
+                "that has it."
+            )
+        if self._gold(supervision) is None:
+            self._check_language(supervision)
+            words = [self._alternatives(each, supervision.id, saying) for each in self.words(supervision)]
+        else:
+            words = [[self._phonemes(supervision)[part]] for part in word_parts(supervision)]
+        slots = [word([tuple(self.ids[phoneme] for phoneme in one) for one in each]) for each in words]
+        return with_silences(slots, self.ids[SILENCE], saying.edge, saying.between)
+
+    def _alternatives(self, word: str, utterance: str, saying: Saying) -> list[tuple[str, ...]]:
+        """The pronunciations of a word that are written in these units, the first one first."""
+        first = self._pronounce(word, utterance)
+        if saying.pronunciations == "first":
+            return [first]
+        known = cmudict_lexicon().all_of(word) if word in cmudict_lexicon() and word not in self.added else []
+        if self.lexicon not in ("cmudict", "corpus") or first not in known:
+            known = self.pronunciations.all_of(word)
+        return [one for one in dict.fromkeys([first, *known]) if all(phoneme in self.ids for phoneme in one)]
+
     def _scored(self, phonemes: list[str]) -> list[str]:
-        return (
-            [phoneme for phoneme in phonemes if phoneme not in SPEECH_MARKS] if self.lexicon == "corpus" else phonemes
-        )
+        return [phoneme for phoneme in phonemes if phoneme not in self._unscored] if self._unscored else phonemes
+
+    @functools.cached_property
+    def _unscored(self) -> set[str]:
+        """The marks of silence and noise; a lexicon of the user's own may use SIL like any phoneme."""
+        if self.lexicon == "corpus":
+            return set(SPEECH_MARKS)
+        return {SILENCE} if SILENCE in self.ids and SILENCE not in self.pronunciations.phonemes else set()
 
     def _phonemes(self, supervision: SupervisionSegment) -> list[str]:
         gold = self._gold(supervision)
@@ -233,3 +277,12 @@ class Phonemes(Units):
                 f"{path} uses phonemes that {UNITS_FILE} does not have: {listed(unknown)}. Take both from the same model."
             )
         return {"pronunciations": lexicon}
+
+
+def word_parts(supervision: SupervisionSegment) -> list[slice]:
+    """Which gold phonemes belong to which word, by the times of the tier `word`; all to one where there is no such tier."""
+    tiers = supervision.alignment or {}
+    starts = [item.start for item in tiers["phoneme"] if item.symbol.upper() not in SILENCES]
+    begins = [bisect.bisect_left(starts, item.start - TOLERANCE) for item in tiers.get("word", [])]
+    bounds = sorted({0, *begins, len(starts)})
+    return [slice(first, last) for first, last in zip(bounds, bounds[1:])]

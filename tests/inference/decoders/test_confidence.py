@@ -17,6 +17,7 @@ from asr.inference.alignment.words import group
 from asr.inference.decoders import Hypothesis, Word, decoders, wfst
 from asr.inference.decoders.confidence import Arc, lattice_confidences, nbest_confidences
 from asr.inference.decoders.search import joined_hypothesis
+from asr.model.topologies.ctc import Ctc
 from asr.scoring.nist.sctk import find_sctk
 from asr.text.units import BLANK
 from asr.text.units.characters import Characters
@@ -229,7 +230,7 @@ def test_aligned_words_have_the_posterior_of_the_decoder_and_else_that_of_their_
     times = [Timed("a", 0.0, 0.1, 0.9), Timed("▁", 0.2, 0.3, 0.9), Timed("b", 0.3, 0.4, 0.9)]
     for given, expected in ((0.25, 0.25), (None, 0.9)):
         hypothesis = Hypothesis([2, 1, 3], 0.0, [0, 2, 3], [Word("a", 0, 1, given), Word("b", 3, 4, given)])
-        _, words = read_hypothesis(hypothesis, emissions, units)
+        _, words = read_hypothesis(hypothesis, emissions, units, Ctc(len(units.symbols)))
         assert [word.confidence for word in group(words, times)] == pytest.approx([expected, expected])
 
 

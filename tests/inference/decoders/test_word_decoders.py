@@ -13,6 +13,8 @@ import torch
 from asr.errors import UserError
 from asr.inference.decoders import decoders, search
 from asr.text.ngrams import read_model
+from asr.text.phones.files import write_phone_lm
+from asr.text.phones.model import uniform
 from tests.support.tiny_language import (
     ARPA,
     BINARY,
@@ -30,6 +32,7 @@ WIDE = {
     "beam": {"beam_size": 5000, "beam_threshold": 1e4},
     "lexicon": {"beam_size": 20000, "beam_threshold": 1e4},
     "wfst": {"beam": 200.0, "lattice_beam": 60.0},
+    "phones": {},
 }
 WITH_WORDS = ("lexicon", "wfst")
 SPELT_IN_CHARACTERS = {"ab": [(2, 3)], "ba": [(3, 2)], "b": [(3,)]}
@@ -40,6 +43,10 @@ def decoder(name, tmp_path, units=None, **settings):
     if name in ("beam", "lexicon") and sys.version_info >= (3, 13):
         pytest.importorskip("flashlight.lib.text.decoder", reason="flashlight-text has no wheel for this Python")
     settings = {"name": name, **WIDE[name], **settings}
+    if name == "phones":
+        symbols = (units or characters()).symbols
+        write_phone_lm(tmp_path / "phone_lm.txt", uniform(len(symbols)), symbols)
+        settings["lm"] = str(tmp_path / "phone_lm.txt")
     if name == "wfst":
         settings.setdefault("cache", str(tmp_path / "graphs"))
     if name in WITH_WORDS and "lm" not in settings:
@@ -60,7 +67,7 @@ def test_every_decoder_is_held_to_the_contract():
 
 @pytest.mark.parametrize("name", decoders.names())
 def test_neither_padding_nor_the_rest_of_the_batch_changes_a_hypothesis(name, tmp_path):
-    decode = decoder(name, tmp_path, **({} if name == "greedy" else {"nbest": 3}))
+    decode = decoder(name, tmp_path, **({} if name in ("greedy", "phones") else {"nbest": 3}))
     emissions, lengths = random_emissions(1, 4, 12, 4), torch.tensor([12, 7, 1, 0])
     for row, length in enumerate(lengths.tolist()):
         emissions[row, length:] = math.nan
@@ -70,7 +77,7 @@ def test_neither_padding_nor_the_rest_of_the_batch_changes_a_hypothesis(name, tm
         assert decode(emissions[row : row + 1, :length], lengths[row : row + 1]) == [together[row]]
 
 
-@pytest.mark.parametrize("name", decoders.names())
+@pytest.mark.parametrize("name", [name for name in decoders.names() if name != "phones"])
 @pytest.mark.parametrize("kind", ["characters", "phonemes", "silence"])
 def test_hypotheses_are_sorted_and_their_parts_agree_with_each_other(name, kind, tmp_path):
     units = {"characters": characters, "phonemes": phonemes, "silence": lambda: phonemes(silence=True)}[kind]()
@@ -103,6 +110,8 @@ def test_what_has_no_frames_or_only_blanks_is_an_empty_hypothesis(name, tmp_path
         ((none,),) = decode(torch.zeros(1, time, 4), torch.tensor([0]))
         assert (none.ids, none.frames, none.score) == ([], [], 0.0)
     assert decode(torch.zeros(0, 3, 4), torch.zeros(0, dtype=torch.int64)) == []
+    if name == "phones":
+        return  # every sentence of its language model has a phone
     blank = torch.full((1, 30, 4), -math.inf)
     blank[:, :, 0] = 0.0
     assert [each[0].ids for each in decode(blank, torch.tensor([30]))] == [[]]

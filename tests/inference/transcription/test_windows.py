@@ -218,7 +218,7 @@ def test_words_end_in_pauses_and_times_behind_a_pause_that_is_skipped_are_those_
     waveform = tones("abba. cafe. head bag", around=0.3)
     waveform = numpy.concatenate([waveform, silence(5.0), waveform]).astype(numpy.float32)
     units = Characters([BLANK, SPACE, *LETTERS])
-    reader = Reader(units, Greedy().bind(units), Timing.of(model), OVERLAP, 1500)
+    reader = Reader(units, model.topology, Greedy().bind(units), Timing.of(model), OVERLAP, 1500)
     heard = Recording("x", reader)
     with torch.inference_mode():
         for window in cut(waveform, grid):
