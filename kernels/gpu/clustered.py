@@ -93,7 +93,7 @@ def _forward(
     clusters: int,
     iterations: int,
     topk: int,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch, heads = queries.shape[:2]
     planes = Planes(normals, offsets, bits)
     codes, centroids = hash_queries(queries, planes, lengths, clusters, table_size(clusters)[1], INDEX_SCALE)
@@ -105,8 +105,11 @@ def _forward(
         output = member_attention(queries, keys, values, lengths, order, start, attended)
     else:
         output = spread(attended.output, labels, batch, values.dtype)
-    nothing = labels.new_empty(0), means.new_empty(0, dtype=torch.float32), means.new_empty(0, dtype=torch.float32)
-    return (output, labels, order, start, means, attended.output, attended.lse) + (attended[2:] if topk else nothing)
+    selected, weights, mass = attended.selected, attended.weights, attended.mass
+    if selected is None or weights is None or mass is None:
+        selected = labels.new_empty(0)
+        weights, mass = (means.new_empty(0, dtype=torch.float32) for _ in range(2))
+    return output, labels, order, start, means, attended.output, attended.lse, selected, weights, mass
 
 
 @torch.library.custom_op("asr::clustered_backward", mutates_args=())
