@@ -144,7 +144,7 @@ def _times_found(chunk_of: Tensor, places: Tensor, key_places: Tensor) -> Tensor
     groups, rounds = chunk_of.shape[:2]
     if rounds == 1:
         return torch.ones((), dtype=torch.int64, device=chunk_of.device)
-    found = 0
+    found = torch.zeros((), dtype=torch.int64, device=chunk_of.device)
     for other in range(rounds):
         of = chunk_of[:, other]
         mine = of.gather(1, places.reshape(groups, -1)).view(places.shape)

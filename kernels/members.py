@@ -123,4 +123,4 @@ def _attend_in_batches(queries: Tensor, keys: Tensor, values: Tensor, mask: Tens
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
     parts = [x.split(MAXIMUM_BATCH) for x in (queries, keys, values)]
     masks = [None] * len(parts[0]) if mask is None else mask.split(MAXIMUM_BATCH)
-    return torch.cat([F.scaled_dot_product_attention(*part, attn_mask=m) for *part, m in zip(*parts, masks)])
+    return torch.cat([F.scaled_dot_product_attention(q, k, v, attn_mask=m) for q, k, v, m in zip(*parts, masks)])

@@ -9,6 +9,7 @@ be faster.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import sys
 import time
@@ -27,6 +28,7 @@ import asr.kernels.clustered  # noqa: E402
 from asr.model.attention import attentions, parse_label  # noqa: E402
 from asr.model.attention.crossover import like_speech, time_in_turns  # noqa: E402
 
+ESTIMATES = Path(__file__).resolve().parent.parent / "results/2026-11-29_two_cores/kernels_estimate.json"
 CODE_WIDTH = 64
 # Signs of projections, or whole numbers; and the first centroids.
 CODE_KERNELS = (
@@ -269,7 +271,8 @@ def one_roofline(
     run = {"forward": forward_of(attention, inputs), "backward": backward_of(attention, inputs)}
     totals = dict(zip(run, time_in_turns(list(run.values()), device)))
     if on_gpu:
-        times = stage_times(passes, {name: kernel_times(function) for name, function in run.items()})
+        by_kernel = {name: kernel_times(function) for name, function in run.items()}
+        times = stage_times(passes, by_kernel)
     else:
         times = {
             "forward": [*times_on_cpu(run["forward"], passes["forward"]), 0.0],
@@ -290,7 +293,23 @@ def one_roofline(
         if times[name][-1]:
             lines.append(f"| {name} | other kernels | | | | | {times[name][-1]:.3g} | |")
         lines.append(f"| {name} | **all**, from start to end | | | | {compared(floors[name], totals[name])}")
+    if on_gpu:
+        lines += model_beside(label, shape, by_kernel["forward"] | by_kernel["backward"])
     return lines, sum(floors.values()) / sum(totals.values())
+
+
+def model_beside(label: str, shape: tuple[int, int, int, int], measured: dict[str, float]) -> list[str]:
+    """What `kernel_model.py` ESTIMATED for an H200 beside what was measured, where it has an estimate for this shape."""
+    batch, heads, length, dim = shape
+    if label != "i_clustered-100" or (batch * heads, dim) != (96, 64) or not ESTIMATES.exists():
+        return []
+    lines = ["", "| kernel | estimate for an H200, µs | measured, µs | measured / estimate |", "|---" * 4 + "|"]
+    for kernel, by_length in json.loads(ESTIMATES.read_text()).items():
+        taken = sum(1e3 * milliseconds for name, milliseconds in measured.items() if name.startswith(kernel))
+        if str(length) in by_length and taken:
+            guess = by_length[str(length)]
+            lines.append(f"| {kernel} | {guess:.0f} | {taken:.0f} | {taken / guess:.2f} |")
+    return lines if len(lines) > 3 else []
 
 
 def compared(floor: float, measured: float | None) -> str:

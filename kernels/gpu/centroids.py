@@ -14,8 +14,8 @@ from asr.kernels.gpu.grouping import group_by
 from asr.kernels.gpu.launch import capability_of, cdiv, heads_last, launch, multiplies_in_warpgroups, padded
 
 MAXIMUM_BINS = 1024
-# Streaming multiprocessors of an H100; elsewhere the same numbers are a little less even.
-PROCESSORS = 132
+# Programs that run at a time on an H100, two on each processor; elsewhere the same numbers are a little less even.
+PROCESSORS, RESIDENT = 132, 264
 MOST_PARTS = 16
 
 
@@ -145,13 +145,14 @@ def share_kernel(
 
 
 class Tiles(NamedTuple):
-    """Clusters and keys that are held at a time, warps and stages, and how products are rounded."""
+    """Clusters and keys that are held at a time, warps and stages, how products are rounded, the most registers of a thread."""
 
     clusters: int
     keys: int
     warps: int
     stages: int
     precision: str
+    registers: int | None = None
 
 
 def backward_tiles(dtype: torch.dtype, dim: int, clusters: int, capability: int, entries: bool) -> Tiles:
@@ -169,13 +170,17 @@ def backward_tiles(dtype: torch.dtype, dim: int, clusters: int, capability: int,
         return Tiles(64, 32, 8, 2 if capability in (100, 103) else stages, "tf32")
     held = min(held, 128 if multiplies_in_warpgroups(capability) or clusters <= 128 else 64)
     # With no more keys than this at a time, the next ones are on their way while entries are added.
-    return Tiles(held, 32, 4 if held <= 32 else 8, 2 if dim > 16 else 1, "tf32")
+    # The compilers take a few more registers than let two programs share a processor of an H100.
+    limit = (
+        128 if capability == 90 and dtype == torch.bfloat16 and held == 128 and 32 < dim and clusters <= 128 else None
+    )
+    return Tiles(held, 32, 4 if held <= 32 else 8, 2 if dim > 16 else 1, "tf32", limit)
 
 
 def key_parts(time: int, groups: int, tile_size: int) -> int:
     """Parts that the keys are divided into: few, as each has a sum to write, but so that a GPU's processors end together."""
     most = max(1, min(MOST_PARTS, cdiv(time, 4 * tile_size), cdiv(8 * PROCESSORS, groups)))
-    idle = {parts: cdiv(groups * parts, PROCESSORS) * PROCESSORS / (groups * parts) for parts in range(1, most + 1)}
+    idle = {parts: cdiv(groups * parts, RESIDENT) * RESIDENT / (groups * parts) for parts in range(1, most + 1)}
     return next(parts for parts in idle if idle[parts] <= 1.05 * min(idle.values()))
 
 
@@ -239,7 +244,7 @@ def centroid_gradients(
             clusters=clusters, first_cluster=block * tiles.clusters, keys_each=keys_each, entries=entries, bins=bins,
             keys_per_bin=keys_per_bin, DIM=dim, BLOCK_DIM=block_dim, VALUE_DIM=value_dim,
             BLOCK_VALUE_DIM=block_value_dim, CLUSTERS=tiles.clusters, KEYS=tile_size, ENTRIES=32, FIRST=block == 0,
-            PRECISION=tiles.precision, warps=tiles.warps, stages=tiles.stages,
+            PRECISION=tiles.precision, warps=tiles.warps, stages=tiles.stages, registers=tiles.registers,
         )  # fmt: skip
     shares = shifts.new_empty(groups, clusters, dim)
     launch(

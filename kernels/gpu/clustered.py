@@ -100,7 +100,7 @@ def _forward(
     topk: int,
     space: str,
     seeds: str,
-) -> tuple[Tensor, ...]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     planes = None if normals is None or offsets is None else Planes(normals, offsets, bits)
     labels, counts = cluster_queries(queries, lengths, keys, key_lengths, planes or space, clusters, iterations, seeds)
     order, start = place(labels, counts)
@@ -110,8 +110,11 @@ def _forward(
         output = member_attention(queries, keys, values, lengths, order, start, attended)
     else:
         output = spread(attended.output, labels, queries.shape[0], values.dtype)
-    nothing = labels.new_empty(0), means.new_empty(0, dtype=torch.float32), means.new_empty(0, dtype=torch.float32)
-    return (output, labels, order, start, means, attended.output, attended.lse) + (attended[2:] if topk else nothing)
+    selected, weights, mass = attended.selected, attended.weights, attended.mass
+    if selected is None or weights is None or mass is None:
+        selected = labels.new_empty(0)
+        weights, mass = (means.new_empty(0, dtype=torch.float32) for _ in range(2))
+    return output, labels, order, start, means, attended.output, attended.lse, selected, weights, mass
 
 
 @torch.library.custom_op("asr::clustered_backward", mutates_args=())

@@ -47,7 +47,11 @@ def distinct_launches(run: Callable[[], object], capability: int = HOPPER) -> li
     Nothing is computed and outputs are garbage. `run` may take gradients.
     """
     found: dict[Hashable, Launch] = {}
-    with recording(lambda launch: found.setdefault(specialization(launch), launch), capability):
+
+    def keep(launch: Launch) -> None:
+        found.setdefault(specialization(launch), launch)
+
+    with recording(keep, capability):
         run()
     return list(found.values())
 
@@ -94,7 +98,6 @@ def _source(launch: Launch, capability: int) -> tuple[ASTSource, dict[str, Any]]
         raise RuntimeError("TRITON_INTERPRET is 1, expected it unset: Triton's interpreter takes the compiler's place.")
     kernel, backend = launch.kernel, make_backend(_target(capability))
     bind = create_function_from_signature(kernel.signature, kernel.params, backend)
-    keywords = {"num_warps": launch.warps, "num_stages": launch.stages}
-    bound, specialized, keywords = bind(**launch.arguments, **keywords)
+    bound, specialized, keywords = bind(**launch.arguments, **launch.options)
     options, signature, constants, attributes = kernel._pack_args(backend, keywords, bound, specialized, keywords)
     return ASTSource(kernel, signature, constants, attributes), options.__dict__

@@ -12,7 +12,7 @@ from asr.kernels.gpu.launch import cdiv, launch, padded
 
 # Items that are ranked among each other at a time; their comparisons are a square of this side.
 ITEMS = 32
-SMALLEST_CHUNK, MOST_CHUNKS = 512, 32
+SMALLEST_CHUNK, MOST_CHUNKS = 256, 32
 
 
 @triton.jit(do_not_specialize=OF_LENGTH)

@@ -31,6 +31,13 @@ class Launch(NamedTuple):
     arguments: dict[str, Any]
     warps: int
     stages: int
+    registers: int | None = None
+
+    @property
+    def options(self) -> dict[str, int]:
+        """What Triton's compiler is told beside the arguments."""
+        limit = {} if self.registers is None else {"maxnreg": self.registers}
+        return {"num_warps": self.warps, "num_stages": self.stages, **limit}
 
 
 _recorder: Callable[[Launch], None] | None = None
@@ -40,28 +47,36 @@ HOPPER = 90
 
 
 def launch(
-    kernel: Any, grid: tuple[int, ...], *, warps: int = 4, stages: int = 2, times: int = 1, **arguments: Any
+    kernel: Any,
+    grid: tuple[int, ...],
+    *,
+    warps: int = 4,
+    stages: int = 2,
+    times: int = 1,
+    registers: int | None = None,
+    **arguments: Any,
 ) -> None:
     """Starts a kernel on the current stream of its tensors' device; `arguments` are all of the kernel's, by name.
 
     times: how often, one after the other. All but the first start without looking at the arguments again, which takes longer
-    than a small kernel runs.
+    than a small kernel runs. registers: of a thread at most, where a few less let one more program onto a processor.
 
     Raises ValueError for tensors on a CPU outside of the interpreter.
     """
     if _recorder is not None:
-        _recorder(Launch(kernel, grid, arguments, warps, stages))
+        _recorder(Launch(kernel, grid, arguments, warps, stages, registers))
         return
+    options = Launch(kernel, grid, arguments, warps, stages, registers).options
     device = next(x.device for x in arguments.values() if isinstance(x, Tensor))
     check_device(device)
     with on(device):
         if INTERPRETED:
 
             def run(*given: Any) -> None:
-                kernel[grid](*given, num_warps=warps, num_stages=stages)
+                kernel[grid](*given, **options)
 
         else:
-            run = kernel[grid](**arguments, num_warps=warps, num_stages=stages)[(*grid, 1, 1)[:3]]
+            run = kernel[grid](**arguments, **options)[(*grid, 1, 1)[:3]]
         in_order = [arguments[name] for name in kernel.arg_names]
         for _ in range(times if INTERPRETED else times - 1):
             run(*in_order)

@@ -189,6 +189,7 @@ def member_attention(
     queries: (batch, heads, queries' time, dim), keys and values as usual; order, start: the clusters' members, from
     `group_by`; attended: what the clusters' means attend to.
     """
+    assert attended.selected is not None
     batch, heads, time, dim = queries.shape
     value_dim, clusters = values.shape[3], start.shape[1] - 1
     output = heads_last(batch, heads, time, value_dim, values.dtype, values.device)
@@ -226,6 +227,7 @@ def member_gradients(
     gradients of top keys (groups, clusters, topk, dim) and values (..., value dim); and of means (groups, clusters, dim)
     float32, their top keys' part. Sums and gradients of top keys and values are of `dtype_of_sums`.
     """
+    assert attended.selected is not None
     batch, heads, time, dim = queries.shape
     groups, clusters, topk = attended.selected.shape
     value_dim = values.shape[3]

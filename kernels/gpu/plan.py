@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ MOST_PLANS = 1024
 _EMPTY = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
 _ZERO = {"aten::zeros", "aten::zeros_like", "aten::new_zeros"}
 _COPY = {"aten::_to_copy", "aten::to", "aten::clone", "aten::contiguous"}
+
+
+Outputs = TypeVar("Outputs", bound=tuple[Tensor, ...])
 
 
 class Pointer(NamedTuple):
@@ -124,7 +127,8 @@ class _Recording(TorchDispatchMode):
         numbers: dict[int, int] = {}
         for number, output in enumerate(outputs, len(self.tensors)):
             numbers[_storage(output)] = number
-            self.known &= output.storage_offset() == 0 and _storage(output) in self.made
+            if output.storage_offset() != 0 or _storage(output) not in self.made:
+                self.known = False
         if not self.known or len(numbers) < len(outputs):
             return None
         offsets, scratch = self._packed([storage for storage in self.made if storage not in numbers])
@@ -140,7 +144,7 @@ class _Recording(TorchDispatchMode):
             if found:
                 return Pointer(found[0], 0, x.dtype)
             storage = _storage(x)
-            offset = x.storage_offset() * x.element_size()
+            offset = int(x.storage_offset()) * x.element_size()
             if storage in numbers:
                 return Pointer(numbers[storage], offset, x.dtype)
             return Pointer(last, offsets[storage] + offset, x.dtype)
@@ -193,9 +197,7 @@ def _storage(x: Tensor) -> int:
 _plans: OrderedDict[Hashable, Plan | None | bool] = OrderedDict()
 
 
-def planned(
-    body: Callable[..., tuple[Tensor, ...]], tensors: Sequence[Tensor | None], *settings: Hashable
-) -> tuple[Tensor, ...]:
+def planned(body: Callable[..., Outputs], tensors: Sequence[Tensor | None], *settings: Hashable) -> Outputs:
     """`body(*tensors, *settings)`, from its plan if this is at least the third time for these shapes.
 
     body: what it launches and allocates must follow from shapes, strides, dtypes and settings; what it returns it has made.
@@ -208,7 +210,7 @@ def planned(
     key = (body, settings, same, tuple(None if x is None else _kind(x) for x in tensors))
     plan = _plans.get(key)
     if isinstance(plan, Plan):
-        return plan.replay(tensors)
+        return cast(Outputs, plan.replay(tensors))
     if plan is None:
         if key not in _plans:
             _plans[key] = False

@@ -12,7 +12,7 @@ Long because the four share one layout of groups, marks and parts, and each is o
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -69,7 +69,7 @@ class Tiles(NamedTuple):
     stages: int
 
 
-def choose_tiles(dtype: torch.dtype, dim: int, rows: int, topk: int) -> Tiles:
+def choose_tiles(dtype: torch.dtype, dim: int, topk: int) -> Tiles:
     """dim: the larger one of keys and values.
 
     There must be `topk` strided groups, and twice as many make a tight threshold. Beyond that, as many rows as can be held
@@ -82,7 +82,8 @@ def choose_tiles(dtype: torch.dtype, dim: int, rows: int, topk: int) -> Tiles:
         return Tiles(32, keys, warps=8, stages=2)
     if wide:
         return Tiles(64, keys, warps=8, stages=2)
-    return Tiles(64, keys, warps=4, stages=2) if rows <= 64 else Tiles(128, keys, warps=8, stages=2)
+    # Three such programs fit on a processor of an H100, of twice the rows only one: they wait for each other's products.
+    return Tiles(64, keys, warps=4, stages=3)
 
 
 def choose_splits(programs: int, tiles: int) -> int:
@@ -388,6 +389,7 @@ def select_rows(
 ) -> Selected:
     """Every row selects the highest keys of its group; rows from `row_lengths` (batch,) on none. See `attend_rows`."""
     found = _run(rows, keys, None, row_lengths, key_lengths, topk, None)
+    assert found.selected is not None and found.weights is not None
     return Selected(found.selected, found.weights)
 
 
@@ -403,7 +405,7 @@ def _run(
     batch, heads, count, dim = rows.shape
     time, groups = keys.shape[2], batch * heads
     value_dim = 1 if values is None else values.shape[3]
-    tiles = choose_tiles(keys.dtype, max(dim, value_dim), count, topk)
+    tiles = choose_tiles(keys.dtype, max(dim, value_dim), topk)
     # Eight warps on few rows share out the columns; with fewer than 64 they hold the same ones, and spill.
     value_block = padded(value_dim) if tiles.rows >= 64 else max(64, padded(value_dim))
     tiles_of_rows, tiles_of_keys = cdiv(count, tiles.rows), cdiv(time, tiles.keys)
@@ -412,7 +414,8 @@ def _run(
     splits = cdiv(time, keys_per_split)
     scale = dim**-0.5 * LOG2E.value
 
-    def empty(*shape: int, dtype: torch.dtype = torch.float32, needed: bool = True) -> Tensor | None:
+    def empty(*shape: int, dtype: torch.dtype = torch.float32, needed: bool = True) -> Any:
+        """A tensor, or None."""
         return torch.empty(groups, count, *shape, dtype=dtype, device=keys.device) if needed else None
 
     attends, selects = values is not None, topk > 0

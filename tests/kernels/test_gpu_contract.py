@@ -107,8 +107,7 @@ def test_gradients_are_the_same_with_activation_checkpointing(name):
 def test_autocast_decides_the_precision_and_float32_comes_back(name):
     attention = create(name)
     called, wanted = leaves(attention, inputs(attention))
-    # The interpreter computes bfloat16 wrongly.
-    half = torch.float16 if device == "cpu" else torch.bfloat16
+    half = torch.bfloat16
     with torch.autocast(device, dtype=half):
         output = attention(*called)
     assert output.dtype == half

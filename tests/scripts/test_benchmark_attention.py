@@ -431,3 +431,13 @@ def test_silence_makes_steps_equal():
     shape = benchmark.Shape(1, 2, 20, 4)
     ((queries, *_),) = benchmark.make_inputs(shape, torch.float32, torch.device("cpu"), generator, silence=0.5)
     assert (queries[:, :, :10] == queries[:, :, :1]).all() and not (queries[:, :, 10] == queries[:, :, 0]).all()
+
+
+def test_estimates_stand_beside_what_was_measured_at_their_shape(tmp_path, monkeypatch):
+    monkeypatch.setattr(attention_roofline, "ESTIMATES", tmp_path / "estimates.json")
+    (tmp_path / "estimates.json").write_text('{"scan_kernel": {"2048": 20.0}, "hash_kernel": {"2048": 5.0}}')
+    measured = {"scan_kernel_0d1d": 0.030, "mark_kernel": 0.010}
+    lines = attention_roofline.model_beside("i_clustered-100", (16, 6, 2048, 64), measured)
+    assert lines[3:] == ["| scan_kernel | 20 | 30 | 1.50 |"]
+    assert attention_roofline.model_beside("i_clustered-100", (1, 6, 2048, 64), measured) == []
+    assert attention_roofline.model_beside("clustered-100", (16, 6, 2048, 64), measured) == []
