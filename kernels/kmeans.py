@@ -103,28 +103,29 @@ def _lloyd(codes: Tensor, centroids: Tensor, iterations: int, move: Callable[[Te
     groups, clusters, _ = centroids.shape
     codes = codes.view(groups, time, width)
     offsets = torch.arange(groups, device=codes.device)[:, None] * clusters
-    labels = None
     with _exact_fast_products(codes):
-        for iteration in range(iterations + 1):
-            previous, labels = labels, _nearest(codes, centroids)
-            if iteration == iterations or (previous is not None and torch.equal(previous, labels)):
-                break
+        labels = _nearest(codes, centroids)
+        for _ in range(iterations):
             sums = torch.zeros_like(centroids).view(groups * clusters, width)
             sums.index_add_(0, (labels + offsets).view(-1), codes.view(groups * time, width))
             centroids = move(sums.view_as(centroids), centroids)
+            previous, labels = labels, _nearest(codes, centroids)
+            if torch.equal(previous, labels):
+                break
     return labels.view(batch, heads, time)
 
 
 def _nearest(codes: Tensor, centroids: Tensor) -> Tensor:
     """The index of the centroid with the highest score: (groups, time) int64."""
-    labels, highest = None, None
-    for start in range(0, centroids.shape[1], BLOCK):
+
+    def in_block(start: int) -> tuple[Tensor, Tensor]:
         best = torch.bmm(codes, centroids[:, start : start + BLOCK].transpose(1, 2)).amax(-1)
         score = best.ceil()
-        label = ((score - best) * BLOCK).long()
-        if labels is None:
-            labels, highest = label, score
-        else:
-            labels = torch.where(score > highest, label + start, labels)
-            highest = torch.maximum(highest, score)
+        return ((score - best) * BLOCK).long() + start, score
+
+    labels, highest = in_block(0)
+    for start in range(BLOCK, centroids.shape[1], BLOCK):
+        label, score = in_block(start)
+        labels = torch.where(score > highest, label, labels)
+        highest = torch.maximum(highest, score)
     return labels

@@ -55,10 +55,10 @@ def implementation(name: str) -> Implementation:
         found = importlib.import_module(module)
         for part in path.split("."):
             if not hasattr(found, part):
-                raise UserError(f"{module} has no {path}.")
+                raise UserError(f"{module} has no {path}. Check its name.")
             found = getattr(found, part)
         if not callable(found):
-            raise UserError(f"It cannot be called: it is of type {type(found).__name__}.")
+            raise UserError(f"It cannot be called: it is of type {type(found).__name__}. Name a function or a class.")
         return Implementation(name, found)
     local = windowed(name)
     if local is not None:
@@ -123,7 +123,7 @@ def _window_mask(length: int, window: int, device: torch.device) -> Any:
 def _flex_local(queries: Tensor, keys: Tensor, values: Tensor, window: int) -> Tensor:
     """PyTorch's FlexAttention, compiled, over blocks of keys near the queries. Its mask is made once per length."""
     if queries.device.type != "cuda":
-        raise UserError("FlexAttention is compared on a GPU only: elsewhere it has no backward pass.")
+        raise UserError("FlexAttention has no backward pass on a CPU. Compare it on a GPU (--device cuda).")
     return _flex()[0](queries, keys, values, block_mask=_window_mask(queries.shape[2], window, queries.device))
 
 

@@ -6,10 +6,9 @@
     python scripts/check_kernels.py --orders 50      # programs interleaved in 50 ways, longer than the tests do
     python scripts/check_kernels.py --smoke          # a handful of both in about a minute: whether PyTorch and Triton will do
 
-Compiling tells the registers, the stack and the shared memory of every kernel, forward and backward. A stack means that
-registers were spilled to slow memory, too much shared memory that the kernel would not start: either one fails.
-
-On a machine with a GPU, --run starts each kernel once on a small case instead (for compute-sanitizer).
+Compiling tells the registers, the stack and the shared memory of every kernel. A stack means that registers were spilled to slow
+memory, too much shared memory that the kernel would not start: either one fails. On a machine with a GPU, --run starts each kernel once
+on a small case instead (for compute-sanitizer).
 """
 
 from __future__ import annotations
@@ -37,15 +36,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from kernel_cases import (  # noqa: E402
-    CASES,
-    MORE_CASES,
-    Case,
-    Inputs,
-    forward_and_backward,
-    improved_clustered,
-    lsh,
-    steps_without_case,
-)
+    CASES, MORE_CASES, Case, Inputs, forward_and_backward, improved_clustered, lsh, steps_without_case,
+)  # fmt: skip
 
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
 

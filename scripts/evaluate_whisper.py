@@ -65,12 +65,12 @@ def parse_arguments(arguments: list[str]) -> dict[str, Any]:
             raise UserError(f"There is no setting {key!r}: {nearest(key, DEFAULTS)}.")
         settings[key] = text or DEFAULTS[key]
     if settings["model"] is None:
-        raise UserError("model is not given: name a folder with Whisper's model.bin, model=FOLDER.")
+        raise UserError("model=FOLDER is needed: name a folder that holds Whisper's model.bin.")
     for key in ("prompts", "threads"):
         if settings[key] != DEFAULTS["prompts"] and not (settings[key].isdecimal() and int(settings[key])):
             raise UserError(f"{key} takes a whole number of 1 or more, not {settings[key]!r}.")
     if settings["padded"] not in ("true", "false"):
-        raise UserError(f"padded is true or false, not {settings['padded']!r}.")
+        raise UserError(f"padded={settings['padded']}: expected true or false.")
     settings["attention"] = [label for label in settings["attention"].strip("[]").split(",") if label]
     return settings
 

@@ -110,7 +110,7 @@ class Whisper:
             vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf8"))["model"]["vocab"]
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
-                f"{folder / 'tokenizer.json'} is no tokenizer ({error}): name a Whisper model's folder."
+                f"{folder / 'tokenizer.json'} is not a tokenizer ({error}). Name the folder of a Whisper model."
             ) from None
         self.tokens = {number: token for token, number in vocabulary.items()}
 

@@ -122,7 +122,7 @@ def test_what_cannot_run_stands_as_a_dash_with_its_reason_and_the_rest_is_measur
         "- plugin:greedy: out of memory",
         "- plugin:missing: plugin has no missing.",
         "- nowhere:attend: ModuleNotFoundError: No module named 'nowhere'",
-        "- plugin:tools.number: It cannot be called: it is of type int.",
+        "- plugin:tools.number: It cannot be called: it is of type int. Name a function or a class.",
         "- full-math at 6 x 24: its scores would take 1.29e-05 GiB (--limit-gib 1e-05)",
     ):
         assert expected in lines

@@ -130,7 +130,7 @@ def test_labels_may_set_knobs_and_mistakes_are_sentences():
     }.items():
         with pytest.raises(UserError, match=sentence):
             evaluate_whisper.attention_settings(label)
-    with pytest.raises(UserError, match="model is not given"):
+    with pytest.raises(UserError, match="model=FOLDER is needed"):
         evaluate_whisper.parse_arguments(["prompts=3"])
     with pytest.raises(UserError, match="prompts takes a whole number"):
         evaluate_whisper.parse_arguments(["model=x", "prompts=few"])
