@@ -336,7 +336,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         raise UserError(f"--silence takes a share from 0 to 1, not {arguments.silence:g}.")
     for groups in arguments.batch_heads:
         if arguments.heads and groups % arguments.heads:
-            raise UserError(f"--batch-heads {groups} cannot be split into sequences of {arguments.heads} heads: give a multiple of it.")
+            raise UserError(
+                f"--batch-heads {groups} cannot be split into sequences of {arguments.heads} heads: give a multiple of it."
+            )
     if arguments.limit_gib is None:
         arguments.limit_gib = default_limit(torch.device(arguments.device))
     for name in arguments.implementations or ():

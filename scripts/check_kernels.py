@@ -36,7 +36,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from kernel_cases import (  # noqa: E402
-    CASES, MORE_CASES, Case, Inputs, forward_and_backward, improved_clustered, lsh, steps_without_case,
+    CASES,
+    MORE_CASES,
+    Case,
+    Inputs,
+    forward_and_backward,
+    improved_clustered,
+    lsh,
+    steps_without_case,
 )  # fmt: skip
 
 from asr.cli.command import mistakes_as_sentences  # noqa: E402

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,7 @@ class Case(NamedTuple):
     label: str
     step: Step
     arguments: Callable[[Inputs], tuple[Any, ...]]
+    keywords: Mapping[str, Any] = {}
 
 
 def clustered(clusters: int) -> Case:
@@ -69,6 +70,17 @@ def improved_clustered(clusters: int, topk: int) -> Case:
         return *clustered(clusters).arguments(inputs), topk
 
     return Case(f"i_clustered-{clusters} topk={topk}", improved_clustered_attention, arguments)
+
+
+def of_queries(clusters: int, topk: int, seeds: str) -> Case:
+    """Clusters of the queries themselves rather than of their hashes."""
+
+    def arguments(inputs: Inputs) -> tuple[Any, ...]:
+        tensors, lengths = [inputs.tensor() for _ in range(3)], inputs.lengths()
+        return *tensors, lengths, lengths, "queries", clusters, ITERATIONS, topk
+
+    label = f"i_clustered-{clusters} topk={topk} space=queries seeds={seeds}"
+    return Case(label, improved_clustered_attention, arguments, {"seeds": seeds})
 
 
 def lsh(rounds: int, chunk: int) -> Case:
@@ -103,10 +115,13 @@ def all_sentences(phones: int) -> Case:
 
 
 # A new step is one line here; `steps_without_case` finds those that were forgotten.
-CASES = [clustered(100), improved_clustered(100, 32), lsh(1, 32), lsh(4, 32), top(32), all_sentences(40)]
+CASES = [
+    clustered(100), improved_clustered(100, 32), of_queries(100, 32, "path"), lsh(1, 32), lsh(4, 32), top(32), all_sentences(40),
+]  # fmt: skip
 MORE_CASES = [
     *(clustered(clusters) for clusters in (1, 25, 400, 1024)),
     *(improved_clustered(*settings) for settings in ((1, 1), (25, 16), (400, 64), (1024, 128))),
+    of_queries(100, 32, "plusplus"),
     *(lsh(*settings) for settings in ((1, 16), (1, 64), (4, 64), (8, 128))),
     *(top(topk) for topk in (1, 16, 64, 128)),
 ]
@@ -132,7 +147,7 @@ def forward_and_backward(case: Case, inputs: Inputs) -> tuple[Tensor, ...]:
     arguments = case.arguments(inputs)
     leaves = [x for x in arguments if isinstance(x, Tensor) and x.requires_grad]
     with use("triton"):
-        output = case.step(*arguments)
+        output = case.step(*arguments, **case.keywords)
         if not leaves:
             return output
         return output, *torch.autograd.grad(output, leaves, torch.randn_like(output))

@@ -94,7 +94,9 @@ def keep_phone_lm(run: Path, units: Units, resumed: bool) -> None:
     try:
         write_phone_lm(file, lm, units.symbols)
     except OSError as error:
-        raise UserError(f"The run's folder {run} cannot be written: {error.strerror}. Name another with run=…") from None
+        raise UserError(
+            f"The run's folder {run} cannot be written: {error.strerror}. Name another with run=…"
+        ) from None
 
 
 def about_phones(console: Console, readings: Readings, dev: CheckedSplit) -> None:

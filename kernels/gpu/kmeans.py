@@ -15,7 +15,7 @@ from torch import Tensor
 
 from asr.kernels.gpu.common import OF_LENGTH, group_length
 from asr.kernels.gpu.grouping import chunk_size
-from asr.kernels.gpu.launch import capability_of, cdiv, launch, padded
+from asr.kernels.gpu.launch import capability_of, cdiv, launch, multiplies_in_warpgroups, padded
 from asr.kernels.gpu.seeds import centroid_offset
 from asr.kernels.spaces import FINE
 
@@ -221,7 +221,9 @@ def cluster_codes(
     }  # fmt: skip
     grid = cdiv(time, rows_each), groups, blocks
     # Means take more registers than signs.
-    warps = 8 if offsets is not None and (width > 64 or not 90 <= capability_of(codes.device) < 120) else 4
+    warps = (
+        8 if offsets is not None and (width > 64 or not multiplies_in_warpgroups(capability_of(codes.device))) else 4
+    )
     if blocks == 1 and iterations:
         launch(vote_kernel, grid, warps=warps, stages=3, times=iterations, labels=None, **voting)
     elif blocks > 1:

@@ -25,7 +25,9 @@ class Characters(Units):
     def build(cls, supervisions: Iterable[SupervisionSegment], normalizer: str = "words") -> Characters:
         characters = {character for supervision in supervisions for character in spelled(supervision, normalizer)}
         if not characters - {SPACE}:
-            raise UserError("units=characters has no text to take characters from in the training split: check its transcripts.")
+            raise UserError(
+                "units=characters has no text to take characters from in the training split: check its transcripts."
+            )
         return cls([BLANK, SPACE, *sorted(characters - {SPACE})], normalizer)
 
     def encode(self, supervision: SupervisionSegment) -> list[int]:
