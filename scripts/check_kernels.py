@@ -6,9 +6,9 @@
     python scripts/check_kernels.py --orders 50      # programs interleaved in 50 ways, longer than the tests do
     python scripts/check_kernels.py --smoke          # a handful of both in about a minute: whether PyTorch and Triton will do
 
-Compiling tells the registers, the stack and the shared memory of every kernel. A stack means that registers were spilled to slow
-memory, too much shared memory that the kernel would not start: either one fails. On a machine with a GPU, --run starts each kernel once
-on a small case instead (for compute-sanitizer).
+Compiling tells the registers, the stack and the shared memory of every kernel. A stack means that registers were spilled to
+slow memory, too much shared memory that the kernel would not start: either one fails. On a machine with a GPU, --run starts
+each kernel once on a small case instead (for compute-sanitizer).
 """
 
 from __future__ import annotations
@@ -35,16 +35,8 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from kernel_cases import (  # noqa: E402
-    CASES,
-    MORE_CASES,
-    Case,
-    Inputs,
-    forward_and_backward,
-    improved_clustered,
-    lsh,
-    steps_without_case,
-)  # fmt: skip
+import kernel_cases  # noqa: E402
+from kernel_cases import CASES, MORE_CASES, Case, Inputs, forward_and_backward  # noqa: E402
 
 from asr.cli.command import mistakes_as_sentences  # noqa: E402
 
@@ -69,7 +61,7 @@ EXEMPTIONS: list[Exemption] = []
 
 
 # They launch most kernels between them.
-SMOKE_CASES = [improved_clustered(100, 32), lsh(4, 32)]
+SMOKE_CASES = [kernel_cases.improved_clustered(100, 32), kernel_cases.lsh(4, 32)]
 # Each compares outputs and gradients with float64, or what is selected.
 SMOKE_TESTS = [
     "tests/kernels/test_gpu_clustered.py::test_padding_of_queries_and_keys_never_matters",
@@ -287,7 +279,7 @@ def check_compilation(arguments: argparse.Namespace) -> list[str]:
         # Nothing is known to be light without an A100.
         whole = arguments.full or 80 not in arguments.targets
         compiled, found = compile_all(cases, all_inputs, arguments.targets, arguments.processes, whole)
-    found += [f"{name} has no case in scripts/kernel_cases.py" for name in steps_without_case(CASES)]
+    found += [f"{name} has no case in scripts/kernel_cases.py" for name in kernel_cases.steps_without_case(CASES)]
     text = table(compiled, EXEMPTIONS)
     summary = f"{len(compiled)} binaries by {versions()} in {time.perf_counter() - start:.0f} s"
     print(f"{text}\n{summary}.", flush=True)
