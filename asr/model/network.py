@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.errors import UserError, listed
-from asr.model.attention import attention_at, attentions, label_of
+from asr.model.attention import attention_at, attentions, label_of, spelled_out
 from asr.model.attention.base import Attention
 from asr.model.encoders import Encoder, encoders
 from asr.model.features import Features
@@ -40,14 +40,15 @@ class Model(nn.Module):
 
     def __init__(self, description: dict[str, Any]):
         super().__init__()
-        self.description = {"head": FIRST_HEAD, **description}
+        attention = spelled_out(description["attention"])
+        self.description = {"head": FIRST_HEAD, **description, "attention": attention}
         self.features = Features(**description["features"])
         self.encoder = encoders.create(
             description["encoder"],
             input_dim=self.features.mels,
-            create_attention=functools.partial(attention_at, description["attention"]),
+            create_attention=functools.partial(attention_at, attention),
         )
-        refuse_unshared(description["attention"], self.encoder)
+        refuse_unshared(attention, self.encoder)
         self.head = heads.create(self.description["head"], dim=self.encoder.output_dim, units=description["units"])
 
     def encode(self, waveforms: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,7 +81,13 @@ SETTINGS = {"name": "lexicon", "lm": None, "lm_weight": 1.0, "word_score": 0.0, 
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    return Checkpoint(model=None, units=None, trained_on={}, run=tmp_path / "run", path=tmp_path / "run")
+    return Checkpoint(
+        model=SimpleNamespace(topology=SimpleNamespace(has_blank=True)),
+        units=None,
+        trained_on={},
+        run=tmp_path / "run",
+        path=tmp_path / "run",
+    )
 
 
 def tune(checkpoint, name="lm.arpa"):

@@ -95,9 +95,9 @@ def test_a_crash_of_the_compiler_costs_only_what_crashed():
 
 
 def test_every_step_has_a_case():
-    assert check_kernels.steps_without_case(check_kernels.CASES) == []
+    assert check_kernels.kernel_cases.steps_without_case(check_kernels.CASES) == []
     fewer = [case for case in check_kernels.CASES if not case.label.startswith("lsh")]
-    assert check_kernels.steps_without_case(fewer) == ["asr.kernels.lsh.lsh_attention"]
+    assert check_kernels.kernel_cases.steps_without_case(fewer) == ["asr.kernels.lsh.lsh_attention"]
 
 
 def test_smoke_takes_fewer_steps_and_gpus_and_tests_that_there_are(monkeypatch):

@@ -25,6 +25,7 @@ __all__ = [
     "knob_of",
     "label_of",
     "parse_label",
+    "spelled_out",
     "takes_place",
 ]
 
@@ -54,6 +55,11 @@ def completed(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings that were written before some knobs were there, with what these would have been; others as they are."""
     known = settings.get("name") in attentions.names()
     return {**settings, **(attentions.get(settings["name"]).before | settings if known else {})}
+
+
+def spelled_out(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with today's values of the knobs that `completed` would read otherwise; for what is saved."""
+    return {**{knob: knob_of(settings, knob) for knob in attentions.get(settings["name"]).before}, **settings}
 
 
 def knob_of(settings: dict[str, Any], knob: str) -> Any:

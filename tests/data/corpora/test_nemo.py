@@ -235,7 +235,7 @@ def test_other_corpora_that_are_given_a_manifest_name_this_one():
     for train in ("manifest.json", "manifest.jsonl"):
         with pytest.raises(UserError, match=says):
             corpora.create({"name": "cuts", "train": train, "dev": "x", "test": "x"}).load(Path("cache"))
-    with pytest.raises(UserError, match=f"There is no folder .*: it begins with {says}"):
+    with pytest.raises(UserError, match=f"There is no folder .*: it is a file, and begins with {says}"):
         corpora.create({"name": "folder", "path": "manifest.json"}).load(Path("cache"))
     recording = Recording.from_file("wavs/0.wav")
     RecordingSet.from_recordings([recording]).to_file("recordings.jsonl.gz")
