@@ -170,12 +170,12 @@ def test_no_time_lies_outside_of_the_recording():
     assert items[0].start == 0.0 and items[1].end == 0.3
 
 
-@pytest.mark.parametrize("subsampling", [1, 2, 3])
-def test_tones_are_found_where_they_sound(subsampling):
+@pytest.mark.parametrize("subsampling, output_subsampling", [(1, 1), (2, 1), (3, 1), (1, 3)])
+def test_tones_are_found_where_they_sound(subsampling, output_subsampling):
     """Their starts within an emission and a window, whose ends hear both tone and silence; their middles without bias."""
     text, seconds = "abcdefgh", 0.1237  # beginning anywhere between two frames
     waveform = torch.from_numpy(tones(text, seconds, around=0.3))
-    model = built(subsampling, "full", 2 + len(LETTERS))
+    model = built(subsampling, "full", 2 + len(LETTERS), output_subsampling)
     with torch.inference_mode():
         emissions, _ = model(waveform[None], torch.tensor([len(waveform)]))
     ids = [2 + LETTERS.index(letter) for letter in text]
