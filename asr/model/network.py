@@ -51,7 +51,7 @@ class Model(nn.Module):
         self.head = heads.create(self.description["head"], dim=self.encoder.output_dim, units=description["units"])
 
     def encode(self, waveforms: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """waveforms (batch, samples) float32, samples (batch,) int64 → the encoder's outputs (batch, time', dim), their lengths."""
+        """waveforms (batch, samples) float32, samples (batch,) int64 → encoder outputs (batch, time', dim), their lengths."""
         features, lengths = self.features(waveforms, samples)
         return self.encoder(features.to(next(self.encoder.parameters()).dtype), lengths)
 
