@@ -111,11 +111,11 @@ def set_up(
     scoring = Scoring(units, decoder, metric_of(config.metric, splits["dev"], decoder, units))
     trained_on = origin(config, corpus, splits)
     gather_statistics(model, splits["train"], config.data.evaluation_frames)
+    readings = readings_of(model, units)  # before the model's memory is measured
     plan = plan_training(config, model, splits["train"], group, resume, console)
     if resume:
         check_same(resume.plan, plan.as_data(), resume.file)
     remarks = "\n".join(filter(None, [about_units, about_weights]))
-    readings = readings_of(model, units)
     return TrainingSetup(model, scoring, splits, plan, trained_on, group, resume, remarks, readings)
 
 

@@ -71,11 +71,11 @@ def test_switchboard_from_the_discs_to_eval2000(tmp_path, run):
     assert "phone language model: " in said and "dev WER" in said
     said = run("evaluate.py", "checkpoint=run", "split=eval2000", "decoder=wfst", "decoder.lm=lm.arpa")
     assert "Switchboard: " in said and "CallHome: " in said
-    scores = scores_in(tmp_path / "run/evaluation/eval2000/clustered-10")
+    scores = scores_in(tmp_path / "run/evaluation/eval2000/clustered-10+wfst")
     assert (scores["metric"], scores["normalizer"]) == ("wer", "switchboard, intended + speech")
     subsets = scores["subsets"]
     assert scores["reference_length"] == sum(subsets[name]["reference_length"] for name in ("Switchboard", "CallHome"))
     assert scores["without_hesitations"]["utterances"] == scores["utterances"]
-    assert (tmp_path / "run/evaluation/eval2000/clustered-10/hyp.ctm").is_file()
+    assert (tmp_path / "run/evaluation/eval2000/clustered-10+wfst/hyp.ctm").is_file()
     if find_sctk():
         assert scores["sclite"]["agrees"] is True and "counts the same errors" in said
