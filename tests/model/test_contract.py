@@ -101,6 +101,14 @@ def test_the_output_lengths_of_an_encoder_are_exact(name):
 def test_an_encoder_gives_every_hidden_state_or_every_nth_one(name):
     frames = torch.tensor(FRAMES)
     whole = encoder_of(name, output_subsampling=1).eval()
+    settings = settings_of(name)
+    settings.pop("output_subsampling")  # as in older checkpoints
+    assert (
+        encoders.create(
+            settings, input_dim=5, create_attention=lambda place: attention_at({"name": "full"}, place)
+        ).output_subsampling
+        == 1
+    )
     states, lengths = whole.states(*features_of(FRAMES))
     assert torch.equal(whole(*features_of(FRAMES))[0], states) and whole.frames_per_output == whole.subsampling
     assert lengths.tolist() == whole.state_lengths(frames).tolist() == whole.output_lengths(frames).tolist()

@@ -51,9 +51,9 @@ def test_wsj_from_the_discs_to_a_scored_model(tmp_path, run):
     assert sum(scores["corpus_normalization"]["rules"].values()) > 0
     run("evaluate.py", "checkpoint=run", "split=eval93", "attention=clustered", "clusters=7", "report=false")
     assert scores_in(tmp_path / "run/evaluation/eval93/clustered-7")["trained_with"] == "i_clustered-10"
-    said = run("train.py", "experiment=wsj/lfmmi", *TINY, "run=lfmmi", "report=false")
+    said = run("train.py", "experiment=wsj/lfmmi", *TINY, "attention=clustered", "run=lfmmi", "report=false")
     assert "phone language model: " in said and "dev PER" in said
-    assert scores_in(tmp_path / "lfmmi/evaluation/test/full")["decoder"]["name"] == "phones"
+    assert scores_in(tmp_path / "lfmmi/evaluation/test/clustered-10+phones")["decoder"]["name"] == "phones"
 
 
 def test_switchboard_from_the_discs_to_eval2000(tmp_path, run):
