@@ -43,7 +43,7 @@ def capture(checkpoint: str, split: str, cache: str) -> None:
     cut = next(one for one in cuts if one.duration < LONGEST_SECONDS)
     layer = capture_layers(opened.model, load_waveform(cut))[LAYER - 1]
     tensors = {"queries": layer.queries.half().contiguous(), "keys": layer.keys.half().contiguous()}
-    step = opened.model.seconds_per_emission
+    step = opened.model.seconds_per_state
     save_file(tensors, PROJECTIONS, {"utterance": cut.id, "layer": str(LAYER), "seconds_per_step": str(step)})
 
 

@@ -52,7 +52,7 @@ class Model(nn.Module):
         self.head = heads.create(self.description["head"], dim=self.encoder.output_dim, units=description["units"])
 
     def encode(self, waveforms: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """waveforms (batch, samples) float32, samples (batch,) int64 → hidden states (batch, time', dim), their lengths."""
+        """waveforms (batch, samples) float32, samples (batch,) int64 → encoder outputs (batch, time', dim), their lengths."""
         features, lengths = self.features(waveforms, samples)
         return self.encoder(features.to(next(self.encoder.parameters()).dtype), lengths)
 
@@ -75,7 +75,12 @@ class Model(nn.Module):
     @property
     def seconds_per_emission(self) -> float:
         """Seconds of audio per emission."""
-        return self.features.filter_bank.frame_shift * self.encoder.subsampling
+        return self.features.frame_shift * self.encoder.frames_per_output
+
+    @property
+    def seconds_per_state(self) -> float:
+        """Seconds of audio per hidden state, which attention sees."""
+        return self.features.frame_shift * self.encoder.subsampling
 
     def attention_label(self) -> str:
         """The attention and its main knob: `i_clustered-100`."""

@@ -50,7 +50,7 @@ class Recognizer(lightning.LightningModule):
         self.watchdogs, self.stop, self.clock = watchdogs, stop, Clock()
         self.position = Position()
         self.average = MovingAverage(setup.model, stepping.average) if stepping.average else None
-        self.scorer = DevScorer(setup.scoring, setup.dev.references, setup.group)
+        self.scorer = DevScorer(setup.scoring, setup.scoring.references(setup.dev), setup.group)
         self.dev_score: DevScore | None = None
         self.last_loss: float | None = None
         # whether the last batch ended a step; whether all processes agreed to stop after it

@@ -23,6 +23,7 @@ from asr.data.plan import Bounds
 from asr.data.readings import Readings
 from asr.errors import UserError
 from asr.evaluation.card.facts import card_facts
+from asr.evaluation.recognition import metric_of
 from asr.inference.decoders import Decoder, decoders
 from asr.model.checkpoint import Checkpoint, open_checkpoint, pack_units, unpack_units
 from asr.model.encoders import encoders
@@ -30,7 +31,6 @@ from asr.model.network import Model
 from asr.runtime.precision import precision_of
 from asr.runtime.processes import ProcessGroup, SingleProcess
 from asr.runtime.processors import processors
-from asr.scoring.metric import Metric, choose_metric
 from asr.text.units import Units
 from asr.training.phones import (
     estimate_phone_lm,
@@ -108,14 +108,14 @@ def set_up(
     about_weights = restore_weights(model, resume) if resume else initialize(model, units, start_from)
     decoder = validation_decoder(config, units, model)
     splits = check_splits(corpus, units, model, config.data.max_dropped, config.data.longest_seconds)
-    scoring = Scoring(units, decoder, validation_metric(config, units, splits["dev"]))
+    scoring = Scoring(units, decoder, metric_of(config.metric, splits["dev"], decoder, units))
     trained_on = origin(config, corpus, splits)
     gather_statistics(model, splits["train"], config.data.evaluation_frames)
+    readings = readings_of(model, units)  # before the model's memory is measured
     plan = plan_training(config, model, splits["train"], group, resume, console)
     if resume:
         check_same(resume.plan, plan.as_data(), resume.file)
     remarks = "\n".join(filter(None, [about_units, about_weights]))
-    readings = readings_of(model, units)
     return TrainingSetup(model, scoring, splits, plan, trained_on, group, resume, remarks, readings)
 
 
@@ -148,20 +148,14 @@ def origin(config, corpus: Corpus, splits: dict[str, CheckedSplit]) -> dict[str,
 
 
 def validation_decoder(config, units: Units, model: Model) -> Decoder:
-    """The decoder that scores dev during training: the chosen one, or one that finds units where that one searches for words."""
+    """The decoder that scores dev during training: the chosen one, or a faster one for units if that one searches for words.
+
+    The words of phonemes have to be searched for if metric=wer or cer is to choose the weights.
+    """
     decoder = decoders.create(plain(config.decoder)).bind_to(units, model.topology)
-    if not decoder.gives_words:
+    if not decoder.gives_words or (units.metric == "per" and config.metric in ("wer", "cer")):
         return decoder
     return decoders.create({"name": "greedy" if model.topology.has_blank else "phones"}).bind_to(units, model.topology)
-
-
-def validation_metric(config, units: Units, dev: CheckedSplit) -> Metric:
-    """The metric that scores dev during training and chooses the best weights. Raises UserError if the units do not have it.
-
-    If the decoder finds words from phonemes, metric=… is about those words, and dev is scored in phonemes.
-    """
-    finds_words = decoders.get(config.decoder.name).gives_words and units.metric == "per"
-    return choose_metric("auto" if finds_words else config.metric, units.metric, dev.references)
 
 
 def describe(config) -> dict[str, Any]:

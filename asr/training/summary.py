@@ -45,11 +45,11 @@ def announce(console: Console, config, corpus: Corpus, setup: TrainingSetup) -> 
         reasons = reasons_of(corpus.left_out)
         console.print(f"left out on purpose: {len(corpus.left_out)} ({reasons}), listed in {config.run}/dropped.tsv")
     frames = splits["train"].frames
-    outputs = model.encoder.output_lengths(sum(frames) // len(frames))
+    states = model.encoder.state_lengths(sum(frames) // len(frames))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     console.print(
-        f"corpus {corpus.name}, {len(units.symbols) - 1} {units.name}; attention {model.attention_label()} over {outputs} "
-        f"frames on average, {model.encoder.output_lengths(max(frames))} at most; {parameters / 1e6:.2f} M parameters"
+        f"corpus {corpus.name}, {len(units.symbols) - 1} {units.name}; attention {model.attention_label()} over {states} "
+        f"frames on average, {model.encoder.state_lengths(max(frames))} at most; {parameters / 1e6:.2f} M parameters"
     )
     if setup.readings is not None:
         about_phones(console, setup.readings, setup.dev)

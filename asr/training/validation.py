@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from asr.data.batches import Batch
+from asr.data.checks import CheckedSplit
+from asr.evaluation.recognition import reference_of, tokens_of
 from asr.inference.decoders import Decoder
 from asr.runtime.processes import ProcessGroup
 from asr.scoring import align
@@ -28,6 +30,15 @@ class Scoring:
     units: Units
     decoder: Decoder
     metric: Metric
+
+    @property
+    def tokens(self) -> str:
+        """The metric whose tokens are aligned: "per" for phonemes, "wer" for words, also where characters decide."""
+        return "per" if self.metric.name == "per" else "wer"
+
+    def references(self, split: CheckedSplit) -> list[list[str]]:
+        """The tokens that each utterance is scored against."""
+        return [reference_of(split, index, self.decoder, self.units) for index in range(len(split.cuts))]
 
 
 class DevScore(NamedTuple):
@@ -77,7 +88,7 @@ class DevScorer:
         units, metric = self.scoring.units, self.scoring.metric
         counts, empty = [0, 0, 0, 0], 0
         for row, hypotheses in zip(batch.indices.tolist(), self.scoring.decoder(emissions.float(), lengths)):
-            reference, hypothesis = self.references[row], units.decode(hypotheses[0].ids)
+            reference, hypothesis = self.references[row], tokens_of(hypotheses[0], units)
             pairs = [(reference, hypothesis)]
             if "cer" in metric.shown:
                 pairs.append((metric.characters(reference), metric.characters(hypothesis)))
@@ -96,5 +107,5 @@ class DevScorer:
             torch.distributed.all_gather_object(everyone, totals)
             totals = torch.stack(everyone).sum(0)
         loss, labels, errors, tokens, wrong_characters, characters, empty, utterances = totals.tolist()
-        rates = {self.scoring.units.metric: errors / max(1.0, tokens), "cer": wrong_characters / max(1.0, characters)}
+        rates = {self.scoring.tokens: errors / max(1.0, tokens), "cer": wrong_characters / max(1.0, characters)}
         return DevScore(loss / labels, {name: rates[name] for name in self.scoring.metric.shown}, empty / utterances)

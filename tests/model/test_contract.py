@@ -25,6 +25,7 @@ SMALL = {
     "feed_forward": 16,
     "dropout": 0.0,
     "subsampling": 3,
+    "output_subsampling": 2,
     "shared_qk": True,
 }
 FRAMES = [41, 17, 30]
@@ -39,10 +40,12 @@ def settings_of(name):
     return {"name": name, **{key: value for key, value in SMALL.items() if key in accepted}}
 
 
-def encoder_of(name, seed=0):
+def encoder_of(name, seed=0, **settings):
     torch.manual_seed(seed)
     return encoders.create(
-        settings_of(name), input_dim=5, create_attention=lambda place: attention_at({"name": "full"}, place)
+        {**settings_of(name), **settings},
+        input_dim=5,
+        create_attention=lambda place: attention_at({"name": "full"}, place),
     )
 
 
@@ -81,6 +84,7 @@ def test_an_encoder_says_what_others_ask_of_it(name):
     assert isinstance(encoder, Encoder) and isinstance(encoder.layers, torch.nn.ModuleList)
     assert isinstance(encoder.subsampling, int) and isinstance(encoder.shared_qk, bool)
     assert 0 <= encoder.centre < encoder.subsampling and encoder.values_per_state() > 0
+    assert encoder.frames_per_output == encoder.subsampling * encoder.output_subsampling
     assert encoders.get(name).settled({"name": name, "shared_qk": "auto"}, True)["shared_qk"] is True
 
 
@@ -91,6 +95,31 @@ def test_the_output_lengths_of_an_encoder_are_exact(name):
         hidden, lengths = encoder(*features_of([frames]))
         assert hidden.shape == (1, encoder.output_lengths(frames), encoder.output_dim)
         assert lengths.tolist() == encoder.output_lengths(torch.tensor([frames])).tolist() == [hidden.shape[1]]
+
+
+@every_encoder
+def test_an_encoder_gives_every_hidden_state_or_every_nth_one(name):
+    frames = torch.tensor(FRAMES)
+    whole = encoder_of(name, output_subsampling=1).eval()
+    settings = settings_of(name)
+    settings.pop("output_subsampling")  # as in older checkpoints
+    assert (
+        encoders.create(
+            settings, input_dim=5, create_attention=lambda place: attention_at({"name": "full"}, place)
+        ).output_subsampling
+        == 1
+    )
+    states, lengths = whole.states(*features_of(FRAMES))
+    assert torch.equal(whole(*features_of(FRAMES))[0], states) and whole.frames_per_output == whole.subsampling
+    assert lengths.tolist() == whole.state_lengths(frames).tolist() == whole.output_lengths(frames).tolist()
+    for every in (2, 3, 100):
+        encoder = encoder_of(name, output_subsampling=every).eval()
+        hidden, outputs = encoder(*features_of(FRAMES))
+        assert torch.equal(hidden, states[:, ::every])
+        assert outputs.tolist() == [len(range(0, length, every)) for length in lengths.tolist()]
+    for wrong in (0, 1.5, "2"):
+        with pytest.raises(UserError, match="encoder.output_subsampling takes a whole number of 1 or more"):
+            encoder_of(name, output_subsampling=wrong)
 
 
 @every_encoder

@@ -58,7 +58,7 @@ def tone_model(folder: Path, subsampling: int = 2, attention: str = "full") -> P
     return Path(folder)
 
 
-def built(subsampling: int, attention: str, units: int):
+def built(subsampling: int, attention: str, units: int, output_subsampling: int = 1):
     from asr.model.network import Model
 
     mels = 40
@@ -70,6 +70,7 @@ def built(subsampling: int, attention: str, units: int):
             "encoder": {
                 "name": "transformer", "layers": 1, "heads": 1, "head_dim": mels, "feed_forward": 8, "dropout": 0.0,
                 "norm": "pre", "front_end": "stack", "subsampling": subsampling, "shared_qk": attention == "lsh",
+                "output_subsampling": output_subsampling,
             },
             "attention": {"name": attention},
             "units": units,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 
@@ -16,10 +17,11 @@ from asr.evaluation.request import Request
 from asr.model.checkpoint import open_checkpoint
 from asr.model.graphs.tensors import pad_numerators
 from asr.model.heads import heads
+from asr.text.ngrams import estimate, write_arpa
 from asr.text.phones.files import digest_of, read_phone_lm, write_phone_lm
 from asr.text.phones.model import uniform
 from asr.training.job import train
-from tests.support.tiny_corpus import tiny_corpus
+from tests.support.tiny_corpus import TEXTS, tiny_corpus
 from tests.support.tiny_phones import SENTENCES, UNITS, model
 
 pytestmark = pytest.mark.run
@@ -135,6 +137,22 @@ def test_a_run_is_not_resumed_with_another_language_model(place, trained):
     write_phone_lm(changed / "phone_lm.txt", uniform(len(symbols)), symbols)
     with pytest.raises(UserError, match="another phone language model than that of the run's checkpoint"):
         train(compose("train", [f"resume={changed}", f"run={changed}", "max_epochs=3"]), ["max_epochs=3"])
+
+
+def test_the_word_error_rate_on_dev_chooses_the_weights_where_metric_says_so(place, settings):
+    pytest.importorskip("kaldi_decoder")
+    write_arpa(estimate([text.split() for text in TEXTS], order=2), place / "lm.arpa")
+    words = ["decoder=wfst", f"decoder.lm={place / 'lm.arpa'}", f"decoder.cache={place}", "metric=wer", "max_epochs=1"]
+    run(settings, place / "words", *words)
+    with open(place / "words" / "metrics.csv", encoding="utf8", newline="") as file:
+        rates = [row["dev/word_error_rate"] for row in csv.DictReader(file) if row["dev/word_error_rate"]]
+    decoder = {"name": "wfst", "lm": str(place / "lm.arpa"), "cache": str(place)}
+    request = Request(
+        checkpoint=str(place / "words"), split="dev", cache=str(place / "cache"), decoder=decoder,
+        decoder_typed=["name", "lm", "cache"], report=False,
+    )  # fmt: skip
+    scores = evaluate(request)
+    assert scores["metric"] == "wer" and min(map(float, rates)) == pytest.approx(scores["error_rate"])
 
 
 def test_left_biphones_share_rare_outputs_and_come_back_from_the_checkpoint(place, settings):

@@ -37,6 +37,8 @@ SWITCHBOARD = {
 }
 # mels, learning rate, epochs of fine-tuning
 CORPORA = {"wsj": (WSJ, 40, 1e-4, 15), "switchboard": (SWITCHBOARD, 80, 2e-4, 5)}
+# loss, hidden states per output, and the metric that chooses the weights, with its decoder
+LOSSES = {"wsj": ("ctc", 1, "auto", "greedy"), "switchboard": ("lfmmi", 3, "wer", "wfst")}
 RECIPES = [(corpus, recipe) for corpus, (recipes, *_) in CORPORA.items() for recipe in recipes]
 # beside the knobs in the tables above (C.3.1, C.3.2)
 HASHED = {"space": "hash", "bits": 63, "seeds": "even", "iterations": 10}
@@ -45,7 +47,8 @@ KNOBS = {"clustered": HASHED, "i_clustered": {**HASHED, "topk": 32}}
 
 def test_every_recipe_is_in_the_tables_above():
     files = {name for name in groups()["experiment"] if name.partition("/")[0] in CORPORA}
-    assert files == {f"{corpus}/{recipe}" for corpus, recipe in RECIPES} | {f"{corpus}/paper" for corpus in CORPORA}
+    others = {"wsj/lfmmi", *(f"{corpus}/paper" for corpus in CORPORA)}
+    assert files == {f"{corpus}/{recipe}" for corpus, recipe in RECIPES} | others
 
 
 @pytest.mark.parametrize("corpus, recipe", RECIPES)
@@ -60,7 +63,10 @@ def test_a_recipe_has_the_papers_hyper_parameters(corpus, recipe):
     encoder = config.encoder
     assert (encoder.layers, encoder.heads, encoder.head_dim, encoder.feed_forward) == (layers, 6, 32, 768)
     assert encoder.subsampling == 1
-    assert (config.corpus.name, config.features.mels, config.loss.name) == (corpus, mels, "ctc")
+    assert (config.corpus.name, config.features.mels, config.units.name) == (corpus, mels, "phonemes")
+    loss, *chosen_by = LOSSES[corpus]
+    assert config.loss.name == config.head.name == loss and plain(config.head.loss) == plain(config.loss)
+    assert [encoder.output_subsampling, config.metric, config.decoder.name] == chosen_by
     assert config.optimizer._target_ == "torch.optim.RAdam" and config.optimizer.decoupled_weight_decay
     assert config.optimizer.weight_decay == 0.01 and config.trainer.gradient_clip_val == 10.0
     assert config.schedule.name == "plateau"
@@ -82,6 +88,30 @@ def test_the_model_of_a_recipe_can_be_built(corpus, recipe):
     description = describe(compose("train", [f"experiment={corpus}/{recipe}"]))
     description["features"]["sample_rate"], description["units"] = 16000, 43
     Model(description)
+
+
+def test_wsj_with_lattice_free_mmi_has_the_numbers_of_kaldis_flat_start():
+    config = compose("train", ["experiment=wsj/lfmmi"])
+    assert plain(config.loss) == {
+        "name": "lfmmi", "order": 4, "keep": 3, "extra": 2000, "edge": 0.8, "between": 0.2, "pronunciations": "all",
+        "leak": 0.1, "l2": 2e-5,
+    }  # fmt: skip
+    assert plain(config.topology) == plain(config.head.topology) == {"name": "chain", "context": "none", "min_count": 0}
+    assert (config.encoder.subsampling, config.encoder.output_subsampling, config.decoder.name) == (1, 3, "phones")
+    assert list(config.features.speed_perturbation) == [0.9, 1.0, 1.1] and config.features.spec_augment is None
+
+
+def test_the_built_in_corpus_with_lattice_free_mmi_is_trained_as_by_loss_lfmmi():
+    one, other = (compose("train", [typed]) for typed in ("experiment=spoken/lfmmi", "loss=lfmmi"))
+    differing = [key for key in one if key not in ("run", "experiment", "hydra") and one[key] != other[key]]
+    assert not differing
+
+
+@pytest.mark.parametrize("recipe", ["wsj/lfmmi", "spoken/lfmmi"])
+def test_the_models_of_the_recipes_beside_the_papers_can_be_built(recipe):
+    description = describe(compose("train", [f"experiment={recipe}"]))
+    description["features"]["sample_rate"], description["units"] = 16000, 43
+    assert Model(description).topology.outputs == 2 * 42 and Model(description).seconds_per_emission == 0.03
 
 
 def test_typed_settings_override_a_recipe():

@@ -28,7 +28,7 @@ FULL = ("full", "shared_full")
 TOP_KEYS = 32  # keys per query that distances are computed on, the paper's k
 CELLS = 200  # most rows and columns of a drawn matrix: about what a screen can show
 CELLS_IN_ALL = 6_000_000  # in all matrices of a page; about as many bytes
-MOST_OUTPUTS = 6000  # encoder outputs of one utterance; then a matrix takes 144 MB per head
+MOST_STATES = 6000  # hidden states of one utterance; then a matrix takes 144 MB per head
 
 ABOUT_INPUT = (
     "Every layer's queries and keys come from the model as it was trained (attention {trained_with}), run end to end; all "
@@ -111,10 +111,10 @@ def capture_layers(model: Model, waveform: Tensor) -> list[Projections]:
     is too long for its matrices to fit into memory.
     """
     samples = torch.tensor([len(waveform)])
-    outputs = int(model.encoder.output_lengths(model.features.frames_of(samples))[0])
-    if outputs > MOST_OUTPUTS:
+    states = int(model.encoder.state_lengths(model.features.frames_of(samples))[0])
+    if states > MOST_STATES:
         raise UserError(
-            f"The utterance has {outputs} encoder outputs, too many to draw (at most {MOST_OUTPUTS}): choose a shorter one."
+            f"The utterance has {states} hidden states, too many to draw (at most {MOST_STATES}): choose a shorter one."
         )
     model.eval()
 
@@ -146,11 +146,11 @@ def write_attention_pictures(
     for number, projections in enumerate(layers, start=1):
         pictures = layer_pictures(projections, settings)
         path = folder / f"{base}-layer-{number}.png"
-        files[path] = png_of(draw_layer(pictures, time * model.seconds_per_emission, cells))
+        files[path] = png_of(draw_layer(pictures, time * model.seconds_per_state, cells))
         figures.append(figure(files[path], f"Layer {number} ({path.name})"))
         rows += [distance_row(number, label, d) for label, d in pictures.distances.items()]
     about = [
-        paragraph(f"{cut.id}: {cut.duration:.2f} s, {time} encoder outputs. ", code(command)),
+        paragraph(f"{cut.id}: {cut.duration:.2f} s, {time} hidden states. ", code(command)),
         paragraph(ABOUT_INPUT.format(trained_with=model.attention_label())),
     ]
     for setting in settings:

@@ -21,8 +21,8 @@ def bytes_per_sample(model: Model) -> float:
     """
     features, units = model.features, model.description["units"]
     hop = features.filter_bank.hop_samples
-    stride = hop * model.encoder.subsampling
-    return 4 * (3 + 4 * features.mels / hop + (model.encoder.values_per_state() + 3 * units) / stride)
+    states = model.encoder.values_per_state() / model.encoder.subsampling
+    return 4 * (3 + (4 * features.mels + states + 3 * units / model.encoder.frames_per_output) / hop)
 
 
 def most_samples(model: Model, device: torch.device) -> int:

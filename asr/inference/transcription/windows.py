@@ -48,7 +48,7 @@ class Grid:
     def of(cls, model: Model) -> Grid:
         bank = model.features.filter_bank
         return cls(
-            bank.hop_samples * model.encoder.subsampling, bank.window_samples, bank.hop_samples, bank.sample_rate
+            bank.hop_samples * model.encoder.frames_per_output, bank.window_samples, bank.hop_samples, bank.sample_rate
         )
 
     def samples(self, emissions: int) -> int:

@@ -37,9 +37,10 @@ class Transformer(Encoder):
         norm: str = "pre",
         front_end: str = "stack",
         subsampling: int = 1,
+        output_subsampling: int = 1,
         shared_qk: bool = False,
     ):
-        super().__init__()
+        super().__init__(output_subsampling)
         if norm not in ("pre", "post"):
             raise UserError(f"encoder.norm is pre or post, not {norm!r}.")
         for key, value in (
@@ -65,14 +66,14 @@ class Transformer(Encoder):
         self.subsampling, self.centre, self.shared_qk = subsampling, self.front_end.centre, shared_qk
         self.feed_forward = feed_forward
 
-    def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def states(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         hidden, lengths = self.front_end(features, lengths)
         hidden = self.dropout(hidden + sinusoidal_positions(hidden.shape[1], hidden.shape[2], hidden))
         for layer in self.layers:
             hidden = self.run(layer, hidden, lengths)
         return self.final_norm(hidden), lengths
 
-    def output_lengths(self, lengths):
+    def state_lengths(self, lengths):
         return self.front_end.output_lengths(lengths)
 
     def values_per_state(self) -> int:

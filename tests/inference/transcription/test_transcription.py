@@ -84,16 +84,16 @@ def emissions_of_windows(model, waveform, length, overlap, block=4000):
     return torch.cat(parts), count
 
 
-@pytest.mark.parametrize("subsampling", [1, 2, 3, 4])
+@pytest.mark.parametrize("subsampling, output_subsampling", [(1, 1), (2, 1), (3, 1), (4, 1), (1, 3), (2, 2)])
 @pytest.mark.parametrize(("length", "overlap"), [(50, 0), (50, 10), (40, 20), (10_000, 100)])
 def test_windowed_emissions_are_those_of_one_pass_where_the_model_hears_locally(
-    subsampling, length, overlap, monkeypatch
+    subsampling, output_subsampling, length, overlap, monkeypatch
 ):
     # the positions of the encoder tell the windows apart, however weakly
     monkeypatch.setattr(
         "asr.model.encoders.transformer.sinusoidal_positions", lambda time, dim, like: torch.zeros(time, dim)
     )
-    model = built(subsampling, "full", 2 + len(LETTERS))
+    model = built(subsampling, "full", 2 + len(LETTERS), output_subsampling)
     waveform = tones(TEXT, around=0.123)
     with torch.inference_mode():
         whole, _ = model(torch.from_numpy(waveform)[None], torch.tensor([len(waveform)]))
