@@ -176,8 +176,9 @@ class Ours:
 
         kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
         with torch.autocast(self.device.type, kinds.get(self.precision), enabled=self.precision in kinds):
-            hidden, lengths = self.model.encode(batch.waveforms, batch.samples)
-            losses = self.model.head(hidden, lengths, batch.labels, batch.label_lengths)
+            losses = self.model.training_losses(
+                batch.waveforms, batch.samples, batch.labels, batch.label_lengths
+            ).losses
         return losses.sum() / batch.label_lengths.sum()
 
     def forward_backward(self, batch) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -55,6 +56,28 @@ class Encoder(nn.Module, abc.ABC):
         if self.checkpoint_activations and torch.is_grad_enabled():
             return checkpoint(layer, *arguments, use_reentrant=False)
         return layer(*arguments)
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """From a block's output to hidden states, as after the last block: (batch, time', dim) → the same shape.
+
+        An encoder that normalizes after its last block does so here, for intermediate losses.
+        """
+        return hidden
+
+    @contextlib.contextmanager
+    def watched(self, blocks: Sequence[int]) -> Iterator[list[Tensor]]:
+        """Gathers the outputs of some blocks, numbered from 1, in a forward pass within the context; in the encoder's order."""
+        outputs: list[Tensor] = []
+        hooks = [
+            self.layers[block - 1].register_forward_hook(lambda _block, _arguments, output: outputs.append(output))
+            for block in blocks
+        ]
+        try:
+            yield outputs
+        finally:
+            # before the backward pass, which runs checkpointed blocks again
+            for hook in hooks:
+                hook.remove()
 
     def values_per_state(self) -> int:
         """Roughly how many values one block holds per hidden state, to estimate memory without gradients."""
