@@ -20,8 +20,9 @@ COLUMNS = (
 
 
 class MetricsFile(Logger):
-    """Losses in nats per label, and their terms before weighting, where a loss has several; waiting as a share of the time; seconds
-    spent training; error rates from 0: the one that decides (`dev/error_rate`) and, for texts, those of words and characters."""
+    """Losses in nats per label, and their terms before weighting, where a loss has several; waiting as a share of the time;
+    seconds spent training; error rates from 0: the one that decides (`dev/error_rate`) and, for texts, those of words and
+    characters."""
 
     def __init__(self, path: Path):
         super().__init__()

@@ -145,8 +145,8 @@ class StepGradients:
         norm = torch.nn.utils.get_total_norm(gradients)
         norm = cast("DTensor", norm).full_tensor() if self.sharded else norm
         self._held = []
-        *facts, norm_ = torch.cat([sums, norm.float()[None]]).tolist()
-        return StepFacts(*facts[:4], norm_, dict(zip(self._parts, facts[4:], strict=True))), norm
+        loss, labels, stopping_, seconds, *parts, norm_ = torch.cat([sums, norm.float()[None]]).tolist()
+        return StepFacts(loss, labels, stopping_, seconds, norm_, dict(zip(self._parts, parts, strict=True))), norm
 
     def utterances(self) -> Callable[[Sequence[Any]], list[str]]:
         """Hands over what went into the step: a function of the split's cuts that names its utterances on every rank.

@@ -85,7 +85,8 @@ class Ctc(Loss):
             parts["intermediate"] = torch.stack([of_views(one) for one in inner]).mean(0)
             losses = (1 - self.intermediate_weight) * losses + self.intermediate_weight * parts["intermediate"]
         if self.views == 2:
-            parts["consistency"] = divergence(*emissions.chunk(2), lengths.chunk(2)[0])
+            one, other = emissions.chunk(2)
+            parts["consistency"] = divergence(one, other, lengths[: len(one)])
             losses = losses + self.consistency * parts["consistency"]
         return TrainingLosses(losses, {name: part.detach() for name, part in parts.items()})
 
