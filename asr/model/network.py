@@ -152,13 +152,11 @@ def refuse_unshared(attention: dict[str, Any], encoder: Encoder) -> None:
 def refuse_missing_blocks(head: Head, encoder: Encoder) -> None:
     """Raises UserError if the head's loss reads blocks that the encoder does not have, or the last one, which it reads anyway."""
     count = len(encoder.layers)
-    beyond = [block for block in head.blocks if block >= count]
-    if beyond:
-        possible = (
-            f"the layers before the last, 1 to {count - 1}" if count > 1 else "[], as there are none before the last"
-        )
+    if any(block >= count for block in head.blocks):
+        layers, advice = ("layers", f"Give numbers below {count}.") if count > 1 else ("layer", "Leave it out.")
         raise UserError(
-            f"loss.intermediate={list(head.blocks)}: this encoder has {count} layer{'' if count == 1 else 's'}. Give {possible}."
+            f"loss.intermediate={list(head.blocks)}: this encoder has {count} {layers}, and intermediate ones come before the last. "
+            f"{advice}"
         )
 
 
