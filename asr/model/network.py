@@ -155,8 +155,8 @@ def refuse_missing_blocks(head: Head, encoder: Encoder) -> None:
     if any(block >= count for block in head.blocks):
         layers, advice = ("layers", f"Give numbers below {count}.") if count > 1 else ("layer", "Leave it out.")
         raise UserError(
-            f"loss.intermediate={list(head.blocks)}: this encoder has {count} {layers}, and intermediate ones come before the last. "
-            f"{advice}"
+            f"loss.intermediate={list(head.blocks)}: this encoder has {count} {layers}, and intermediate ones come before the "
+            f"last. {advice}"
         )
 
 
