@@ -162,7 +162,10 @@ class Ours:
         return drained(self.plan.loader(self.utterances, self.config.data.workers), self.audio)
 
     def stage(self, function) -> dict[str, Any]:
-        batches = [type(batch)(*(part.to(self.device) for part in batch)) for batch in self.stage_batches]
+        batches = [
+            type(batch)(*(None if part is None else part.to(self.device) for part in batch))
+            for batch in self.stage_batches
+        ]
         return {"audio": self.stage_seconds, "seconds": timed(function, batches, self.synchronize)}
 
     def synchronize(self) -> None:
