@@ -66,7 +66,10 @@ class Encoder(nn.Module, abc.ABC):
 
     @contextlib.contextmanager
     def watched(self, blocks: Sequence[int]) -> Iterator[list[Tensor]]:
-        """Gathers the outputs of some blocks, numbered from 1, in a forward pass within the context; in the encoder's order."""
+        """Gathers the outputs of some blocks, numbered from 1, in a forward pass within the context; in the encoder's order.
+
+        Needs blocks that return hidden states alone, with the encoder's output lengths.
+        """
         outputs: list[Tensor] = []
         hooks = [
             self.layers[block - 1].register_forward_hook(lambda _block, _arguments, output: outputs.append(output))
