@@ -163,7 +163,7 @@ class Ours:
 
     def stage(self, function) -> dict[str, Any]:
         batches = [
-            type(batch)(*(part if part is None else part.to(self.device) for part in batch))
+            type(batch)(*(None if part is None else part.to(self.device) for part in batch))
             for batch in self.stage_batches
         ]
         return {"audio": self.stage_seconds, "seconds": timed(function, batches, self.synchronize)}
@@ -179,8 +179,9 @@ class Ours:
 
         kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
         with torch.autocast(self.device.type, kinds.get(self.precision), enabled=self.precision in kinds):
-            hidden, lengths = self.model.encode(batch.waveforms, batch.samples)
-            losses = self.model.head(hidden, lengths, batch.labels, batch.label_lengths)
+            losses = self.model.training_losses(
+                batch.waveforms, batch.samples, batch.labels, batch.label_lengths
+            ).losses
         return losses.sum() / batch.label_lengths.sum()
 
     def forward_backward(self, batch) -> None:

@@ -14,7 +14,8 @@ from asr.model.attention import attention_at, attentions, label_of, spelled_out
 from asr.model.attention.base import Attention
 from asr.model.encoders import Encoder, encoders
 from asr.model.features import Features
-from asr.model.heads import heads
+from asr.model.heads import Head, heads
+from asr.model.losses.loss import TrainingLosses
 from asr.model.topologies import topologies
 from asr.model.topologies.base import Topology
 
@@ -34,8 +35,8 @@ class Model(nn.Module):
         head: `name` and settings of a part of `asr.model.heads`; `FIRST_HEAD` if missing;
         units: their number, the blank included.
 
-    Raises UserError if a part is unknown, or if the attention needs queries and keys from one projection and the encoder
-    has two.
+    Raises UserError if a part is unknown, if the attention needs queries and keys from one projection and the encoder has two, or
+    if the loss needs blocks or augmentation that are not there.
     """
 
     def __init__(self, description: dict[str, Any]):
@@ -50,6 +51,11 @@ class Model(nn.Module):
         )
         refuse_unshared(attention, self.encoder)
         self.head = heads.create(self.description["head"], dim=self.encoder.output_dim, units=description["units"])
+        refuse_missing_blocks(self.head, self.encoder)
+        if self.head.views > 1:
+            refuse_equal_views(self.features, self.encoder)
+            if self.features.spec_augment is not None:
+                self.features.spec_augment.multiply_time_masks(self.head.time_mask_ratio)
 
     def encode(self, waveforms: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """waveforms (batch, samples) float32, samples (batch,) int64 → encoder outputs (batch, time', dim), their lengths."""
@@ -64,6 +70,20 @@ class Model(nn.Module):
         """
         hidden, lengths = self.encode(waveforms, samples)
         return self.head.emissions(hidden), lengths
+
+    def training_losses(self, waveforms: Tensor, samples: Tensor, *spoken: Any) -> TrainingLosses:
+        """What training minimizes. The head may ask for several views of each utterance, augmented independently.
+
+        waveforms (batch, samples) float32, samples (batch,) int64. spoken: what the head compares hidden states with, see
+        `Batch.spoken`. The views share their speed, so that their frames correspond.
+        """
+        views = self.head.views
+        if views > 1:
+            waveforms, samples = waveforms.repeat(views, 1), samples.repeat(views)
+        with self.encoder.watched(self.head.blocks) as outputs:
+            hidden, lengths = self.encode(waveforms, samples)
+        inner = [self.encoder.outputs_of(self.encoder.finish(output)) for output in outputs]
+        return self.head.training_losses(hidden, inner, lengths, *spoken)
 
     @property
     def topology(self) -> Topology:
@@ -132,4 +152,26 @@ def refuse_unshared(attention: dict[str, Any], encoder: Encoder) -> None:
         raise UserError(
             f"attention={attention['name']} needs queries and keys from one projection, but here they come from two. "
             f"Train with attention={attention['name']} or with encoder.shared_qk=true for weights that can serve it."
+        )
+
+
+def refuse_missing_blocks(head: Head, encoder: Encoder) -> None:
+    """Raises UserError if the head's loss reads blocks that the encoder does not have, or the last one, which it reads anyway."""
+    count = len(encoder.layers)
+    if any(block >= count for block in head.blocks):
+        layers, advice = ("layers", f"Give numbers below {count}.") if count > 1 else ("layer", "Leave it out.")
+        raise UserError(
+            f"loss.intermediate={list(head.blocks)}: this encoder has {count} {layers}, and intermediate ones come before the "
+            f"last. {advice}"
+        )
+
+
+def refuse_equal_views(features: Features, encoder: Encoder) -> None:
+    """Raises UserError if nothing random sets the views of an utterance apart: their divergence would always be 0."""
+    drops = any(isinstance(part, nn.Dropout) and part.p > 0 for part in encoder.modules())
+    masks = features.spec_augment
+    if not drops and (masks is None or not masks.time_masks + masks.frequency_masks):
+        raise UserError(
+            "loss.consistency compares two views of an utterance, which do not differ without masks and dropout: "
+            "set features.spec_augment or encoder.dropout."
         )

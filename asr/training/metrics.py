@@ -15,12 +15,14 @@ from asr.runtime.files import replacing
 COLUMNS = (
     "step", "epoch", "seconds", "train/loss", "train/learning_rate", "train/gradient_norm", "train/waiting",
     "dev/loss", "dev/error_rate", "dev/word_error_rate", "dev/character_error_rate",
+    "train/ctc", "train/intermediate", "train/consistency",
 )  # fmt: skip
 
 
 class MetricsFile(Logger):
-    """Losses in nats per label; waiting as a share of the time; seconds spent training; error rates from 0: the one that decides
-    (`dev/error_rate`) and, for texts, those of words and characters."""
+    """Losses in nats per label, and their terms before weighting, where a loss has several; waiting as a share of the time;
+    seconds spent training; error rates from 0: the one that decides (`dev/error_rate`) and, for texts, those of words and
+    characters."""
 
     def __init__(self, path: Path):
         super().__init__()

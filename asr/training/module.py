@@ -52,7 +52,9 @@ class Recognizer(lightning.LightningModule):
         self.average = MovingAverage(setup.model, stepping.average) if stepping.average else None
         self.scorer = DevScorer(setup.scoring, setup.scoring.references(setup.dev), setup.group)
         self.dev_score: DevScore | None = None
+        # of the last step, in nats per label; the terms of the loss, where it has several
         self.last_loss: float | None = None
+        self.last_parts: dict[str, float] = {}
         # whether the last batch ended a step; whether all processes agreed to stop after it
         self.stepped = self.stop_agreed = False
         # whether weights, gradients and moments are spread over the processes (FSDP)
@@ -139,7 +141,7 @@ class Recognizer(lightning.LightningModule):
         optimizer = cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
         stopping = self.stop is not None and self.stop.received is not None
         facts, norm = self.gradients.sum_up(optimizer, stopping, self.clock.seconds())
-        self.last_loss = facts.mean_loss
+        self.last_loss, self.last_parts = facts.mean_loss, facts.mean_parts
         self.stop_agreed = self.stop_agreed or facts.stopping > 0
         position.seconds = facts.seconds
         rate = set_rate(optimizer, self.schedule.factor(position.steps, self.progress()))
@@ -161,6 +163,7 @@ class Recognizer(lightning.LightningModule):
                 {
                     "train/loss": facts.mean_loss, "train/learning_rate": rate, "train/gradient_norm": facts.norm,
                     "train/waiting": self.clock.waiting(),
+                    **{f"train/{name}": part for name, part in self.last_parts.items()},
                 }
             )  # fmt: skip
 

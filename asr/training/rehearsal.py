@@ -17,12 +17,13 @@ def rehearse(model: Model, utterances: int, frames: int, device: torch.device) -
     waveforms = 0.01 * torch.randn(utterances, round(seconds * features.sample_rate), generator=generator)
     samples = torch.full((utterances,), waveforms.shape[1])
     labels = torch.ones(utterances, max(1, frames // 16), dtype=torch.int64)
+    lengths_of_labels = torch.full((utterances,), labels.shape[1])
     speed.eval()
     try:
-        hidden, lengths = model.encode(waveforms.to(device), samples.to(device))
+        losses = model.training_losses(
+            waveforms.to(device), samples.to(device), labels.to(device), lengths_of_labels.to(device)
+        ).losses
     finally:
         speed.train(random)
-    lengths_of_labels = torch.full((utterances,), labels.shape[1])
-    losses = model.head(hidden, lengths, labels.to(device), lengths_of_labels.to(device))
     with torch.autocast(device.type, enabled=False):
         losses.nan_to_num(0, 0, 0).sum().backward()

@@ -21,9 +21,9 @@ CHANGEABLE = (
     "data.allow_leaks", "data.evaluation_frames", "trainer.accelerator", "trainer.log_every_n_steps", "logger", "watch",
 )  # fmt: skip
 
-# the values of settings that older runs lack, where today's default is another: dev was scored in the units' own tokens, and
-# queries were clustered as Vyas et al. do
-BEFORE = {"metric": "own", "space": "hash", "seeds": "even"}
+# the values of settings that older runs lack, where today's default is another: dev was scored in the units' own tokens,
+# queries were clustered as Vyas et al. do, and CTC had no settings
+BEFORE = {"metric": "own", "space": "hash", "seeds": "even", "head": {"name": "ctc", "loss": {"name": "ctc"}}}
 
 # older runs name the class of their schedule, in the module that held it then
 SCHEDULE_CLASS = re.compile(r"asr\.(?:training\.)?schedules\.(Constant|Cosine|Plateau)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from asr.config.settings import plain
 from asr.data.corpora import Corpus
 from asr.errors import UserError, listed
@@ -72,7 +74,9 @@ def initialize(model: Model, units: Units, other: Checkpoint | None) -> str | No
         return None
     weights, own = other.model.state_dict(), model.state_dict()
     fresh = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
-    same_head = other.model.description["head"] == model.description["head"]
+    same_head = without_loss_settings(other.model.description["head"]) == without_loss_settings(
+        model.description["head"]
+    )
     if other.units.symbols != units.symbols or not same_head:
         fresh = sorted({*fresh, *(name for name in own if name.startswith("head."))})
     attending = model.attention_weights()
@@ -94,3 +98,8 @@ def initialize(model: Model, units: Units, other: Checkpoint | None) -> str | No
     if attending.intersection(fresh):
         said.append(f"new weights of attention={model.attention_label()}")
     return ", with ".join(filter(None, [said[0], " and ".join(said[1:])]))
+
+
+def without_loss_settings(head: dict[str, Any]) -> dict[str, Any]:
+    """The description of a head with its loss's name alone: what training minimizes does not change what its outputs mean."""
+    return {**head, "loss": (head.get("loss") or {}).get("name")}

@@ -22,7 +22,7 @@ class StepFacts(NamedTuple):
     """What every process knows of a step.
 
     loss, labels: sums over all batches of all processes. stopping: how many processes were told to stop. seconds: that rank 0
-    has spent training. norm: of the gradient, before clipping.
+    has spent training. norm: of the gradient, before clipping. parts: the terms of the loss, likewise sums, where it has several.
     """
 
     loss: float
@@ -30,11 +30,17 @@ class StepFacts(NamedTuple):
     stopping: float
     seconds: float
     norm: float
+    parts: dict[str, float]
 
     @property
     def mean_loss(self) -> float:
         """Nats per label."""
         return self.loss / self.labels
+
+    @property
+    def mean_parts(self) -> dict[str, float]:
+        """Nats per label, before weighting."""
+        return {name: part / self.labels for name, part in self.parts.items()}
 
 
 class StepGradients:
@@ -51,8 +57,9 @@ class StepGradients:
         moments are spread over the processes (FSDP), which then sum gradients by themselves. scaler: of float16 losses, or None.
         """
         self.model, self.world, self.halve, self.sharded, self.scaler = model, world, halve, sharded, scaler
-        # (sum of losses, number of labels) of each batch
+        # (sums of losses and of their parts (1 + parts,), number of labels) of each batch
         self._held: list[tuple[torch.Tensor, float]] = []
+        self._parts: tuple[str, ...] = ()
         # (utterances, losses) of each batch or part of one, to name the utterance that spoiled a step
         self._seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -64,13 +71,13 @@ class StepGradients:
     def add(self, batch: Batch) -> None:
         """Adds the gradients of a batch to those held. Raises UserError if a single utterance does not fit into memory."""
         before = self._set_aside() if self._held and not self.sharded else None
-        loss, labels = self._add_whole_or_halved(batch)
+        sums, labels = self._add_whole_or_halved(batch)
         if before is not None:
             self._put_back(before, self._held[0][1] / labels)
-        self._held.append((loss, labels))
+        self._held.append((sums, labels))
 
     def _add_whole_or_halved(self, batch: Batch, whole: float | None = None) -> tuple[torch.Tensor, float]:
-        """Adds the gradient of `losses.sum() / labels`; returns that sum as a tensor (), and the number of labels.
+        """Adds the gradient of `losses.sum() / labels`; returns the sums that `_held` holds, and the number of labels.
 
         A batch that does not fit into memory is halved, which gives the same gradient. whole: labels of the batch of which this
         is a part.
@@ -78,29 +85,29 @@ class StepGradients:
         labels = float(batch.label_lengths.sum())
         before = self._set_aside() if whole is not None else None
         try:
-            loss = self._add_whole(batch, whole or labels)
+            sums = self._add_whole(batch, whole or labels)
             if before is not None:
                 self._put_back(before, 1.0)
-            return loss, labels
+            return sums, labels
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
         # outside of `except`: until here the error's traceback keeps the failed attempt in memory
         self.model.zero_grad(set_to_none=True)
         first, second = self.halve(batch)
-        loss, _ = self._add_whole_or_halved(first, whole or labels)
+        sums, _ = self._add_whole_or_halved(first, whole or labels)
         if before is not None:
             self._put_back(before, 1.0)
         other, _ = self._add_whole_or_halved(second, whole or labels)
-        return loss + other, labels
+        return sums + other, labels
 
     def _add_whole(self, batch: Batch, labels: float) -> torch.Tensor:
-        hidden, lengths = self.model.encode(batch.waveforms, batch.samples)
-        losses = self.model.head(hidden, lengths, *batch.spoken)
+        losses, parts = self.model.training_losses(batch.waveforms, batch.samples, *batch.spoken)
         total = losses.sum()
         self.backward(total if self.sharded else total / labels)
         self._seen.append((batch.indices, losses.detach()))
-        return total.detach()
+        self._parts = tuple(parts)
+        return torch.stack([total.detach(), *(part.sum() for part in parts.values())])
 
     def backward(self, loss: torch.Tensor) -> None:
         """Gradients of this process alone; `sum_up` sums them over processes, all at once."""
@@ -119,9 +126,10 @@ class StepGradients:
         labels = sum(labels for _, labels in self._held)
         # one clock, so that all processes decide alike
         seconds = seconds if self.world.rank == 0 else 0.0
-        # in the order of StepFacts
-        sums = torch.tensor([0.0, labels, float(stopping), seconds], device=self._held[0][0].device)
-        sums[0] = sum(loss for loss, _ in self._held)
+        # in the order of StepFacts, and then the parts of the loss
+        held = cast(torch.Tensor, sum(held for held, _ in self._held))
+        sums = torch.tensor([0.0, labels, float(stopping), seconds, *[0.0] * len(self._parts)], device=held.device)
+        sums[0], sums[4:] = held[0], held[1:]
         if self.sharded:
             torch.distributed.all_reduce(sums)
         elif ranks > 1:
@@ -137,7 +145,8 @@ class StepGradients:
         norm = torch.nn.utils.get_total_norm(gradients)
         norm = cast("DTensor", norm).full_tensor() if self.sharded else norm
         self._held = []
-        return StepFacts(*torch.cat([sums, norm.float()[None]]).tolist()), norm
+        loss, labels, stopping_, seconds, *parts, norm_ = torch.cat([sums, norm.float()[None]]).tolist()
+        return StepFacts(loss, labels, stopping_, seconds, norm_, dict(zip(self._parts, parts, strict=True))), norm
 
     def utterances(self) -> Callable[[Sequence[Any]], list[str]]:
         """Hands over what went into the step: a function of the split's cuts that names its utterances on every rank.

@@ -32,8 +32,10 @@ def finished(folder, *settings):
 def place(tmp_path_factory):
     """A working folder with a training by two processes, and one on the same batches by a single process."""
     folder = tmp_path_factory.mktemp("work")
-    finished(folder, *SETTINGS, "run=alone", "trainer.accumulate_grad_batches=2")
-    finished(folder, *SETTINGS, "run=together", "trainer.devices=2")
+    # with every term that a loss can have
+    settings = [*SETTINGS, "encoder.layers=2", "loss.consistency=0.2", "loss.intermediate=[1]"]
+    finished(folder, *settings, "run=alone", "trainer.accumulate_grad_batches=2")
+    finished(folder, *settings, "run=together", "trainer.devices=2")
     return folder
 
 

@@ -21,6 +21,7 @@ from asr.text.ngrams import estimate, write_arpa
 from asr.text.phones.files import digest_of, read_phone_lm, write_phone_lm
 from asr.text.phones.model import uniform
 from asr.training.job import train
+from scripts.soak_resume import logged
 from tests.support.tiny_corpus import TEXTS, tiny_corpus
 from tests.support.tiny_phones import SENTENCES, UNITS, model
 
@@ -120,15 +121,24 @@ def test_a_training_starts_from_a_model_of_ctc(place, settings, trained):
     assert other["head.weight"].shape[0] == 80
 
 
-def test_a_training_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(place, settings, trained):
-    half = place / "half"
-    run(settings, half, "max_epochs=1", "schedule=constant")
-    run(settings, place / "whole", "schedule=constant")
+CTC_WITH_OPTIONS = [
+    "loss=ctc", "decoder=greedy", "loss.consistency=0.2", "loss.intermediate=[1]", "encoder.layers=2", "encoder.dropout=0.1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", [[], CTC_WITH_OPTIONS], ids=["lfmmi", "ctc"])
+def test_a_training_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(place, settings, loss, request):
+    half, whole = (place / f"{name}-{request.node.callspec.id}" for name in ("half", "whole"))
+    run(settings, half, *loss, "max_epochs=1", "schedule=constant")
+    run(settings, whole, *loss, "schedule=constant")
     train(compose("train", [f"resume={half}", f"run={half}", "max_epochs=2"]), ["max_epochs=2"])
-    one, other = (
-        open_checkpoint(place / name / "checkpoints" / "last.ckpt").model.state_dict() for name in ("half", "whole")
-    )
+    one, other = (open_checkpoint(folder / "checkpoints" / "last.ckpt").model.state_dict() for folder in (half, whole))
     assert all(torch.equal(one[name], other[name]) for name in one)
+    terms = ("train/loss", "train/ctc", "train/intermediate", "train/consistency")
+    half, whole = (
+        [[row[term] for term in terms] for row in logged(folder) if row["train/loss"]] for folder in (half, whole)
+    )
+    assert half == whole and len(half) > 4 and all(half[-1]) == bool(loss)
 
 
 def test_a_run_is_not_resumed_with_another_language_model(place, trained):

@@ -18,6 +18,7 @@ from asr.data.plan import Bounds
 from asr.errors import UserError
 from asr.inference.decoders import Hypothesis, decoders
 from asr.model.checkpoint import CARRIED, open_checkpoint, read_tensors
+from asr.model.encoders.transformer import sinusoidal_positions
 from asr.model.network import Model
 from asr.runtime.memory import is_out_of_memory
 from asr.runtime.signals import StopSignals
@@ -52,16 +53,39 @@ def cuts(tmp_path_factory):
     return made
 
 
-def build_model(dropout=0.0, **features):
+class Masks(torch.nn.Module):
+    """Augmentation without chance, which depends on the utterance alone: the second view of each lacks its first frames."""
+
+    def forward(self, features, lengths):
+        masked = features.clone()
+        if self.training:
+            masked[len(features) // 2 :, :3] = 0.0
+        return masked
+
+
+BETTER = {"consistency": 0.5, "intermediate": [1]}
+
+
+def build_model(dropout=0.0, loss=None, **features):
     description = {
         "features": {"sample_rate": 16000, "mels": 10, **features},
         "encoder": {"name": "transformer", "layers": 2, "heads": 2, "head_dim": 4, "feed_forward": 8, "dropout": dropout,
                     "shared_qk": False},
         "attention": {"name": "full"},
+        "head": {"name": "ctc", "loss": {"name": "ctc", **(loss or {})}},
         "units": len(UNITS.symbols),
     }  # fmt: skip
     torch.manual_seed(0)
     return Model(description)
+
+
+def build_better(better):
+    """A model whose training step depends on its utterances alone, under options of its loss."""
+    if not better:
+        return build_model()
+    model = build_model(loss=better, spec_augment={})
+    model.features.spec_augment = Masks()
+    return model
 
 
 class Training:
@@ -132,7 +156,7 @@ def limit_forward(training, most):
 
     def limited(waveforms, samples):
         asked.append(len(samples))
-        if len(samples) > most and training.model.training:
+        if len(samples) > most * training.model.head.views and training.model.training:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return whole(waveforms, samples)
 
@@ -161,7 +185,7 @@ def limit_backward(training, most):
     whole = layer.forward
 
     def fails(gradient):
-        if len(gradient) > most:
+        if len(gradient) > most * training.model.head.views:
             leaked.append(float(training.model.head.weight.grad.abs().sum()))
             return True
         return False
@@ -195,11 +219,15 @@ def test_a_step_divides_the_gradient_by_the_labels_of_its_batch(tmp_path, cuts):
 
 
 @pytest.mark.parametrize("where", [limit_forward, limit_backward])
-@pytest.mark.parametrize("most", [1, 2, 3, 5])
-def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_step(tmp_path, cuts, where, most):
-    whole, _ = step_of(tmp_path / "whole", cuts, [ALL])
-    parts, noted = step_of(tmp_path / "parts", cuts, [ALL], lambda training: where(training, most))
+@pytest.mark.parametrize("most, better", [(1, {}), (2, {}), (3, {}), (5, {}), (3, BETTER)])
+def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_step(tmp_path, cuts, where, most, better):
+    whole, _ = step_of(tmp_path / "whole", cuts, [ALL], model=build_better(better))
+    parts, noted = step_of(
+        tmp_path / "parts", cuts, [ALL], lambda training: where(training, most), model=build_better(better)
+    )
     assert_same(parts.weights(), whole.weights(), **CLOSE)
+    assert parts.recognizer.last_parts == pytest.approx(whole.recognizer.last_parts, rel=1e-5)
+    assert len(parts.recognizer.last_parts) == (3 if better else 0)
     assert parts.recognizer.last_loss == pytest.approx(whole.recognizer.last_loss, rel=1e-5)
     assert parts.said[0] == (
         "step 1: out of memory on a batch of 8 utterances of up to 0.5 s (utterance-0, utterance-1, utterance-2, …). It is taken "
@@ -212,12 +240,87 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_step(tmp_path, c
 
 
 @pytest.mark.parametrize("where", [limit_forward, limit_backward])
-def test_a_batch_that_does_not_fit_gives_the_same_step_among_accumulated_ones(tmp_path, cuts, where):
+@pytest.mark.parametrize("better", [{}, BETTER], ids=str)
+def test_a_batch_that_does_not_fit_gives_the_same_step_among_accumulated_ones(tmp_path, cuts, where, better):
     batches = [[0, 1], [2, 3, 4, 5], [6], [7]]
-    whole, _ = step_of(tmp_path / "whole", cuts, batches, accumulate=3)
-    parts, _ = step_of(tmp_path / "parts", cuts, batches, lambda training: where(training, 1), accumulate=3)
+    whole, _ = step_of(tmp_path / "whole", cuts, batches, accumulate=3, model=build_better(better))
+    parts, _ = step_of(
+        tmp_path / "parts", cuts, batches, lambda training: where(training, 1), accumulate=3, model=build_better(better)
+    )
     assert_same(parts.weights(), whole.weights(), **CLOSE)
     assert len(parts.said) == 4 and parts.recognizer.position.steps == 2
+
+
+@pytest.mark.parametrize("better", [{"consistency": 0.5}, {"intermediate": [1]}, BETTER], ids=str)
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_a_step_with_options_of_ctc_is_that_of_two_views_and_of_inner_layers(tmp_path, cuts, better, checkpointed):
+    training = Training(tmp_path, cuts, [[0, 3, 5]], build_better(better))
+    training.model.encoder.checkpoint_activations = checkpointed
+    before, other, batch = training.weights(), copy.deepcopy(training.model), training.batch([0, 3, 5])
+    waveforms, samples = (torch.cat([part] * other.head.views) for part in (batch.waveforms, batch.samples))
+    features, lengths = other.features(waveforms, samples)
+    hidden, lengths = other.encoder.front_end(features, lengths)
+    hidden = hidden + sinusoidal_positions(hidden.shape[1], hidden.shape[2], hidden)
+    states = []
+    for layer in other.encoder.layers:
+        hidden = layer(hidden, lengths)
+        states.append(other.head.emissions(other.encoder.final_norm(hidden)))
+    inner = states[:1] if other.head.blocks else []
+    losses, _ = other.head.loss.in_training(states[-1], inner, lengths, batch.labels, batch.label_lengths)
+    (losses.sum() / (2 + 1 + 4)).backward()
+    after = training.fit().weights()
+    gradients = {name: parameter.grad for name, parameter in other.named_parameters()}
+    assert_same({name: before[name] - after[name] for name in before}, gradients, rtol=1e-3, atol=1e-5)
+    assert training.recognizer.last_loss == pytest.approx(float(losses.detach().sum()) / 7, rel=1e-5)
+    assert all(not layer._forward_hooks for layer in training.model.encoder.layers)
+    with open(tmp_path / "metrics.csv", encoding="utf8", newline="") as file:
+        step = next(csv.DictReader(file))
+    logged = [name for name in ("ctc", "intermediate", "consistency") if step[f"train/{name}"]]
+    assert logged == list(training.recognizer.last_parts)
+
+
+def test_options_of_ctc_change_nothing_in_an_evaluation(tmp_path, cuts):
+    training, plain = Training(tmp_path, cuts, [ALL], build_better(BETTER)).fit(), build_model().eval()
+    plain.load_state_dict(training.model.state_dict())
+    batch = training.batch(ALL)
+    with torch.no_grad():
+        emissions, lengths = plain(batch.waveforms, batch.samples)
+        assert torch.equal(emissions, training.model.eval()(batch.waveforms, batch.samples)[0])
+    dev = plain.head.loss(emissions, lengths, *batch.spoken).sum() / batch.label_lengths.sum()
+    assert training.recognizer.dev_score.loss == pytest.approx(float(dev), rel=1e-4)
+
+
+def test_two_views_are_masked_independently_and_more_often_at_one_speed():
+    model = build_model(loss={"consistency": 0.2}, spec_augment={"time_masks": 2}, speed_perturbation=[0.9, 1.0, 1.1])
+    assert (
+        model.features.spec_augment.time_masks == 5 and model.description["features"]["spec_augment"]["time_masks"] == 2
+    )
+    assert build_model(spec_augment={"time_masks": 2}).features.spec_augment.time_masks == 2
+    seen, whole = [], model.encoder.forward
+    model.encoder.forward = lambda features, lengths: seen.append((features, lengths)) or whole(features, lengths)
+    torch.manual_seed(1)
+    model.training_losses(
+        torch.randn(3, 16000), torch.tensor([16000, 12000, 9000]), torch.ones(3, 1).long(), torch.ones(3).long()
+    )
+    ((features, lengths),) = seen
+    assert len(features) == 6 and torch.equal(lengths[:3], lengths[3:])
+    kept = (features[:3] != 0) & (features[3:] != 0)
+    assert torch.equal(features[:3][kept], features[3:][kept]) and not torch.equal(features[:3], features[3:])
+
+
+@pytest.mark.parametrize(
+    "settings, sentence",
+    [
+        (
+            {"loss": {"intermediate": [1, 2]}},
+            r"loss\.intermediate=\[1, 2\]: this encoder has 2 layers, .* Give numbers below 2\.",
+        ),
+        ({"loss": {"consistency": 0.2}}, "set features.spec_augment or encoder.dropout"),
+    ],
+)
+def test_options_of_ctc_that_the_model_cannot_serve_are_refused(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        build_model(**settings)
 
 
 def test_an_utterance_that_does_not_fit_alone_is_named(tmp_path, cuts):
@@ -313,11 +416,13 @@ def test_halves_hold_every_utterance_once_padded_no_longer_than_they_need(tmp_pa
         assert all(torch.equal(one, other) for one, other in zip(half[:5], again[:5]))
 
 
+@pytest.mark.parametrize("better", [{}, BETTER], ids=str)
 @pytest.mark.parametrize("batches", [[[0, 1, 2], [3, 4, 5, 6, 7]], [[0, 1, 2, 3, 4, 5, 6], [7]]])
-def test_two_batches_accumulated_take_the_same_step_as_one_of_both(tmp_path, cuts, batches):
-    one, _ = step_of(tmp_path / "one", cuts, [ALL])
-    two, _ = step_of(tmp_path / "two", cuts, batches, accumulate=2)
+def test_two_batches_accumulated_take_the_same_step_as_one_of_both(tmp_path, cuts, batches, better):
+    one, _ = step_of(tmp_path / "one", cuts, [ALL], model=build_better(better))
+    two, _ = step_of(tmp_path / "two", cuts, batches, accumulate=2, model=build_better(better))
     assert_same(two.weights(), one.weights(), **CLOSE)
+    assert two.recognizer.last_parts == pytest.approx(one.recognizer.last_parts, rel=1e-5)
     assert two.recognizer.last_loss == pytest.approx(one.recognizer.last_loss, rel=1e-5)
     assert (two.recognizer.position.steps, two.recognizer.position.batches) == (1, 2)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -65,7 +66,11 @@ class Encoder(nn.Module, abc.ABC):
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """As `states`, but only every `output_subsampling`-th hidden state, from the first."""
         hidden, lengths = self.states(features, lengths)
-        return hidden[:, :: self.output_subsampling], self._outputs(lengths)
+        return self.outputs_of(hidden), self._outputs(lengths)
+
+    def outputs_of(self, states: Tensor) -> Tensor:
+        """Those of the hidden states (batch, time', dim) that reach the head."""
+        return states[:, :: self.output_subsampling]
 
     def output_lengths(self, lengths):
         """The exact number of outputs for `lengths` frames. Takes and returns an int or an int64 tensor."""
@@ -84,6 +89,31 @@ class Encoder(nn.Module, abc.ABC):
         if self.checkpoint_activations and torch.is_grad_enabled():
             return checkpoint(layer, *arguments, use_reentrant=False)
         return layer(*arguments)
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """From a block's output to hidden states, as after the last block: (batch, time', dim) → the same shape.
+
+        An encoder that normalizes after its last block does so here, for intermediate losses.
+        """
+        return hidden
+
+    @contextlib.contextmanager
+    def watched(self, blocks: Sequence[int]) -> Iterator[list[Tensor]]:
+        """Gathers the outputs of some blocks, numbered from 1, in a forward pass within the context; in the encoder's order.
+
+        Needs blocks that return hidden states alone, as many as `states` does.
+        """
+        outputs: list[Tensor] = []
+        hooks = [
+            self.layers[block - 1].register_forward_hook(lambda _block, _arguments, output: outputs.append(output))
+            for block in blocks
+        ]
+        try:
+            yield outputs
+        finally:
+            # before the backward pass, which runs checkpointed blocks again
+            for hook in hooks:
+                hook.remove()
 
     def values_per_state(self) -> int:
         """Roughly how many values one block holds per hidden state, to estimate memory without gradients."""

@@ -71,7 +71,10 @@ class Transformer(Encoder):
         hidden = self.dropout(hidden + sinusoidal_positions(hidden.shape[1], hidden.shape[2], hidden))
         for layer in self.layers:
             hidden = self.run(layer, hidden, lengths)
-        return self.final_norm(hidden), lengths
+        return self.finish(hidden), lengths
+
+    def finish(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.final_norm(hidden)
 
     def state_lengths(self, lengths):
         return self.front_end.output_lengths(lengths)

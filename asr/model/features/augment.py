@@ -35,6 +35,10 @@ class SpecAugment(torch.nn.Module):
         self.frequency_masks, self.frequency_width = frequency_masks, frequency_width
         self.time_masks, self.time_share = time_masks, time_share
 
+    def multiply_time_masks(self, ratio: float) -> None:
+        """Masks `ratio` times as many spans of time, rounded, none wider than before."""
+        self.time_masks = round(ratio * self.time_masks)
+
     @torch.no_grad()
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """features: (batch, frames, mels); lengths: (batch,) int64 frames. Returns the same shape and dtype."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from asr.model.heads.linear import LinearHead
+from asr.model.losses.loss import TrainingLosses
 
 
 class Ctc(LinearHead):
@@ -17,3 +20,8 @@ class Ctc(LinearHead):
 
     def __init__(self, dim: int, units: int, loss: dict[str, Any] | None = None):
         super().__init__(dim, units, loss or {"name": "ctc"})
+        self.views, self.time_mask_ratio, self.blocks = self.loss.views, self.loss.time_mask_ratio, self.loss.blocks
+
+    def training_losses(self, hidden: Tensor, inner: list[Tensor], lengths: Tensor, *spoken: Any) -> TrainingLosses:
+        """See `Head.training_losses`; the same linear layer reads the outputs of all blocks."""
+        return self.loss.in_training(self.emissions(hidden), [self.emissions(one) for one in inner], lengths, *spoken)

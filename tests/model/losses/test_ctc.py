@@ -108,6 +108,93 @@ def test_the_loss_is_float32_for_half_precision_and_under_autocast(dtype):
     torch.testing.assert_close(loss, expected)
 
 
+BETTER = [{"consistency": 0.2}, {"intermediate": [1, 2]}, {"consistency": 0.3, "intermediate": [1]}]
+
+
+def views_of(better, dtype=torch.float64):
+    """Random logits (views · 3, time, units) of an encoder's last layer and of inner ones, lengths, and what was said."""
+    loss = losses.create({"name": "ctc", **better})
+    logits = torch.randn(
+        1 + len(loss.blocks), loss.views * 3, 7, 4, dtype=dtype, generator=torch.Generator().manual_seed(6)
+    ).requires_grad_()
+    lengths = torch.tensor([7, 5, 4]).repeat(loss.views)
+    return loss, logits, lengths, torch.tensor([[1, 2, 2], [3, 1, 1], [2, 1, 1]]), torch.tensor([3, 1, 0])
+
+
+def written_out(loss, logits, lengths, targets, target_lengths):
+    """The losses of training from their definitions: a probability and an utterance at a time."""
+    outputs = logits.log_softmax(-1)
+    total, batch = [], len(targets)
+    for row in range(batch):
+        labels = targets[row, : target_lengths[row]].tolist()
+        views = [outputs[:, view * batch + row, : lengths[row]] for view in range(loss.views)]
+        last, *inner = [
+            sum(loss_of(view[layer], labels) for view in views) / len(views) for layer in range(len(outputs))
+        ]
+        weight = loss.intermediate_weight if inner else 0.0
+        value = (1 - weight) * last + sum(weight / len(inner) * one for one in inner)
+        if len(views) == 2:
+            for target, learner in ((views[0][0], views[1][0]), (views[1][0], views[0][0])):
+                fixed = target.detach()
+                value = value + loss.consistency / 2 * (fixed.exp() * (fixed - learner)).sum()
+        total.append(value)
+    return torch.stack(total)
+
+
+@pytest.mark.parametrize("better", BETTER, ids=str)
+def test_training_with_options_has_the_losses_and_gradients_of_their_definitions(better):
+    loss, logits, lengths, *spoken = views_of(better)
+    last, *inner = logits.log_softmax(-1)
+    got, parts = loss.in_training(last, inner, lengths, *spoken)
+    expected = written_out(loss, logits, lengths, *spoken)
+    torch.testing.assert_close(got, expected)
+    gradient, right = (torch.autograd.grad(one.sum(), logits)[0] for one in (got, expected))
+    assert gradient.abs().max() > 0.1
+    torch.testing.assert_close(gradient, right)
+    weights = {"ctc": 1.0, "consistency": loss.consistency}
+    if inner:
+        weights |= {"ctc": 1 - loss.intermediate_weight, "intermediate": loss.intermediate_weight}
+    torch.testing.assert_close(sum(weights[name] * part for name, part in parts.items()), got.detach())
+    assert not any(part.requires_grad for part in parts.values())
+
+
+@pytest.mark.parametrize("better", BETTER, ids=str)
+def test_losses_of_training_are_float32_under_autocast_and_blind_to_padding(better):
+    loss, logits, lengths, *spoken = views_of(better, torch.float32)
+    last, *inner = logits.detach().log_softmax(-1)
+    expected = loss.in_training(last, inner, lengths, *spoken).losses
+    padding = torch.arange(7) >= lengths[:, None]
+    spoilt = [one.masked_fill(padding[:, :, None], -50.0) for one in (last, *inner)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = loss.in_training(spoilt[0], spoilt[1:], lengths, *spoken).losses
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def test_views_that_agree_diverge_by_nothing_and_evaluation_has_plain_losses():
+    loss, logits, lengths, *spoken = views_of(BETTER[0])
+    same = logits[0, :3].log_softmax(-1)
+    trained, parts = loss.in_training(same.repeat(2, 1, 1), [], lengths, *spoken)
+    assert parts["consistency"].abs().max() == 0
+    assert torch.equal(trained, loss(same, lengths[:3], *spoken)) and torch.equal(
+        trained, ctc(same, lengths[:3], *spoken)
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        ({"consistency": -1}, r"loss\.consistency takes a number of 0 or more, not -1"),
+        ({"time_mask_ratio": 0}, r"loss\.time_mask_ratio takes a number above 0"),
+        ({"intermediate": [0]}, r"loss\.intermediate takes a list of whole numbers of 1 or more, not \[0\]"),
+        ({"intermediate_weight": 1}, r"loss\.intermediate_weight takes a number above 0 and below 1"),
+    ],
+)
+def test_options_out_of_range_are_named(wrong, sentence):
+    with pytest.raises(UserError, match=sentence):
+        losses.create({"name": "ctc", **wrong})
+
+
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match="emissions"):
         ctc(torch.zeros(3, 4), torch.tensor([3]), torch.tensor([[1]]), torch.tensor([1]))
