@@ -252,10 +252,13 @@ def test_a_batch_that_does_not_fit_gives_the_same_step_among_accumulated_ones(tm
 
 
 @pytest.mark.parametrize("better", [{"consistency": 0.5}, {"intermediate": [1]}, BETTER], ids=str)
-@pytest.mark.parametrize("checkpointed", [False, True])
-def test_a_step_with_options_of_ctc_is_that_of_two_views_and_of_inner_layers(tmp_path, cuts, better, checkpointed):
+@pytest.mark.parametrize("checkpointed, every", [(False, 1), (True, 1), (False, 2)])
+def test_a_step_with_options_of_ctc_is_that_of_two_views_and_of_inner_layers(
+    tmp_path, cuts, better, checkpointed, every
+):
     training = Training(tmp_path, cuts, [[0, 3, 5]], build_better(better))
     training.model.encoder.checkpoint_activations = checkpointed
+    training.model.encoder.output_subsampling = every
     before, other, batch = training.weights(), copy.deepcopy(training.model), training.batch([0, 3, 5])
     waveforms, samples = (torch.cat([part] * other.head.views) for part in (batch.waveforms, batch.samples))
     features, lengths = other.features(waveforms, samples)
@@ -264,7 +267,8 @@ def test_a_step_with_options_of_ctc_is_that_of_two_views_and_of_inner_layers(tmp
     states = []
     for layer in other.encoder.layers:
         hidden = layer(hidden, lengths)
-        states.append(other.head.emissions(other.encoder.final_norm(hidden)))
+        states.append(other.head.emissions(other.encoder.final_norm(hidden)[:, ::every]))
+    lengths = -(-lengths // every)
     inner = states[:1] if other.head.blocks else []
     losses, _ = other.head.loss.in_training(states[-1], inner, lengths, batch.labels, batch.label_lengths)
     (losses.sum() / (2 + 1 + 4)).backward()
