@@ -162,7 +162,7 @@ def test_it_is_reported_if_no_batch_runs_and_other_errors_pass_through():
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_what_is_measured_is_a_training_step_that_leaves_no_gradient(precision):
-    from tests.training.test_module import build_model
+    from tests.support.small_training import build_model
 
     model, seen = build_model().train(), []
     whole = model.encoder.forward

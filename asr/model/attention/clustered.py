@@ -25,7 +25,7 @@ class Clustered(Attention):
     name = "clustered"
     complexity = "linear"
     label_knob = "clusters"
-    before: ClassVar[dict[str, Any]] = {"space": "hash", "seeds": "even"}
+    before: ClassVar[dict[str, Any]] = {"space": "hash", "seeds": "even", "iterations": 10}
 
     def __init__(
         self,

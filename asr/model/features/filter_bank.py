@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from asr.errors import UserError
 from asr.model.features.float32 import KeepsFloat32
+from asr.runtime.arithmetic import exact_products, one_thread
 
 PRE_EMPHASIS = torch.tensor(0.97).item()  # rounded to float32, so that 1 - 0.97 matches the rounded product
 LOWEST_FREQUENCY = 20.0  # Hz
@@ -93,7 +92,8 @@ class FilterBank(KeepsFloat32):
 
         Returns features (batch, frames, mels) float32, zero after an utterance's end, and lengths (batch,) int64 frames.
         """
-        with full_float32(waveforms.device), one_thread(waveforms.device):
+        # bfloat16 would be off by 5e-3 here
+        with exact_products(), one_thread(waveforms.device):
             features = self._features(waveforms.float())
         frames = self.frames_of(lengths)
         behind = torch.arange(features.shape[1], device=lengths.device) >= frames[:, None]
@@ -124,36 +124,6 @@ class FilterBank(KeepsFloat32):
             spectrum = torch.view_as_real(torch.fft.rfft(here)).flatten(-2)
             features[:, chunk] = spectrum.square_() @ self.triangles
         return features.clamp_min_(torch.finfo(torch.float32).eps).log_()
-
-
-@contextlib.contextmanager
-def full_float32(device: torch.device) -> Iterator[None]:
-    """Products in float32 whatever autocast and torch.set_float32_matmul_precision say: bfloat16 is off by 5e-3 here."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-
-
-@contextlib.contextmanager
-def one_thread(device: torch.device) -> Iterator[None]:
-    """On a CPU, runs the many short steps on the calling thread.
-
-    A second thread gains little, and if it has to wait for a core, every step waits with it: on two cores, one of them busy,
-    two threads were a hundred times slower than one.
-    """
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def povey_window(samples: int) -> Tensor:

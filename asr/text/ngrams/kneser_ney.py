@@ -2,7 +2,7 @@
 
 What the paper leaves open follows KenLM's `lmplz` (Heafield et al. 2013, Scalable Modified Kneser-Ney Language Model
 Estimation): unigrams are interpolated with the uniform distribution over all words and `<unk>`, n-grams that begin with `<s>`
-keep their counts, and the counts of counts are taken before the cutoffs. tests/text/ngrams/test_ngrams.py compares the two.
+keep their counts, and the counts of counts are taken before the cutoffs. tests/text/ngrams/test_estimation.py compares the two.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from asr.inference.decoders import decoders, search
 from asr.text.ngrams import read_model
 from asr.text.phones.files import write_phone_lm
 from asr.text.phones.model import uniform
+from tests.support.ngrams import PLAIN, VARIANTS
 from tests.support.tiny_language import (
     ARPA,
     BINARY,
@@ -25,7 +26,6 @@ from tests.support.tiny_language import (
     phonemes,
     write_arpa,
 )
-from tests.text.ngrams.test_ngrams import PLAIN, VARIANTS
 
 WIDE = {
     "greedy": {},
