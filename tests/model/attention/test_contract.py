@@ -422,8 +422,9 @@ def test_settings_from_before_there_were_spaces_mean_the_papers():
     attention = attentions.create(completed(old))
     assert attention.settings() == {**old, "space": "hash", "seeds": "even"}
     assert completed(attention.settings()) == attention.settings()
-    new = {"name": "clustered", "space": "scores", "seeds": "plusplus"}
+    new = {"name": "clustered", "space": "scores", "seeds": "plusplus", "iterations": 3}
     assert completed(new) == new
+    assert completed({"name": "clustered"})["iterations"] == 10
     for other in ({"name": "full"}, {"name": "unknown", "clusters": 3}):
         assert completed(other) == other
 
