@@ -27,7 +27,7 @@ class Attention(torch.nn.Module, abc.ABC):
     name: its name on the command line, equal to its module's.
     shared_qk: whether it needs queries and keys from one projection.
     complexity: of time in the sequence length: "linear" or "quadratic".
-    before: by knob, what settings mean that lack it: its default before it was added or got another. `spelled_out` settings have it.
+    before: what older settings that lack a knob mean by it, by knob; `spelled_out` settings lack none of these.
     label_knob: the knob in its label (`clusters` in `i_clustered-100`), or None.
     finite_padding: set by callers that keep padding finite and ignore the output there; the attention may skip zeroing.
     """
